@@ -1,0 +1,40 @@
+"""A VAE for real-valued data: z ~ N(0, I), x | z ~ N(f(z), σ²I). At fixed σ its distortion is the squared error.
+
+−log p(x|z) = ‖x − f(z)‖²/(2σ²) + D log σ + (D/2) log 2π, with every constant kept.
+"""
+
+from math import prod
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.blocks import mlp
+
+FLOOR = 1e-3  # σ never falls below this: where a datum is reproduced exactly, log p(x|z) has no upper bound
+
+
+class Model(nn.Module):
+    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400) -> None:
+        super().__init__()
+        self.data_shape, self.latent_dim = data_shape, latent_dim
+        self.decoder = mlp(latent_dim, hidden, prod(data_shape))
+        # σ is shared and learned. Per dimension: nn.Parameter(torch.zeros(data_shape)).
+        # Fixed at 0.1: nn.Parameter(torch.tensor(0.1).log(), requires_grad=False).
+        self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    def prior(self, x: Tensor) -> dist.Distribution:
+        """p(z): swap this line."""
+        return dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1)
+
+    def likelihood(self, z: Tensor) -> dist.Distribution:
+        """p(x|z): swap this line."""
+        mean = self.decoder(z).unflatten(-1, self.data_shape)
+        return dist.Normal(mean, FLOOR + self.log_sigma.exp()).to_event(len(self.data_shape))
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("model", self)
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", self.prior(x))
+            pyro.sample("x", self.likelihood(z), obs=x)

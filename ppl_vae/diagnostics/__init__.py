@@ -1,0 +1,1 @@
+"""Diagnostics: estimators side by side."""

@@ -1,0 +1,172 @@
+"""From what a user names to an object: a name, a file, `file.py:Name`, `pkg.mod:Name`."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+from torch import nn
+
+from ppl_vae.errors import InputError
+
+Kind: TypeAlias = Literal["model", "guide"]
+Spec: TypeAlias = str | Path | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a program came from; `path` is None for an object given from Python."""
+
+    spec: str
+    path: Path | None = None
+    attribute: str = ""
+    sha256: str = ""
+    shipped: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.spec} ({f'{self.path}, sha256 {self.sha256[:12]}' if self.path else 'given from Python'})"
+
+
+@dataclass(frozen=True)
+class Method:
+    """`Class.method`: to be bound to one instance, which model and guide may share."""
+
+    owner: type[nn.Module]
+    name: str
+
+
+@dataclass
+class Finder:
+    """Finds programs and executes each file at most once."""
+
+    executed: dict[Path, ModuleType] = field(default_factory=dict)
+
+    def find(self, spec: Spec, kinds: Sequence[Kind]) -> tuple[Any, Source]:
+        """The class, module, method or function that `spec` names, and its source.
+
+        Raises:
+            InputError: no such name or file, a file that fails, or one that holds no program.
+        """
+        if not isinstance(spec, str | Path):
+            if not callable(spec):
+                raise InputError(f"{spec!r} is no program: give a name, a file, an nn.Module or a Pyro function")
+            return spec, Source(getattr(spec, "__qualname__", type(spec).__qualname__))
+        place, _, attribute = str(spec).partition(":")
+        if attribute.lower() in kinds:
+            kinds = [kind for kind in kinds if kind == attribute.lower()]
+        path = _locate(place, kinds)
+        if path not in self.executed:
+            self.executed[path] = _import(place) if _is_module(place) else _execute(path)
+        target, attribute = _member(self.executed[path], path, attribute, kinds)
+        digest = sha256_of(path)
+        twins = (shipped_folder(kind) / path.name for kind in kinds)
+        shipped = any(twin.is_file() and sha256_of(twin) == digest for twin in twins)
+        return target, Source(str(spec), path, attribute, digest, shipped)
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def shipped_folder(kind: Kind) -> Path:
+    """Where the installed package keeps its models or guides."""
+    return Path(importlib.import_module(f"ppl_vae.{kind}s").__path__[0])
+
+
+def blame(error: BaseException, path: Path | None) -> str:
+    """What went wrong and, if it did so there, the line of the user's file."""
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {what}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if path and f.filename == str(path)]
+    return f"{path}:{lines[-1]}: {what}" if lines else what
+
+
+def _locate(place: str, kinds: Sequence[Kind]) -> Path:
+    if place.endswith(".py") or "/" in place:
+        path = Path(place).expanduser().resolve()
+        if not path.is_file():
+            raise InputError(f"no such file: {place}")
+        if path.suffix != ".py":
+            raise InputError(f"{place} is no program: a Python file (.py) is expected")
+        return path
+    if _is_module(place):
+        return _locate_module(place)
+    rooms = [Path.cwd() / f"{kind}s" for kind in kinds], [shipped_folder(kind) for kind in kinds]
+    for room in rooms:
+        found = [folder / f"{place}.py" for folder in room if (folder / f"{place}.py").is_file()]
+        if len(found) > 1:
+            raise InputError(f"{place!r} is both a model and a guide: say {place}:Model or {place}:Guide")
+        if found:
+            return found[0].resolve()
+    raise InputError(_unknown(place, kinds, [folder for room in rooms for folder in room]))
+
+
+def _is_module(place: str) -> bool:
+    return "." in place and "/" not in place and not place.endswith(".py")
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise InputError(f"{name} can't be imported: {blame(error, None)}") from error
+
+
+def _unknown(name: str, kinds: Sequence[Kind], folders: list[Path]) -> str:
+    names = sorted({p.stem for folder in folders for p in folder.glob("[!_]*.py")})
+    close = get_close_matches(name, names, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no {' or '.join(kinds)} is called {name!r}: there are {', '.join(names)}, or give a file.py{hint}"
+
+
+def _locate_module(name: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ImportError:
+        spec = None
+    if spec is None or not spec.origin:
+        raise InputError(f"no Python module is called {name!r}: install it, or give a file.py")
+    return Path(spec.origin)
+
+
+def _execute(path: Path) -> ModuleType:
+    name = f"_ppl_vae_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path.name} can't be executed: {blame(error, path)}") from error
+    return module
+
+
+def _member(module: ModuleType, path: Path, attribute: str, kinds: Sequence[Kind]) -> tuple[Any, str]:
+    if not attribute:
+        names = [name for kind in kinds for name in (kind.capitalize(), kind) if hasattr(module, name)]
+        if not names:
+            wanted = " or ".join(f"{kind.capitalize()} or {kind}" for kind in kinds)
+            raise InputError(f"{path} holds no {wanted}: name what it holds, as in {path.name}:Name")
+        if len({name.lower() for name in names}) > 1:
+            raise InputError(f"{path} holds a model and a guide: say {path.name}:{names[0]} or {path.name}:{names[-1]}")
+        attribute = names[0]
+    target: Any = module
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            have = ", ".join(n for n in vars(module) if not n.startswith("_"))
+            raise InputError(f"{path} has no {attribute!r}: it has {have}")
+        owner, target = target, getattr(target, part)
+        if isinstance(owner, type):
+            return Method(owner, part), attribute
+    if not callable(target):
+        raise InputError(f"{attribute} in {path} is no program: a Pyro function or an nn.Module is expected")
+    return target, attribute

@@ -1,0 +1,136 @@
+"""A plain Pyro function as an `nn.Module`, and who owns which tensor of a model-guide pair."""
+
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.distributions import transform_to
+from torch.distributions.constraints import Constraint
+
+from ppl_vae.errors import InputError
+from ppl_vae.programs.terms import Batch, ProgramLike
+
+
+class Program(nn.Module):
+    """A Pyro function that owns its parameters.
+
+    Traces `fn` once on `example`, takes over the modules that it gives to `pyro.module` and its free
+    `pyro.param`s (as unconstrained `nn.Parameter`s), and from then on answers them itself: the global parameter
+    store plays no part, and `parameters()`, `state_dict()` and `to()` work as in any module.
+
+    Args:
+        fn: a function or method `fn(*batch)` made of Pyro statements.
+        example: a batch; its values are only used to run `fn` once.
+    """
+
+    def __init__(self, fn: ProgramLike, example: Batch) -> None:
+        super().__init__()
+        self.fn = [fn]  # in a list: a module stored as an attribute would be registered whole
+        self.vectorized = getattr(fn, "vectorized", True)
+        self.constraints: dict[str, Constraint] = {}
+        found = _FindModules()
+        with pyro.get_param_store().scope(), poutine.block(), torch.random.fork_rng(), torch.no_grad(), found:
+            trace = poutine.trace(fn).get_trace(*example)
+        self.owned = nn.ModuleDict({name.replace(".", "_"): module for name, module in found.modules.items()})
+        self.free = nn.ParameterDict()
+        self._module_params = {
+            f"{name}$$${key}": param
+            for name, module in found.modules.items()
+            for key, param in module.named_parameters()
+        }
+        for name, site in trace.nodes.items():
+            if site["type"] == "param" and name not in self._module_params:
+                value = site["value"].detach()
+                self.constraints[name] = site["kwargs"]["constraint"]
+                self.free[name.replace(".", "_")] = nn.Parameter(
+                    transform_to(self.constraints[name]).inv(value).clone()
+                )
+
+    def forward(self, *batch: Tensor) -> Any:
+        with _Answer(self):
+            return self.fn[0](*batch)
+
+    def param(self, name: str) -> Tensor | None:
+        """The constrained value of one `pyro.param`, or None where it is not this program's."""
+        if name in self._module_params:
+            value = unconstrained = self._module_params[name]
+        elif name in self.constraints:
+            unconstrained = self.free[name.replace(".", "_")]
+            value = transform_to(self.constraints[name])(unconstrained)
+        else:
+            return None
+        # what SVI asks of a param site
+        value.unconstrained = weakref.ref(unconstrained)  # type: ignore[attr-defined]
+        return value
+
+
+class _Answer(poutine.messenger.Messenger):
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
+
+    def _pyro_param(self, msg: dict) -> None:
+        if (value := self.program.param(msg["name"])) is not None:
+            msg["value"], msg["done"] = value, True
+
+
+class _FindModules(poutine.messenger.Messenger):
+    """Collect what is given to `pyro.module`: not an effect of its own, so its frame is asked for the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modules: dict[str, nn.Module] = {}
+
+    def _pyro_param(self, msg: dict) -> None:
+        frame = sys._getframe()
+        while frame is not None and frame.f_code is not pyro.module.__code__:
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None:
+            self.modules.setdefault(frame.f_locals["name"], frame.f_locals["nn_module"])
+
+
+def owned(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer of the pair once, named `model.…` or `guide.…` after its owner.
+
+    Args:
+        borrower: `model` or `guide`: which of the two may hold tensors of the other without owning them.
+    """
+    programs = {"model": model, "guide": guide}
+    lender = "guide" if borrower == "model" else "model"
+    seen: set[int] = set()
+    for kind in (lender, borrower):
+        state = programs[kind].state_dict(keep_vars=True)
+        for name, tensor in state.items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f"{kind}.{name}", tensor
+
+
+def parameters(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> dict[str, nn.Parameter]:
+    """The trained parameters of the pair, each once, by owner's name."""
+    return {
+        name: tensor
+        for name, tensor in owned(model, guide, borrower)
+        if isinstance(tensor, nn.Parameter) and tensor.requires_grad
+    }
+
+
+def load_owned(model: nn.Module, guide: nn.Module, state: dict[str, Tensor], borrower: str = "guide") -> None:
+    """Copy a saved state into the pair, in place.
+
+    Raises:
+        InputError: the names or shapes are not the pair's.
+    """
+    mine = dict(owned(model, guide, borrower))
+    if strange := sorted(set(mine) ^ set(state)):
+        raise InputError(f"the saved state and the programs differ in {', '.join(strange[:4])}: not the same programs")
+    for name, tensor in mine.items():
+        if tensor.shape != state[name].shape:
+            raise InputError(f"{name} is {tuple(tensor.shape)}, saved as {tuple(state[name].shape)}: settings differ")
+        with torch.no_grad():
+            tensor.copy_(state[name])

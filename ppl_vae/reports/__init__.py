@@ -1,0 +1,1 @@
+"""Reports: ArviZ files and figures."""

@@ -1,0 +1,1 @@
+"""Training: fit, checkpoints, the run folder."""

@@ -121,12 +121,13 @@ def parameters(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> d
 
 
 def load_owned(model: nn.Module, guide: nn.Module, state: dict[str, Tensor], borrower: str = "guide") -> None:
-    """Copy a saved state into the pair, in place.
+    """Copy the `model.…` and `guide.…` tensors of a saved state into the pair, in place.
 
     Raises:
         InputError: the names or shapes are not the pair's.
     """
     mine = dict(owned(model, guide, borrower))
+    state = {name: t for name, t in state.items() if name.partition(".")[0] in ("model", "guide")}
     if strange := sorted(set(mine) ^ set(state)):
         raise InputError(f"the saved state and the programs differ in {', '.join(strange[:4])}: not the same programs")
     for name, tensor in mine.items():

@@ -4,7 +4,7 @@ A *program* is a callable `program(*batch)` made of Pyro statements. Its rows st
 K samples per row stand left of all its plates, so every log-probability comes out as `(K, B)`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -56,6 +56,11 @@ class Terms:
 def as_batch(batch: Tensor | Iterable[Tensor]) -> Batch:
     """A batch as a tuple of tensors; a lone tensor is a batch of one field."""
     return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+
+
+def batches(rows: Batch, batch_size: int) -> Iterator[Batch]:
+    """The rows in order, `batch_size` at a time."""
+    yield from zip(*(field.split(batch_size) for field in rows), strict=True)
 
 
 def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Values:

@@ -1,0 +1,261 @@
+"""Closed-form Kullback–Leibler divergences KL(q ‖ p), the regularizer of the analytic-KL ELBO.
+
+Every Gaussian pair below rests on one fact: KL does not change under an invertible affine map of z.
+With p = N(μ_p, L_p L_pᵀ), the map z ↦ L_p⁻¹(z − μ_p) *whitens* p into N(0, I) and sends q = N(μ_q, L_q L_qᵀ)
+to N(δ, W Wᵀ), where δ = L_p⁻¹(μ_q − μ_p) and W = L_p⁻¹ L_q, so that
+
+    KL(q ‖ p) = ½ (‖W‖_F² − D − log det W Wᵀ + ‖δ‖²).
+
+A diagonal p makes L_p⁻¹ a division; a full one makes it a triangular solve.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Tensor
+from torch.distributions import (
+    ContinuousBernoulli,
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    Uniform,
+    Wishart,
+    kl_divergence,
+)
+from torch.linalg import solve_triangular
+
+from ppl_vae.errors import InputError
+
+
+class NoClosedForm(InputError):
+    """KL(q ‖ p) has no closed form that can be trusted."""
+
+    def __init__(self, q: Distribution, p: Distribution, why: str = "") -> None:
+        super().__init__(f"no closed-form KL({describe(q)} ‖ {describe(p)})" + (f": {why}" if why else ""))
+
+
+def describe(d: Distribution) -> str:
+    """The family under Pyro's wrappers and the event shape: `"Normal with event shape (20,)"`."""
+    base: Any = d
+    while isinstance(base, (Independent, dist.MaskedDistribution, ExpandedDistribution)):
+        base = base.base_dist
+    return type(base).__name__ + (f" with event shape {tuple(d.event_shape)}" if d.event_shape else "")
+
+
+def kl(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q ‖ p) = E_q[log q(z) − log p(z)], exactly, with gradients to the parameters of both.
+
+    Torch's registry answers for the pairs that are not derived here. Equal masks select the batch entries
+    that count; the others are 0, whatever q and p hold there.
+
+    Shapes: q `batch_q + event`, p `batch_p + event`, returns `broadcast(batch_q, batch_p)`.
+    Raises `NoClosedForm` where there is none.
+    """
+    if q.event_shape != p.event_shape:
+        raise NoClosedForm(q, p, "their event shapes differ")
+    try:
+        batch_shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    except RuntimeError:
+        shapes = f"{tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
+        raise NoClosedForm(q, p, f"their batch shapes {shapes} do not broadcast") from None
+    try:
+        return _kl(q, p, batch_shape)
+    except _Refused as refusal:
+        raise NoClosedForm(q, p, str(refusal)) from refusal.__cause__
+
+
+class _Refused(Exception):
+    """Why the pair inside the wrappers has no closed form; `kl` names the distributions the user wrote."""
+
+
+def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
+    """Peel the wrappers off q and p, outermost first, then look the two families up."""
+    q, p = _peel(q), _peel(p)
+    if isinstance(q, dist.MaskedDistribution) or isinstance(p, dist.MaskedDistribution):
+        mask = _common_mask(q, p)
+        value = _kl(q.base_dist, p.base_dist, batch_shape)
+        return torch.where(mask.to(value.device), value, value.new_zeros(()))
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        n = min(q.reinterpreted_batch_ndims, p.reinterpreted_batch_ndims)
+        inner_shape = batch_shape + q.event_shape[:n]
+        return _kl(_dependent(q, n), _dependent(p, n), inner_shape).sum(tuple(range(-n, 0)))
+    q_base, p_base = _family(q), _family(p)
+    for (q_family, p_family), rule in _RULES.items():
+        if isinstance(q_base, q_family) and isinstance(p_base, p_family):
+            return rule(q_base, p_base).expand(batch_shape)
+    return _torch_kl(q, p, batch_shape)
+
+
+# ---- wrappers ----
+
+
+def _peel(d: Any) -> Any:
+    """`d` without the wrappers that change nothing but the batch shape."""
+    idle = (
+        isinstance(d, ExpandedDistribution)
+        or (isinstance(d, dist.MaskedDistribution) and d._mask is True)
+        or (isinstance(d, Independent) and d.reinterpreted_batch_ndims == 0)
+    )
+    return _peel(d.base_dist) if idle else d
+
+
+def _family(d: Any) -> Any:
+    """The distribution under every `Independent`."""
+    d = _peel(d)
+    return _family(d.base_dist) if isinstance(d, Independent) else d
+
+
+def _dependent(d: Independent, n: int) -> Distribution:
+    """`d` with its n leftmost independent event dims handed back to the batch."""
+    return Independent(d.base_dist, d.reinterpreted_batch_ndims - n, validate_args=False)
+
+
+def _common_mask(q: Any, p: Any) -> Tensor:
+    masked = [name for name, d in (("q", q), ("p", p)) if isinstance(d, dist.MaskedDistribution)]
+    if len(masked) == 1:
+        raise _Refused(f"only {masked[0]} is masked")
+    q_mask, p_mask = torch.as_tensor(q._mask), torch.as_tensor(p._mask)
+    if q._mask is not p._mask and not bool((q_mask == p_mask).all()):
+        raise _Refused("q and p are masked differently")
+    return q_mask
+
+
+# ---- Gaussian pairs ----
+
+
+def _spread(t: Tensor) -> Tensor:
+    """KL(N(0, e²ᵗ) ‖ N(0, 1)) = ½ (e²ᵗ − 1 − 2t).
+
+    `expm1` keeps the digits where t ≈ 0 and, as e²ᵗ − 1 ≥ 2t survives rounding, never goes below 0. A
+    difference of logarithms for t, not the logarithm of a squared ratio, does not underflow in float32.
+    """
+    return (torch.expm1(2 * t) - 2 * t) / 2
+
+
+def _normal_normal(q: Normal, p: Normal) -> Tensor:
+    """KL(N(μ_q, σ_q²) ‖ N(μ_p, σ_p²)), elementwise.
+
+    With δ = (μ_q − μ_p)/σ_p and t = log σ_q − log σ_p, under q:
+
+        E[log q] = −log σ_q − ½ log 2π − ½
+        E[log p] = −log σ_p − ½ log 2π − ½ (σ_q² + (μ_q − μ_p)²)/σ_p²
+        KL       = ½ (e²ᵗ − 1 − 2t + δ²).
+
+    For p = N(0, 1) this is −½ (1 + log σ² − μ² − σ²): Kingma & Welling (2014), appendix B.
+    """
+    δ = (q.loc - p.loc) / p.scale
+    return _spread(q.scale.log() - p.scale.log()) + δ.square() / 2
+
+
+def _full_diagonal(q: MultivariateNormal, p: Normal) -> Tensor:
+    """KL(N(μ_q, L Lᵀ) ‖ N(μ_p, diag σ²)): whiten with L_p = diag σ. Returns `batch`."""
+    t = _log_diagonal(q.scale_tril) - p.scale.log()
+    return _whitened((q.loc - p.loc) / p.scale, q.scale_tril / p.scale.unsqueeze(-1), t)
+
+
+def _full_full(q: MultivariateNormal, p: MultivariateNormal) -> Tensor:
+    """KL(N(μ_q, L_q L_qᵀ) ‖ N(μ_p, L_p L_pᵀ)): whiten by triangular solves. Returns `batch`."""
+    δ = solve_triangular(p.scale_tril, (q.loc - p.loc).unsqueeze(-1), upper=False).squeeze(-1)
+    W = solve_triangular(p.scale_tril, q.scale_tril, upper=False)
+    return _whitened(δ, W, _log_diagonal(q.scale_tril) - _log_diagonal(p.scale_tril))
+
+
+def _diagonal_full(q: Normal, p: MultivariateNormal) -> Tensor:
+    """KL(N(μ_q, diag σ²) ‖ N(μ_p, L_p L_pᵀ)): the full pair with L_q = diag σ. Returns `batch`."""
+    return _full_full(MultivariateNormal(q.loc, scale_tril=q.scale.diag_embed(), validate_args=False), p)
+
+
+def _low_rank_diagonal(q: LowRankMultivariateNormal, p: Normal) -> Tensor:
+    """KL(N(μ_q, F Fᵀ + diag d) ‖ N(μ_p, diag σ²)) in O(D R²): no `(D, D)` matrix. Returns `batch`."""
+    return _normal_normal(_diagonal_part(q), p).sum(-1) + _factor_part(q, q.cov_factor / p.scale.unsqueeze(-1))
+
+
+def _low_rank_full(q: LowRankMultivariateNormal, p: MultivariateNormal) -> Tensor:
+    """KL(N(μ_q, F Fᵀ + diag d) ‖ N(μ_p, L_p L_pᵀ)). Returns `batch`."""
+    G = solve_triangular(p.scale_tril, q.cov_factor, upper=False)
+    return _diagonal_full(_diagonal_part(q), p) + _factor_part(q, G)
+
+
+def _whitened(δ: Tensor, W: Tensor, t: Tensor) -> Tensor:
+    """KL(N(δ, W Wᵀ) ‖ N(0, I)) for a lower-triangular W whose log-diagonal is t.
+
+    E[log q] = −Σᵢ tᵢ − ½ D log 2π − ½ D and E[log p] = −½ D log 2π − ½ E‖z‖², where E‖z‖² is
+    tr W Wᵀ + ‖δ‖² = ‖W‖_F² + ‖δ‖². Splitting ‖W‖_F² into its diagonal, Wᵢᵢ² = e²ᵗⁱ, and the rest:
+
+        KL = Σᵢ ½ (e²ᵗⁱ − 1 − 2tᵢ) + ½ Σ_{i>j} Wᵢⱼ² + ½ ‖δ‖², no term of which is negative.
+
+    Shapes: `δ` and `t` are `batch + (D,)`, `W` is `batch + (D, D)`, returns `batch`.
+    """
+    return (_spread(t) + δ.square() / 2).sum(-1) + W.tril(-1).square().sum((-2, -1)) / 2
+
+
+def _factor_part(q: LowRankMultivariateNormal, G: Tensor) -> Tensor:
+    """What F adds to KL(N(μ_q, diag d) ‖ p) when q has the covariance F Fᵀ + diag d, with G = L_p⁻¹ F.
+
+    The trace gains tr L_p⁻¹ F Fᵀ L_p⁻ᵀ = ‖G‖_F². By the matrix determinant lemma
+
+        log det(F Fᵀ + diag d) = Σᵢ log dᵢ + log det C,    C = I + Fᵀ diag(1/d) F,
+
+    so the KL gains ½ (‖G‖_F² − log det C), at the cost of a Cholesky factor of C.
+
+    Shapes: `G` is `batch + (D, R)`, C is `batch + (R, R)`, returns `batch`.
+    """
+    A = q.cov_factor / q.cov_diag.sqrt().unsqueeze(-1)
+    C = A.mT @ A + torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    return G.square().sum((-2, -1)) / 2 - _log_diagonal(torch.linalg.cholesky(C)).sum(-1)
+
+
+def _diagonal_part(q: LowRankMultivariateNormal) -> Normal:
+    return Normal(q.loc, q.cov_diag.sqrt(), validate_args=False)
+
+
+def _log_diagonal(L: Tensor) -> Tensor:
+    return L.diagonal(dim1=-2, dim2=-1).log()
+
+
+_RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
+    (Normal, Normal): _normal_normal,
+    (Normal, MultivariateNormal): _diagonal_full,
+    (MultivariateNormal, Normal): _full_diagonal,
+    (MultivariateNormal, MultivariateNormal): _full_full,
+    (LowRankMultivariateNormal, Normal): _low_rank_diagonal,
+    (LowRankMultivariateNormal, MultivariateNormal): _low_rank_full,
+}
+
+# ---- every other pair ----
+
+_WRONG_IN_TORCH: dict[tuple[type, type], str] = {
+    (ContinuousBernoulli, Uniform): "torch gives inf for Uniform(0, 1)",
+    (Uniform, ContinuousBernoulli): "torch gives inf for Uniform(0, 1)",
+    (Wishart, Wishart): "torch's rule sums over the batch and detaches q",
+}
+_TRANSFORMED = (TransformedDistribution, dist.TransformedDistribution)  # LogNormal and its like are sound
+
+
+def _torch_kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
+    """KL(q ‖ p) by torch's registry, on equal batch shapes: some of its rules do not broadcast."""
+    _refuse_unsound(q, p)
+    try:
+        q, p = (d if d.batch_shape == batch_shape else d.expand(batch_shape) for d in (q, p))
+        return kl_divergence(q, p).expand(batch_shape)
+    except NotImplementedError as error:
+        raise _Refused from error
+
+
+def _refuse_unsound(q: Any, p: Any) -> None:
+    """Refuse what torch or Pyro register but is not the KL."""
+    q, p = _family(q), _family(p)
+    if isinstance(q, dist.Delta) or isinstance(p, dist.Delta):
+        raise _Refused("a Delta has no density")
+    for (q_family, p_family), why in _WRONG_IN_TORCH.items():
+        if isinstance(q, q_family) and isinstance(p, p_family):
+            raise _Refused(why)
+    transforms = [t for d in (q, p) if type(d) in _TRANSFORMED for t in d.transforms]
+    if not all(t.bijective for t in transforms):
+        raise _Refused("a transform is not one-to-one")

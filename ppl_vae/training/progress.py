@@ -1,0 +1,40 @@
+"""A progress bar on standard error: steps, time left, ELBO, rate and distortion."""
+
+import time
+from collections.abc import Mapping
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Show `total` steps of work, at most ten times a second; nothing where `visible` is False."""
+
+    def __init__(self, visible: bool, total: int) -> None:
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        self.bar = Bar(*columns, console=Console(stderr=True), disable=not visible, auto_refresh=False)
+        self.task = self.bar.add_task("", total=total)
+        self.shown = 0.0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.refresh()
+        self.bar.stop()
+
+    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if self.bar.disable or (now - self.shown < 0.1 and step < (self.bar.tasks[0].total or 0)):
+            return
+        self.shown = now
+        text = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+        self.bar.update(self.task, completed=step, description=text, refresh=True)

@@ -1,0 +1,265 @@
+"""A run is a folder: what was asked, the sources, the metrics, the checkpoints, and what commands add."""
+
+import contextlib
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+import ppl_vae
+from ppl_vae import objectives
+from ppl_vae.config import FitConfig
+from ppl_vae.data import Dataset, absolute, open_data
+from ppl_vae.errors import InputError
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair, load_owned, resolve_pair
+from ppl_vae.programs.find import Source, Spec, sha256_of, shipped_folder
+from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.programs.terms import Batch
+from ppl_vae.training.checkpoint import Checkpoints
+from ppl_vae.training.files import read_json, write_bytes, write_json
+
+
+@contextlib.contextmanager
+def isolated(seed: int | None = None, *, validate: bool = False) -> Iterator[None]:
+    """Pyro's parameter store, validation and torch's random state as in a fresh process, restored afterwards."""
+    with pyro.get_param_store().scope(), pyro.validation_enabled(validate), torch.random.fork_rng():
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run in `folder`.
+
+    Raises:
+        InputError: `folder` holds no run.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder).expanduser())
+        if not (self.folder / "config.json").is_file():
+            raise InputError(f"{self.folder} is no run: it has no config.json; make one with fit --out {self.folder}")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """`config.json`."""
+        try:
+            record = read_json(self.folder / "config.json")
+        except ValueError as error:
+            raise InputError(f"{self.folder / 'config.json'} can't be read: {error}") from error
+        if record.get("format") != 1:
+            raise InputError(f"{self.folder} is of format {record.get('format')!r}, which this version does not know")
+        return record
+
+    @property
+    def config(self) -> FitConfig:
+        """The options that it was fitted with."""
+        options = self.record["fit"]
+        return FitConfig(**options | {name: tuple(options[name]) for name in ("data", "set")})
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.folder, self.config.keep_every)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; a last line torn by a kill is left out."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def add_metrics(self, line: Mapping[str, Any]) -> None:
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def forget_metrics_after(self, step: int) -> None:
+        kept = [line for line in self.metrics if line["step"] <= step]
+        write_bytes(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def objective(self) -> Objective:
+        return make_objective(self.config)
+
+    def data(self, data: Any = None, *, force: bool = False) -> Dataset:
+        """The data set of the run, split and binarized as it was; `data` where it was given from Python.
+
+        Raises:
+            InputError: its content is not what the run was fitted to, without `force`.
+        """
+        config = self.config
+        if data is None and not config.data:
+            raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
+        dataset = open_config_data(config, data)
+        if dataset.sha256 != self.record["data"]["sha256"] and not force:
+            raise InputError(
+                f"{dataset.name} is not the data that {self.folder} was fitted to (its hash differs): --force"
+            )
+        return dataset
+
+    def pair(
+        self,
+        *,
+        model: Spec | None = None,
+        guide: Spec | None = None,
+        checkpoint: int | str = "best",
+        trust: bool = False,
+        force: bool = False,
+    ) -> Pair:
+        """Model and guide with the weights of a checkpoint.
+
+        Shipped programs are executed from the installed package. Any other is executed only if it is named again
+        (`model`, `guide`), or, under `trust`, from `RUN/sources`; a hash that differs is refused without `force`.
+
+        Args:
+            checkpoint: a step, `best`, `last` or `first`.
+        """
+        pair = self.build({"model": model, "guide": guide}, trust=trust, force=force)
+        tensors, _ = self.checkpoints.load(self._step(checkpoint))
+        load_owned(pair.model, pair.guide, tensors, pair.borrower)
+        return pair
+
+    def build(
+        self,
+        named: Mapping[str, Spec | None],
+        example: Batch | None = None,
+        *,
+        trust: bool = False,
+        force: bool = False,
+    ) -> Pair:
+        """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded."""
+        model, guide = (self._executable(kind, named[kind], trust) for kind in ("model", "guide"))
+        settings, _ = split_objective(parse_settings(self.config.set))
+        pair = resolve_pair(model, guide, self._zeros() if example is None else example, settings)
+        for kind, source in pair.sources.items():
+            recorded = self.record["programs"][kind]["sha256"]
+            if recorded and source.sha256 and source.sha256 != recorded and not force:
+                raise InputError(
+                    f"{kind} {source} is not what {self.folder} was fitted with (sha256 {recorded[:12]}): "
+                    "name the right file, or --force"
+                )
+        pair.model.to(self.config.device)
+        pair.guide.to(self.config.device)
+        return pair
+
+    def _executable(self, kind: Any, named: Spec | None, trust: bool) -> Spec:
+        recorded = self.record["programs"][kind]
+        if named is not None:
+            return named
+        if recorded["shipped"]:
+            return f"{shipped_folder(kind) / Path(recorded['path']).name}:{recorded['attribute']}"
+        if recorded["source"] is None:
+            raise InputError(f"the {kind} of {self.folder} was given from Python: give it again as {kind}=")
+        source = self.folder / recorded["source"]
+        if not trust:
+            raise InputError(
+                f"the {kind} of {self.folder} is not a shipped one: name it again (--{kind} {recorded['spec']}), "
+                f"or --trust to execute {source}"
+            )
+        return f"{source}:{recorded['attribute']}"
+
+    def trusted(self) -> list[str]:
+        """What `trust` executes from `RUN/sources`: path and hash of each file."""
+        files = {p["source"] for p in self.record["programs"].values() if p["source"] and not p["shipped"]}
+        return [f"{self.folder / name} (sha256 {sha256_of(self.folder / name)})" for name in sorted(files)]
+
+    def _zeros(self) -> Batch:
+        batch = self.record["batch"]
+        return tuple(
+            torch.zeros(batch["rows"], *shape, dtype=getattr(torch, dtype))
+            for shape, dtype in zip(batch["shapes"], batch["dtypes"], strict=True)
+        )
+
+    def _step(self, checkpoint: int | str) -> int:
+        steps = self.checkpoints.steps
+        if not steps:
+            raise InputError(f"{self.folder} has no checkpoint yet: fit --out {self.folder} --resume")
+        named = {"best": self.checkpoints.manifest["best"], "last": steps[-1], "first": steps[0]}
+        try:
+            return named[checkpoint] if checkpoint in named else int(checkpoint)
+        except ValueError:
+            raise InputError(f"--checkpoint {checkpoint}: give a step, best, last or first") from None
+
+
+def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, example: Batch) -> Run:
+    """Make the run's folder, with `config.json` written last."""
+    (folder / "sources").mkdir(parents=True)
+    programs = {}
+    for kind, source in pair.sources.items():
+        programs[kind] = _describe(source)
+        if source.path is not None:
+            write_bytes(folder / programs[kind]["source"], source.path.read_bytes())
+    write_json(
+        folder / "config.json",
+        {
+            "format": 1,
+            "versions": {
+                "ppl_vae": ppl_vae.__version__,
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "pyro": pyro.__version__,
+            },
+            "fit": config.asdict(),
+            "programs": programs,
+            "batch": {
+                "fields": list(dataset.fields),
+                "rows": len(example[0]),
+                "shapes": [list(x.shape[1:]) for x in example],
+                "dtypes": [str(x.dtype).removeprefix("torch.") for x in example],
+            },
+            "data": {
+                "name": dataset.name,
+                "sha256": dataset.sha256,
+                "rows": [len(split[0]) for split in (dataset.train, dataset.valid, dataset.test)],
+                "binarize": dataset.binarize,
+            },
+        },
+    )
+    return Run(folder)
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    """A program's source as `config.json` records it; one file that holds both programs is copied once."""
+    path = source.path
+    name = None if path is None else f"sources/{path.stem}-{source.sha256[:8]}.py"
+    return {
+        "spec": source.spec,
+        "path": None if path is None else str(path),
+        "attribute": source.attribute,
+        "sha256": source.sha256,
+        "shipped": source.shipped,
+        "source": name,
+    }
+
+
+def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
+    """The data of `config`, or `data` in its place, split, scaled and binarized as it says."""
+    source = list(config.data) if data is None else data
+    return open_data(source, scale=config.scale, binarize=config.binarize, split_seed=config.split_seed)
+
+
+def record_data(data: Any) -> tuple[str, ...]:
+    """What `config.json` says of the data: its files with absolute paths, or nothing for arrays."""
+    sources = (data,) if isinstance(data, str | Path) else tuple(data)
+    return tuple(str(absolute(s)) for s in sources) if all(isinstance(s, str | Path) for s in sources) else ()
+
+
+def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the programs, and those of the objective without their prefix."""
+    own = {k.removeprefix("objective."): v for k, v in settings.items() if k.startswith("objective.")}
+    return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
+
+
+def make_objective(config: FitConfig) -> Objective:
+    cls = objectives.get(config.objective)
+    _, settings = split_objective(parse_settings(config.set))
+    check_settings(settings, cls, "objective")
+    return cls(**settings)

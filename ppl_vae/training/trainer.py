@@ -1,0 +1,140 @@
+"""One training step, and an evaluation on held-out rows: the loop that `pyro.infer.SVI` stands for."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.errors import NumericalError
+from ppl_vae.objectives import Objective
+from ppl_vae.objectives.trace import sum_sites
+from ppl_vae.programs import Pair, Terms, parameters
+from ppl_vae.programs.terms import Batch, batches
+
+
+class Step(NamedTuple):
+    """What one step saw, before it moved: sums over the batch, in nats, and the norm of the gradient."""
+
+    elbo: float
+    distortion: float
+    gradient_norm: float
+
+
+@dataclass
+class Trainer:
+    """A pair, an objective and one fused Adam over the parameters of both.
+
+    The loss is the mean over the batch of −surrogate, times the sites' scale. A step whose loss or gradient is not
+    finite is not taken.
+    """
+
+    pair: Pair
+    objective: Objective
+    lr: float = 1e-3
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.lr, fused=True)
+
+    def step(self, batch: Batch) -> Step:
+        """One gradient step.
+
+        Raises:
+            NumericalError: the loss or the gradient is not finite; names the site and rows, or the parameter.
+        """
+        estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
+        loss = -estimate.terms.scale * estimate.surrogate.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
+        value = estimate.value.detach().sum()
+        distortion = -sum_sites(estimate.terms.log_lik).detach().mean(0).sum()
+        seen = Step(*torch.stack([value, distortion, norm]).tolist())
+        if not all(map(math.isfinite, seen)):
+            raise NumericalError(diagnose(estimate.terms, self.parameters))
+        if self.clip is not None and seen.gradient_norm > self.clip:
+            for p in self.parameters.values():
+                if p.grad is not None:
+                    p.grad.mul_(self.clip / seen.gradient_norm)
+        self.optimizer.step()
+        return seen
+
+    @property
+    def learning_rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    @learning_rate.setter
+    def learning_rate(self, lr: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = lr
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Adam's moments and step counts, by the names of the parameters."""
+        return {
+            f"optimizer.{key}.{name}": tensor
+            for name, p in self.parameters.items()
+            for key, tensor in self.optimizer.state.get(p, {}).items()
+        }
+
+    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
+        for name, p in self.parameters.items():
+            state = {
+                key: tensors[f"optimizer.{key}.{name}"].clone().to(p.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimizer.{key}.{name}" in tensors
+            }
+            if state:
+                self.optimizer.state[p] = state
+
+
+class Evaluation(NamedTuple):
+    """Per-datum numbers over a split, in nats, each `(N,)`; at one draw of the noise."""
+
+    elbo: Tensor
+    distortion: Tensor
+
+    def summary(self) -> dict[str, float]:
+        """Means with the standard error over data."""
+        rate = -self.elbo - self.distortion
+        se = self.elbo.std().item() / len(self.elbo) ** 0.5 if len(self.elbo) > 1 else math.nan
+        return {
+            "elbo": self.elbo.mean().item(),
+            "elbo_se_data": se,
+            "rate": rate.mean().item(),
+            "distortion": self.distortion.mean().item(),
+        }
+
+
+@torch.no_grad()
+def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, seed: int) -> Evaluation:
+    """The objective's value at every row, at the noise of `seed`; the global random state is left as it was.
+
+    A sum over rows: the size of the batches does not weight any row.
+    """
+    values, distortions = [], []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for batch in batches(rows, batch_size):
+            estimate = objective.estimate(pair.model, pair.guide, batch)
+            values.append(estimate.value.double())
+            distortions.append(-sum_sites(estimate.terms.log_lik).mean(0).double())
+    return Evaluation(torch.cat(values), torch.cat(distortions))
+
+
+def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> str:
+    """Which number is not finite: a site's log-probability and its rows, or a parameter's gradient."""
+    for kind, sites in (("log q", terms.log_q), ("log p", terms.log_prior), ("log p", terms.log_lik)):
+        for site, log_prob in sites.items():
+            if rows := _rows(~torch.isfinite(log_prob).all(0)):
+                return f"{kind} of site {site!r} is not finite in rows {rows} of the batch"
+    for name, p in trained.items():
+        if p.grad is not None and not torch.isfinite(p.grad).all():
+            return f"the gradient of {name} is not finite, though every log-probability is"
+    return "the loss is not finite, though every log-probability and every gradient is"
+
+
+def _rows(bad: Tensor) -> str:
+    rows = bad.nonzero().flatten().tolist()
+    return ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")

@@ -1,0 +1,406 @@
+"""KL(q ‖ p) against torch, quadrature, Monte Carlo and finite differences. One line of PAIRS adds a pair to all."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+import torch.distributions as td
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ppl_vae.errors import InputError
+from ppl_vae.kl import NoClosedForm, describe, kl
+
+STANDARD_ERRORS = 4
+
+
+class Family(NamedTuple):
+    """Unconstrained parameters of these event shapes, built into a distribution of z · scale."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    build: Callable[..., Distribution]
+    box: tuple[float, float] | None = None  # the support, where it is not the whole real line
+    gaussian: bool = True
+
+    def draw(self, batch: tuple[int, ...], seed: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return [0.5 * torch.randn(batch + s, generator=generator, dtype=torch.float64) for s in self.shapes]
+
+
+def tril(raw: Tensor) -> Tensor:
+    return raw.tril(-1) + raw.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
+
+
+def diagonal(*event: int, module: Any = dist) -> Family:
+    def build(m: Tensor, s: Tensor, scale: float = 1.0) -> Distribution:
+        normal = module.Normal(m * scale, s.exp() * scale)
+        return module.Independent(normal, len(event)) if event else normal
+
+    return Family((event, event), build)
+
+
+def standard_normal(*event: int) -> Family:
+    def build(m: Tensor, s: Tensor, scale: float = 1.0) -> Distribution:
+        return dist.Normal(0 * m, torch.ones_like(s) * scale).to_event(len(event))
+
+    return Family((event, event), build)
+
+
+def full(module: Any = dist) -> Family:
+    def build(m: Tensor, L: Tensor, scale: float = 1.0) -> Distribution:
+        return module.MultivariateNormal(m * scale, scale_tril=tril(L) * scale)
+
+    return Family(((2,), (2, 2)), build)
+
+
+def low_rank(module: Any = dist) -> Family:
+    def build(m: Tensor, F: Tensor, d: Tensor, scale: float = 1.0) -> Distribution:
+        return module.LowRankMultivariateNormal(m * scale, F * scale, d.exp() * scale**2)
+
+    return Family(((2,), (2, 1), (2,)), build)
+
+
+def full_rows() -> Family:
+    def build(m: Tensor, L: Tensor, scale: float = 1.0) -> Distribution:
+        return dist.MultivariateNormal(m * scale, scale_tril=tril(L) * scale).to_event(1)
+
+    return Family(((1, 2), (1, 2, 2)), build)
+
+
+def nested() -> Family:
+    def build(m: Tensor, s: Tensor, scale: float = 1.0) -> Distribution:
+        rows = td.Independent(td.Independent(td.Normal(m * scale, s.exp() * scale), 0), 1)
+        return td.Independent(rows, 1)
+
+    return Family(((1, 2), (1, 2)), build)
+
+
+def positive(name: str, box: tuple[float, float], *event: int) -> Family:
+    def build(a: Tensor, b: Tensor) -> Distribution:
+        return getattr(dist, name)(2 + 2 * a.exp(), 2 + 2 * b.exp()).to_event(len(event))
+
+    return Family((event, event), build, box, gaussian=False)
+
+
+def laplace(*event: int) -> Family:
+    def build(m: Tensor, s: Tensor) -> Distribution:
+        return dist.Laplace(m, s.exp()).to_event(len(event))
+
+    return Family((event, event), build, gaussian=False)
+
+
+PAIRS: dict[str, tuple[Family, Family]] = {
+    "normal-normal": (diagonal(), diagonal()),
+    "normal-normal-torch": (diagonal(module=td), diagonal(module=td)),
+    "normal-standard": (diagonal(), standard_normal()),
+    "diagonal-diagonal": (diagonal(2), diagonal(2)),
+    "diagonal-diagonal-mixed": (diagonal(2, module=td), diagonal(2)),
+    "diagonal-standard": (diagonal(2), standard_normal(2)),
+    "diagonal-diagonal-2d": (diagonal(1, 2), diagonal(1, 2)),
+    "diagonal-nested": (diagonal(1, 2), nested()),
+    "nested-nested": (nested(), nested()),
+    "full-diagonal": (full(), diagonal(2)),
+    "full-diagonal-torch": (full(td), diagonal(2, module=td)),
+    "full-standard": (full(), standard_normal(2)),
+    "full-rows-diagonal": (full_rows(), diagonal(1, 2)),
+    "full-rows-nested": (full_rows(), nested()),
+    "full-full": (full(), full(td)),
+    "diagonal-full": (diagonal(2), full()),
+    "diagonal-full-torch": (diagonal(2, module=td), full(td)),
+    "low-rank-diagonal": (low_rank(), diagonal(2)),
+    "low-rank-diagonal-torch": (low_rank(td), diagonal(2, module=td)),
+    "low-rank-standard": (low_rank(), standard_normal(2)),
+    "low-rank-full": (low_rank(), full()),
+    "low-rank-low-rank": (low_rank(), low_rank()),
+    "full-low-rank": (full(), low_rank()),
+    "gamma-gamma": (positive("Gamma", (0.0, 60.0)), positive("Gamma", (0.0, 60.0))),
+    "beta-beta": (positive("Beta", (0.0, 1.0), 2), positive("Beta", (0.0, 1.0), 2)),
+    "normal-laplace": (diagonal(2), laplace(2)),
+}
+TORCHS = {"low-rank-low-rank", "full-low-rank", "gamma-gamma", "beta-beta", "normal-laplace"}
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest) -> tuple[Family, Family]:
+    return PAIRS[request.param]
+
+
+def build(
+    pair: tuple[Family, Family], batch_q: tuple[int, ...] = (), batch_p: tuple[int, ...] = (), seed: int = 0
+) -> tuple[Distribution, Distribution]:
+    q, p = pair
+    return q.build(*q.draw(batch_q, 2 * seed)), p.build(*p.draw(batch_p, 2 * seed + 1))
+
+
+def dense(d: Distribution) -> Distribution:
+    """A Gaussian as a MultivariateNormal over all its event dims, which is what torch pairs with anything."""
+    if not isinstance(d, td.MultivariateNormal | td.LowRankMultivariateNormal | td.Independent):
+        return d
+    batch, dim = d.batch_shape, d.event_shape.numel()
+    if isinstance(d, td.MultivariateNormal | td.LowRankMultivariateNormal):
+        return td.MultivariateNormal(d.loc, d.covariance_matrix)
+    base: Any = d
+    while isinstance(base, td.Independent):
+        base = base.base_dist
+    if isinstance(base, td.Normal):
+        return td.MultivariateNormal(d.mean.reshape(*batch, dim), d.variance.reshape(*batch, dim).diag_embed())
+    if isinstance(base, td.MultivariateNormal):  # with one row
+        return td.MultivariateNormal(base.loc.squeeze(-2), base.covariance_matrix.squeeze(-3))
+    return d
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(actual, expected.expand(actual.shape), rtol=tolerance, atol=tolerance)
+
+
+# ---- the value ----
+
+
+def test_agrees_with_torch(pair: tuple[Family, Family]) -> None:
+    q, p = build(pair, (6,), (6,))
+    if pair[0].gaussian and pair[1].gaussian:
+        close(kl(q, p), td.kl_divergence(dense(q), dense(p)), 1e-10)
+    else:
+        close(kl(q, p), td.kl_divergence(q, p), 1e-10)
+
+
+def test_agrees_with_quadrature(pair: tuple[Family, Family]) -> None:
+    """Gauss–Legendre over 1-D or 2-D z, split at the kink of a Laplace prior."""
+    q, p = build(pair)
+    lower, upper = (q.mean - 11 * q.stddev, q.mean + 11 * q.stddev)
+    if pair[0].box is not None:
+        lower, upper = (torch.full_like(q.mean, edge) for edge in pair[0].box)
+    kink = p.mean if isinstance(p, td.Independent) and isinstance(p.base_dist, td.Laplace) else q.mean
+    axes, weights = [], []
+    for a, b, c in zip(lower.flatten(), upper.flatten(), kink.flatten(), strict=True):
+        z, w = (np.concatenate(part) for part in zip(legendre(a, c), legendre(c, b), strict=True))
+        axes.append(torch.from_numpy(z))
+        weights.append(torch.from_numpy(w))
+    z = torch.cartesian_prod(*axes).reshape(-1, *q.event_shape)
+    w = torch.cartesian_prod(*weights).reshape(z.shape[0], -1).prod(-1)
+    log_q = q.log_prob(z)
+    close(kl(q, p), (w * log_q.exp() * (log_q - p.log_prob(z))).sum(), 1e-8)
+
+
+def legendre(a: Tensor, b: Tensor, n: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    z, w = np.polynomial.legendre.leggauss(n)
+    half = float(b - a) / 2
+    return float(a) + half * (z + 1), half * w
+
+
+def test_agrees_with_monte_carlo(pair: tuple[Family, Family]) -> None:
+    q, p = build(pair, (4,), (), seed=3)
+    torch.manual_seed(0)
+    z = q.sample((20_000,))
+    log_ratio = q.log_prob(z) - p.log_prob(z)
+    error = (kl(q, p) - log_ratio.mean(0)).abs()
+    assert (error < STANDARD_ERRORS * log_ratio.std(0) / len(z) ** 0.5).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_is_never_negative(pair: tuple[Family, Family], seed: int) -> None:
+    assert (kl(*build(pair, (50,), (50,), seed=seed)) > 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name, (q, p) in PAIRS.items() if q.shapes == p.shapes])
+def test_to_itself_is_zero(name: str) -> None:
+    family, _ = PAIRS[name]
+    raw = family.draw((20,), 0)
+    close(kl(family.build(*raw), family.build(*raw)), torch.zeros(20, dtype=torch.float64), 1e-12)
+
+
+def test_to_its_own_dense_form_is_zero() -> None:
+    for family in (diagonal(2), full(), low_rank()):
+        q = family.build(*family.draw((20,), 0))
+        close(kl(q, dense(q)), torch.zeros(20, dtype=torch.float64), 1e-12)
+
+
+def test_standard_normal_of_kingma_and_welling() -> None:
+    μ, σ = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([0.3, 1.0, 1.7])
+    expected = -0.5 * (1 + (σ**2).log() - μ**2 - σ**2).sum()
+    close(kl(dist.Normal(μ, σ).to_event(1), dist.Normal(0.0, 1.0).expand([3]).to_event(1)), expected, 1e-6)
+
+
+def test_keeps_its_digits_where_q_is_almost_p() -> None:
+    """To second order KL(N(0, (1 + ε)²) ‖ N(0, 1)) is ε²; a formula with `r² − 1 − log r²` has no digit left."""
+    ε = 1e-9
+    one = torch.ones((), dtype=torch.float64)
+    assert kl(dist.Normal(0 * one, one + ε), dist.Normal(0 * one, one)).item() == pytest.approx(ε**2, rel=1e-6, abs=0)
+
+
+def test_low_rank_to_diagonal_builds_no_square_matrix() -> None:
+    D = 200_000  # a (D, D) matrix would take 160 GB
+    q = dist.LowRankMultivariateNormal(torch.zeros(D), torch.ones(D, 2) / D, torch.ones(D))
+    assert kl(q, dist.Normal(torch.zeros(D), 1.0).to_event(1)).shape == ()
+
+
+# ---- gradients, shapes, precision ----
+
+
+def test_gradients(pair: tuple[Family, Family]) -> None:
+    q, p = pair
+    raw = [r.requires_grad_() for r in (*q.draw((2,), 0), *p.draw((), 1))]
+    n = len(q.shapes)
+    assert torch.autograd.gradcheck(lambda *raw: kl(q.build(*raw[:n]), p.build(*raw[n:])), raw)
+
+
+@pytest.mark.parametrize(
+    ("batch_q", "batch_p"),
+    [
+        ((), ()),
+        ((7,), ()),
+        ((), (7,)),
+        ((5, 7), (7,)),
+        ((5, 7), ()),
+        ((5, 1), (1, 7)),
+        ((1,), (5, 1)),
+    ],
+)
+def test_batches_broadcast(pair: tuple[Family, Family], batch_q: tuple[int, ...], batch_p: tuple[int, ...]) -> None:
+    q, p = build(pair, batch_q, batch_p)
+    batch = torch.broadcast_shapes(batch_q, batch_p)
+    value = kl(q, p)
+    assert value.shape == batch
+    close(value, kl(q.expand(batch), p.expand(batch)), 1e-12)
+
+
+@pytest.mark.parametrize(("scale_q", "scale_p"), [(1e-12, 1e12), (1e6, 1e-6), (1e-15, 1e-15), (1e15, 1e15)])
+@pytest.mark.parametrize("name", [name for name in PAIRS if name not in TORCHS])
+def test_float32_at_extreme_scales(name: str, scale_q: float, scale_p: float) -> None:
+    q, p = PAIRS[name]
+    raw_q, raw_p = q.draw((9,), 0), p.draw((9,), 1)
+    double = kl(q.build(*raw_q, scale=scale_q), p.build(*raw_p, scale=scale_p))
+    single = kl(
+        q.build(*(r.float() for r in raw_q), scale=scale_q),
+        p.build(*(r.float() for r in raw_p), scale=scale_p),
+    )
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-5)
+
+
+# ---- wrappers ----
+
+
+def test_expanded_is_unwrapped() -> None:
+    q = ExpandedDistribution(dist.Normal(torch.tensor([0.5]), 2.0), torch.Size((3, 4)))
+    value = kl(q, dist.Normal(0.0, 1.0))
+    close(value, kl(dist.Normal(0.5, 2.0), dist.Normal(0.0, 1.0)), 1e-6)
+    assert value.shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["normal-normal", "full-diagonal", "gamma-gamma"])
+def test_equal_masks_select(name: str) -> None:
+    q, p = build(PAIRS[name], (3,))
+    mask = torch.tensor([True, False, True])
+    close(kl(q.mask(mask), p.expand((3,)).mask(mask.clone())), kl(q, p) * mask, 1e-12)
+    close(kl(q.mask(False), p.mask(False)), torch.zeros(3, dtype=torch.float64), 0)
+    close(kl(q.mask(True), p), kl(q, p), 0)
+
+
+def test_mask_under_the_event_selects_dimensions() -> None:
+    mask = torch.tensor([True, False])
+    q, p = dist.Normal(torch.tensor([1.0, 5.0]), 1.0), dist.Normal(torch.zeros(2), 1.0)
+    close(kl(q.mask(mask).to_event(1), p.mask(mask).to_event(1)), torch.tensor(0.5), 1e-6)
+
+
+def test_masks_that_broadcast_to_the_same_are_equal() -> None:
+    mask = torch.tensor([True, False])
+    q = dist.Normal(torch.ones(3, 2), 1.0).mask(mask.expand(3, 2))
+    close(kl(q, dist.Normal(torch.zeros(2), 1.0).mask(mask)), torch.tensor([0.5, 0.0]), 1e-6)
+
+
+def test_nan_under_a_false_mask_does_not_leak() -> None:
+    mask = torch.tensor([True, False, True])
+    μ = torch.tensor([1.0, float("nan"), 1.0], requires_grad=True)
+    σ = torch.ones(3, requires_grad=True)
+    q = dist.Normal(μ, σ, validate_args=False).mask(mask)
+    value = kl(q, dist.Normal(torch.zeros(3), 1.0).mask(mask))
+    close(value, torch.tensor([0.5, 0.0, 0.5]), 1e-6)
+    value.sum().backward()
+    assert μ.grad is not None
+    assert torch.equal(μ.grad[mask], torch.ones(2))
+
+
+# ---- what has no closed form ----
+
+NORMAL = dist.Normal(0.0, 1.0)
+DIAGONAL = dist.Normal(torch.zeros(3), 1.0).to_event(1)
+MIXTURE = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(torch.zeros(2), 1.0))
+MIXTURE_3 = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(torch.zeros(2, 3), 1.0).to_event(1))
+LOW_RANK = dist.LowRankMultivariateNormal(torch.zeros(3), torch.ones(3, 1), torch.ones(3))
+PAIR = dist.Normal(torch.zeros(2), 1.0)
+TRIPLE = dist.Normal(torch.zeros(3), 1.0)
+ZERO = torch.zeros(())
+FOLDED = dist.TransformedDistribution(dist.Normal(1.0, 1.0), [td.AbsTransform()])
+WISHART = dist.Wishart(torch.tensor(3.0), torch.eye(2))
+UNIT = dist.Uniform(0.0, 1.0)
+CB = dist.ContinuousBernoulli(0.3)
+YES_NO, NO_YES = torch.tensor([True, False]), torch.tensor([False, True])
+
+REFUSED: list[tuple[Distribution, Distribution, str]] = [
+    (NORMAL, MIXTURE, "KL(Normal ‖ MixtureSameFamily)"),
+    (MIXTURE, NORMAL, "KL(MixtureSameFamily ‖ Normal)"),
+    (DIAGONAL, MIXTURE_3, "KL(Normal with event shape (3,) ‖ MixtureSameFamily with event shape (3,))"),
+    (DIAGONAL, LOW_RANK, "KL(Normal with event shape (3,) ‖ LowRankMultivariateNormal with event shape (3,))"),
+    (MIXTURE.mask(YES_NO), MIXTURE.mask(YES_NO), "KL(MixtureSameFamily ‖ MixtureSameFamily)"),
+    (NORMAL, DIAGONAL, "KL(Normal ‖ Normal with event shape (3,)): their event shapes differ"),
+    (PAIR, TRIPLE, "KL(Normal ‖ Normal): their batch shapes (2,) and (3,) do not broadcast"),
+    (dist.Delta(ZERO), NORMAL, "KL(Delta ‖ Normal): a Delta has no density"),
+    (NORMAL, dist.Delta(ZERO), "KL(Normal ‖ Delta): a Delta has no density"),
+    (
+        dist.Delta(torch.zeros(3)).to_event(1),
+        DIAGONAL,
+        "KL(Delta with event shape (3,) ‖ Normal with event shape (3,)): a Delta has no density",
+    ),
+    (PAIR.mask(YES_NO), PAIR, "KL(Normal ‖ Normal): only q is masked"),
+    (PAIR, PAIR.mask(YES_NO), "KL(Normal ‖ Normal): only p is masked"),
+    (PAIR.mask(YES_NO), PAIR.mask(NO_YES), "KL(Normal ‖ Normal): q and p are masked differently"),
+    (PAIR.mask(YES_NO), PAIR.mask(False), "KL(Normal ‖ Normal): q and p are masked differently"),
+    (FOLDED, FOLDED, "KL(TransformedDistribution ‖ TransformedDistribution): a transform is not one-to-one"),
+    (CB, UNIT, "KL(ContinuousBernoulli ‖ Uniform): torch gives inf for Uniform(0, 1)"),
+    (UNIT, CB, "KL(Uniform ‖ ContinuousBernoulli): torch gives inf for Uniform(0, 1)"),
+    (
+        WISHART,
+        WISHART,
+        "KL(Wishart with event shape (2, 2) ‖ Wishart with event shape (2, 2)): "
+        "torch's rule sums over the batch and detaches q",
+    ),
+]
+
+
+@pytest.mark.parametrize(("q", "p", "message"), REFUSED)
+def test_refuses(q: Distribution, p: Distribution, message: str) -> None:
+    with pytest.raises(NoClosedForm) as raised:
+        kl(q, p)
+    assert str(raised.value) == "no closed-form " + message
+    assert isinstance(raised.value, InputError)
+
+
+def test_a_rule_of_torch_that_does_not_broadcast() -> None:
+    """torch's Bernoulli rule indexes a `batch_q` tensor with a `batch_p` mask."""
+    q, p = dist.Bernoulli(torch.full((5, 7), 0.2)), dist.Bernoulli(torch.full((7,), 0.5))
+    close(kl(q, p), td.kl_divergence(q, p.expand((5, 7))), 0)
+
+
+def test_bijective_transforms_are_torchs() -> None:
+    q, p = dist.LogNormal(0.5, 2.0), dist.LogNormal(0.0, 1.0)
+    close(kl(q, p), kl(q.base_dist, p.base_dist), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("d", "text"),
+    [
+        (NORMAL, "Normal"),
+        (DIAGONAL, "Normal with event shape (3,)"),
+        (DIAGONAL.expand((2,)).mask(YES_NO), "Normal with event shape (3,)"),
+        (PAIR.mask(YES_NO).to_event(1), "Normal with event shape (2,)"),
+        (ExpandedDistribution(DIAGONAL, torch.Size((2,))), "Normal with event shape (3,)"),
+        (LOW_RANK, "LowRankMultivariateNormal with event shape (3,)"),
+    ],
+)
+def test_describe(d: Distribution, text: str) -> None:
+    assert describe(d) == text

@@ -36,7 +36,8 @@ class Dataset:
 
     Each split holds one tensor `(rows, *shape)` per field. Under `binarize="epoch"` the first field of
     `train` keeps its grey values in [0, 1], and `epoch` draws from them. `sha256` is that of the arrays as
-    read (shape, dtype, bytes), before scaling, binarization and split. `rows` maps `train`, `valid` and `test` to row numbers in the data as read.
+    read (shape, dtype, bytes), before scaling, binarization and split. `rows` maps `train`, `valid` and
+    `test` to row numbers in the data as read.
     """
 
     name: str

@@ -38,7 +38,7 @@ class AnalyticKL_ELBO(Objective):
 def _kl(site: str, terms: Terms) -> Tensor:
     if site not in terms.p:
         raise InputError(f"analytic-kl: site {site!r} is the guide's alone, so its KL is not defined; use trace")
-    if not terms.q[site].has_rsample:
+    if site in terms.score_function:
         raise InputError(f"analytic-kl: the guide's site {site!r} has no reparameterized draw (rsample); use trace")
     try:
         return kl(terms.q[site], terms.p[site])

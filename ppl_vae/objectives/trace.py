@@ -1,12 +1,14 @@
 """The Monte Carlo ELBO: Pyro's own `Trace_ELBO`, with its terms in the open."""
 
-from typing import ClassVar
+from collections.abc import Iterator
+from math import inf
+from typing import Any, ClassVar
 
 import pyro.infer
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective
-from ppl_vae.programs.terms import Terms
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms, layout_of
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
@@ -16,7 +18,8 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     distribution has `rsample`; else by the score function, E_q[(log p(x,z) − log q(z|x)) ∇ log q(z|x)], with the
     log-ratio of one example and one draw as the weight (the plate `data` makes the others independent).
 
-    In `SVI` it *is* Pyro's estimator; `estimate` yields the same value and the same gradients per example.
+    `loss` and its kin *are* Pyro's; `estimate` yields the same value and the same gradients per example. (Alone
+    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate.)
 
     Source: Kingma & Welling 2014; Wingate & Weber 2013; Ranganath et al. 2014.
     """
@@ -26,11 +29,18 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         log_ratio = sum_sites(terms.log_lik) + sum_sites(terms.log_prior) - sum_sites(terms.log_q)
         surrogate = log_ratio
-        for name, q in terms.q.items():
-            if not q.has_rsample:
-                # −log q has the expected gradient zero, and Pyro keeps it for a site that has no rsample
-                surrogate = surrogate + log_ratio.detach() * terms.log_q[name]
+        for site, score in terms.score_function.items():
+            surrogate = surrogate + log_ratio.detach() * score
+            if not terms.q[site].has_rsample:  # then E_q ∇ log q = 0, and Pyro leaves it out
+                surrogate = surrogate + terms.log_q[site]
         return log_ratio.mean(0), surrogate.mean(0)
+
+    def _get_traces(self, model: ProgramLike, guide: ProgramLike, args: Batch, kwargs: dict[str, Any]) -> Iterator:
+        """As Pyro's, but finding the plates takes no random numbers, and a convolution gets repeated rows."""
+        layout = layout_of([model, guide], args, self.num_particles)
+        self.max_plate_nesting = layout.nesting + 1 if layout.vectorized else inf
+        get_trace = self._get_vectorized_trace if layout.vectorized else self._get_trace
+        yield get_trace(model, guide, layout.repeated(args), kwargs)
 
 
 def sum_sites(log_probs: dict[str, Tensor]) -> Tensor:

@@ -46,7 +46,7 @@ class Method:
 class Finder:
     """Finds programs and executes each file at most once."""
 
-    executed: dict[Path, ModuleType] = field(default_factory=dict)
+    executed: dict[Path, tuple[ModuleType, str]] = field(default_factory=dict)
 
     def find(self, spec: Spec, kinds: Sequence[Kind]) -> tuple[Any, Source]:
         """The class, module, method or function that `spec` names, and its source.
@@ -63,9 +63,9 @@ class Finder:
             kinds = [kind for kind in kinds if kind == attribute.lower()]
         path = _locate(place, kinds)
         if path not in self.executed:
-            self.executed[path] = _import(place) if _is_module(place) else _execute(path)
-        target, attribute = _member(self.executed[path], path, attribute, kinds)
-        digest = sha256_of(path)
+            self.executed[path] = _execute(path, place.rpartition(".")[0] if _is_module(place) else "")
+        module, digest = self.executed[path]
+        target, attribute = _member(module, path, attribute, kinds)
         twins = (shipped_folder(kind) / path.name for kind in kinds)
         shipped = any(twin.is_file() and sha256_of(twin) == digest for twin in twins)
         return target, Source(str(spec), path, attribute, digest, shipped)
@@ -85,8 +85,13 @@ def blame(error: BaseException, path: Path | None) -> str:
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {what}"
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if path and f.filename == str(path)]
-    return f"{path}:{lines[-1]}: {what}" if lines else what
+    cause: BaseException | None = error
+    while cause is not None:  # Pyro raises a new error, with the shapes of the trace, from the user's
+        lines = [f.lineno for f in traceback.extract_tb(cause.__traceback__) if path and f.filename == str(path)]
+        if lines:
+            return f"{path}:{lines[-1]}: {what}"
+        cause = cause.__cause__
+    return what
 
 
 def _locate(place: str, kinds: Sequence[Kind]) -> Path:
@@ -113,13 +118,6 @@ def _is_module(place: str) -> bool:
     return "." in place and "/" not in place and not place.endswith(".py")
 
 
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise InputError(f"{name} can't be imported: {blame(error, None)}") from error
-
-
 def _unknown(name: str, kinds: Sequence[Kind], folders: list[Path]) -> str:
     names = sorted({p.stem for folder in folders for p in folder.glob("[!_]*.py")})
     close = get_close_matches(name, names, 1)
@@ -132,22 +130,25 @@ def _locate_module(name: str) -> Path:
         spec = importlib.util.find_spec(name)
     except ImportError:
         spec = None
-    if spec is None or not spec.origin:
+    except Exception as error:
+        raise InputError(f"{name} can't be imported: {blame(error, None)}") from error
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise InputError(f"no Python module is called {name!r}: install it, or give a file.py")
     return Path(spec.origin)
 
 
-def _execute(path: Path) -> ModuleType:
+def _execute(path: Path, package: str = "") -> tuple[ModuleType, str]:
+    """Execute a file as a module of its own, and hash what was executed: its bytes, never a cached .pyc."""
     name = f"_ppl_vae_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(f"{package}.{name}" if package else name, path)
     assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        source = path.read_bytes()
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except Exception as error:
         raise InputError(f"{path.name} can't be executed: {blame(error, path)}") from error
-    return module
+    return module, hashlib.sha256(source).hexdigest()
 
 
 def _member(module: ModuleType, path: Path, attribute: str, kinds: Sequence[Kind]) -> tuple[Any, str]:
@@ -165,7 +166,7 @@ def _member(module: ModuleType, path: Path, attribute: str, kinds: Sequence[Kind
             have = ", ".join(n for n in vars(module) if not n.startswith("_"))
             raise InputError(f"{path} has no {attribute!r}: it has {have}")
         owner, target = target, getattr(target, part)
-        if isinstance(owner, type):
+        if isinstance(owner, type) and attribute.endswith(f".{part}"):
             return Method(owner, part), attribute
     if not callable(target):
         raise InputError(f"{attribute} in {path} is no program: a Pyro function or an nn.Module is expected")

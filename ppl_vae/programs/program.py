@@ -13,7 +13,7 @@ from torch.distributions import transform_to
 from torch.distributions.constraints import Constraint
 
 from ppl_vae.errors import InputError
-from ppl_vae.programs.terms import Batch, ProgramLike
+from ppl_vae.programs.terms import Batch, ProgramLike, takes_samples
 
 
 class Program(nn.Module):
@@ -31,25 +31,19 @@ class Program(nn.Module):
     def __init__(self, fn: ProgramLike, example: Batch) -> None:
         super().__init__()
         self.fn = [fn]  # in a list: a module stored as an attribute would be registered whole
-        self.vectorized = getattr(fn, "vectorized", True)
+        self.vectorized = takes_samples(fn)
         self.constraints: dict[str, Constraint] = {}
-        found = _FindModules()
-        with pyro.get_param_store().scope(), poutine.block(), torch.random.fork_rng(), torch.no_grad(), found:
+        found = _Find()
+        with pyro.get_param_store().scope(), poutine.block(), torch.no_grad(), found:
             trace = poutine.trace(fn).get_trace(*example)
+            for buffer, before in found.buffers:  # the running statistics of a BatchNorm
+                buffer.copy_(before)
         self.owned = nn.ModuleDict({name.replace(".", "_"): module for name, module in found.modules.items()})
         self.free = nn.ParameterDict()
-        self._module_params = {
-            f"{name}$$${key}": param
-            for name, module in found.modules.items()
-            for key, param in module.named_parameters()
-        }
-        for name, site in trace.nodes.items():
-            if site["type"] == "param" and name not in self._module_params:
-                value = site["value"].detach()
-                self.constraints[name] = site["kwargs"]["constraint"]
-                self.free[name.replace(".", "_")] = nn.Parameter(
-                    transform_to(self.constraints[name]).inv(value).clone()
-                )
+        for name, constraint in found.constraints.items():
+            self.constraints[name] = constraint
+            value = transform_to(constraint).inv(trace.nodes[name]["value"].detach())
+            self.free[name.replace(".", "_")] = nn.Parameter(value.clone())
 
     def forward(self, *batch: Tensor) -> Any:
         with _Answer(self):
@@ -57,8 +51,10 @@ class Program(nn.Module):
 
     def param(self, name: str) -> Tensor | None:
         """The constrained value of one `pyro.param`, or None where it is not this program's."""
-        if name in self._module_params:
-            value = unconstrained = self._module_params[name]
+        module, divider, key = name.partition("$$$")
+        if divider and module.replace(".", "_") in self.owned:
+            # looked up each time: load_state_dict(assign=True) replaces the parameter
+            value = unconstrained = self.owned[module.replace(".", "_")].get_parameter(key)
         elif name in self.constraints:
             unconstrained = self.free[name.replace(".", "_")]
             value = transform_to(self.constraints[name])(unconstrained)
@@ -67,6 +63,11 @@ class Program(nn.Module):
         # what SVI asks of a param site
         value.unconstrained = weakref.ref(unconstrained)  # type: ignore[attr-defined]
         return value
+
+    def share(self, other: "Program") -> None:
+        """Take over the other's free `pyro.param`s of the same name, for in Pyro a name is one parameter."""
+        for name in self.constraints.keys() & other.constraints.keys():
+            self.free[name.replace(".", "_")] = other.free[name.replace(".", "_")]
 
 
 class _Answer(poutine.messenger.Messenger):
@@ -79,19 +80,24 @@ class _Answer(poutine.messenger.Messenger):
             msg["value"], msg["done"] = value, True
 
 
-class _FindModules(poutine.messenger.Messenger):
-    """Collect what is given to `pyro.module`: not an effect of its own, so its frame is asked for the module."""
+class _Find(poutine.messenger.Messenger):
+    """Collect free params, and what is given to `pyro.module`: no effect of its own, so its frame is asked for it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.modules: dict[str, nn.Module] = {}
+        self.buffers: list[tuple[Tensor, Tensor]] = []
+        self.constraints: dict[str, Constraint] = {}
 
     def _pyro_param(self, msg: dict) -> None:
         frame = sys._getframe()
         while frame is not None and frame.f_code is not pyro.module.__code__:
             frame = frame.f_back  # type: ignore[assignment]
-        if frame is not None:
-            self.modules.setdefault(frame.f_locals["name"], frame.f_locals["nn_module"])
+        if frame is None:  # the first statement of a param names its constraint, later ones need not
+            self.constraints.setdefault(msg["name"], msg["kwargs"]["constraint"])
+        elif frame.f_locals["name"] not in self.modules:
+            module = self.modules[frame.f_locals["name"]] = frame.f_locals["nn_module"]
+            self.buffers += [(buffer, buffer.clone()) for buffer in module.buffers()]
 
 
 def owned(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> Iterator[tuple[str, Tensor]]:
@@ -133,5 +139,6 @@ def load_owned(model: nn.Module, guide: nn.Module, state: dict[str, Tensor], bor
     for name, tensor in mine.items():
         if tensor.shape != state[name].shape:
             raise InputError(f"{name} is {tuple(tensor.shape)}, saved as {tuple(state[name].shape)}: settings differ")
-        with torch.no_grad():
+    with torch.no_grad():
+        for name, tensor in mine.items():
             tensor.copy_(state[name])

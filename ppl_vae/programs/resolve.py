@@ -74,6 +74,9 @@ def resolve_pair(model: Spec, guide: Spec, batch: Batch, settings: Mapping[str, 
     built: dict[str, nn.Module] = {}
     for kind in order:
         built[kind] = _build(*found[kind], own[kind], _about(batch) | built, batch, instances)
+    lender, borrower = (built[kind] for kind in order)
+    if isinstance(lender, Program) and isinstance(borrower, Program):
+        borrower.share(lender)
     return Pair(built["model"], built["guide"], {kind: source for kind, (_, source) in found.items()}, order[1])
 
 
@@ -101,7 +104,7 @@ def check_settings(settings: Mapping[str, Any], owner: Any, prefix: str) -> None
     """
     parameters = _parameters(owner)
     settable = [name for name in parameters if name not in RESERVED]
-    hints = get_type_hints(_constructor(owner).__init__) if parameters else {}
+    hints = _hints(_constructor(owner)) if settings and parameters else {}
     for name, value in settings.items():
         if name not in settable:
             close = get_close_matches(name, settable, 1)
@@ -119,6 +122,13 @@ def check_settings(settings: Mapping[str, Any], owner: Any, prefix: str) -> None
             raise InputError(f"{prefix}.{name} is {value!r}: expected {shown}")
 
 
+def _hints(owner: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(owner.__init__)  # type: ignore[misc]
+    except NameError:  # a name that is imported for type checkers only: the default's type has to do
+        return {}
+
+
 def _about(batch: Batch | None) -> dict[str, Any]:
     return {} if batch is None else {"data_shape": tuple(batch[0].shape[1:]), "data": batch[0]}
 
@@ -129,13 +139,14 @@ def _constructor(target: Any) -> Any:
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter]:
     owner = _constructor(target)
-    return dict(inspect.signature(owner).parameters) if isinstance(owner, type) else {}
+    parameters = inspect.signature(owner).parameters if isinstance(owner, type) else {}
+    return {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def _split(settings: Mapping[str, Any], targets: dict[Kind, Any]) -> dict[Kind, dict[str, Any]]:
     """Each constructor's own settings, checked."""
     own: dict[Kind, dict[str, Any]] = {"model": {}, "guide": {}}
-    for name, value in settings.items():
+    for name, value in sorted(settings.items(), key=lambda item: "." in item[0]):  # a prefixed one has the last word
         prefix, _, rest = name.rpartition(".")
         if prefix in own:
             own[prefix][rest] = value
@@ -143,7 +154,9 @@ def _split(settings: Mapping[str, Any], targets: dict[Kind, Any]) -> dict[Kind, 
         takers = [kind for kind in own if name in _parameters(targets[kind]) and name not in RESERVED]
         if prefix or not takers:
             have = [f"{kind}.{p}" for kind in own for p in _parameters(targets[kind]) if p not in RESERVED]
-            raise InputError(f"no program has a setting {name!r}: there are {', '.join(have) or 'none'}")
+            close = get_close_matches(name.rpartition(".")[2], [h.partition(".")[2] for h in have], 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"no program has a setting {name!r}: there are {', '.join(have) or 'none'}{hint}")
         for kind in takers:
             own[kind][name] = value
     if isinstance(targets["model"], Method) and _constructor(targets["model"]) is _constructor(targets["guide"]):
@@ -186,7 +199,7 @@ def _construct(owner: type, path: Path | None, settings: Mapping[str, Any], give
     for name, parameter in _parameters(owner).items():
         if name in RESERVED and name in given:
             arguments[name] = given[name]
-        elif name not in arguments and parameter.default is parameter.empty and parameter.kind.name[:3] != "VAR":
+        elif name not in arguments and parameter.default is parameter.empty:
             mend = "pass it" if name in RESERVED else "give it a default"
             raise InputError(f"{owner.__name__}'s constructor needs {name!r}, which nobody gives: {mend}")
     try:

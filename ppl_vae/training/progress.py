@@ -31,8 +31,12 @@ class Progress:
         self.bar.refresh()
         self.bar.stop()
 
+    def advance(self) -> None:
+        self.show(int(self.bar.tasks[0].completed) + 1, {})
+
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
         now = time.monotonic()
+        self.bar.tasks[0].completed = step
         if self.bar.disable or (now - self.shown < 0.1 and step < (self.bar.tasks[0].total or 0)):
             return
         self.shown = now

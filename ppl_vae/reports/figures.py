@@ -1,0 +1,132 @@
+"""Figures, drawn without pyplot: no global state is touched."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#4a5568"
+
+
+def learning_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """ELBO, rate and distortion over epochs, on training and validation rows."""
+    figure = _figure(10.5, 3.4)
+    for axes, name in zip(figure.subplots(1, 3), ("elbo", "rate", "distortion"), strict=True):
+        for split, color in (("train", GREY), ("valid", BLUE)):
+            lines = [line for line in metrics if split in line and line["epoch"] > 0]
+            axes.plot([m["epoch"] for m in lines], [m[split][name] for m in lines], color=color, label=split, lw=1.6)
+        label = {"elbo": "ELBO", "rate": "rate, KL(q ‖ p(z))", "distortion": "distortion, −E log p(x|z)"}[name]
+        axes.set(xlabel="epoch", title=label)
+    figure.axes[0].set_ylabel("nats per datum")
+    figure.axes[0].legend(["training (as it moves)", "validation"], frameon=False)
+    _save(figure, path)
+
+
+def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
+    """Images `(N, H, W)` in a grid."""
+    rows = math.ceil(len(images) / columns)
+    figure = _figure(columns * 0.75, rows * 0.75 + 0.4)
+    for axes, image in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, _padded(images, rows * columns), strict=True
+    ):
+        _show(axes, image, images)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def reconstructions(data: np.ndarray, means: np.ndarray, path: Path) -> None:
+    """Rows of the data above the means of p(x|z) at the guide's mean, each `(N, H, W)`."""
+    figure = _figure(len(data) * 0.75, 2.1)
+    for row, images in enumerate((data, means)):
+        for column, image in enumerate(images):
+            axes = figure.add_subplot(2, len(data), row * len(data) + column + 1)
+            _show(axes, image, data)
+    figure.axes[0].set_title("data", fontsize=9, loc="left")
+    figure.axes[len(data)].set_title("reconstruction: E[x|z] at the mean of q(z|x)", fontsize=9, loc="left")
+    _save(figure, path)
+
+
+def latent_scatter(z: np.ndarray, path: Path, labels: np.ndarray | None = None) -> None:
+    """The guide's means `(N, D)` along their first two principal components; with D = 2, the dimensions themselves."""
+    plane, names = z[:, :2], ("z₁", "z₂")
+    if z.shape[1] > 2:
+        centred = z - z.mean(0)
+        plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+        names = ("first principal component of E[z|x]", "second")
+    figure = _figure(5.6, 4.8)
+    axes = figure.subplots()
+    points = axes.scatter(*plane.T, c=labels, s=7, cmap="tab10", alpha=0.8, lw=0)
+    if labels is not None:
+        handles, texts = points.legend_elements(num=None)
+        axes.legend(handles, texts, title="label", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(xlabel=names[0], ylabel=names[1])
+    _save(figure, path)
+
+
+def comparison(result: Mapping[str, Any], path: Path) -> None:
+    """ELBO with its standard error, variance of the estimate, and of the gradient, by estimator."""
+    estimators = result["estimators"]
+    names = list(estimators)
+    figure = _figure(10.5, 1.5 + 0.55 * len(names))
+    value, variance, gradient = figure.subplots(1, 3, sharey=True)
+    places = np.arange(len(names))
+    elbo = [estimators[n]["elbo"] for n in names]
+    value.errorbar(elbo, places, xerr=[2 * estimators[n]["elbo_se"] for n in names], fmt="o", color=BLUE, capsize=4)
+    value.set(title="ELBO ± 2 s.e. over draws", xlabel="nats per datum", yticks=places, yticklabels=names)
+    value.margins(x=0.4)
+    _bars(variance, places, {"": [estimators[n]["variance"] for n in names]})
+    variance.set(title="variance of one draw", xlabel="nats²")
+    kinds = {kind: [estimators[n]["gradient_variance"][kind] for n in names] for kind in ("model", "guide")}
+    _bars(gradient, places, kinds)
+    gradient.set(title="variance of the gradient", xlabel="summed over parameters")
+    gradient.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    value.invert_yaxis()
+    value.set_ylim(len(names) - 0.5, -0.5)
+    _save(figure, path)
+
+
+def _bars(axes: Axes, places: np.ndarray, groups: Mapping[str, Sequence[float]]) -> None:
+    height = 0.6 / len(groups)
+    for i, (name, widths) in enumerate(groups.items()):
+        at = places + (i - (len(groups) - 1) / 2) * height
+        bars = axes.barh(at, widths, height=height * 0.9, color=(BLUE, ORANGE)[i], label=name)
+        axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+    axes.margins(x=0.25)
+
+
+def as_images(x: np.ndarray) -> np.ndarray | None:
+    """`(N, ...)` as `(N, H, W)`, if a datum is a grey image or a vector of square length; else None."""
+    shape = tuple(n for n in x.shape[1:] if n != 1)
+    if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0] and shape[0] >= 16:
+        shape = (math.isqrt(shape[0]),) * 2
+    return x.reshape(len(x), *shape) if len(shape) == 2 else None
+
+
+def _show(axes: Axes, image: np.ndarray | None, like: np.ndarray) -> None:
+    axes.axis("off")
+    if image is not None:
+        axes.imshow(image, cmap="gray_r", vmin=min(0.0, float(like.min())), vmax=max(1.0, float(like.max())))
+
+
+def _padded(images: np.ndarray, count: int) -> list[np.ndarray | None]:
+    return [*images, *[None] * (count - len(images))]
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure((width, height), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part.png")
+    figure.savefig(beside)
+    beside.replace(path)

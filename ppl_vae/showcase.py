@@ -17,6 +17,7 @@ def demo(out: str | Path = "demo-run", *, epochs: int = 40, draws: int = 100, pr
     run = verbs.fit("bernoulli", "diagonal_normal", "mnist-5k", out, epochs=epochs, progress=progress)
     comparison = verbs.compare(run, draws=draws, progress=progress)
     verbs.sample(run)
+    verbs.sample(run, show="means", out=run.folder / "sample_means.npz")
     verbs.reconstruct(run)
     z = verbs.encode(run)["z_mean"]
     verbs.export(run)
@@ -28,7 +29,8 @@ def demo(out: str | Path = "demo-run", *, epochs: int = 40, draws: int = 100, pr
 _WRITTEN = {
     "learning.png": "ELBO over epochs, split into rate and distortion",
     "reconstructions.png": "test digits and their reconstructions",
-    "samples.png": "draws from the prior, decoded",
+    "samples.png": "x ~ p(x|z), z ~ p(z)",
+    "sample_means.png": "E[x|z] at the same z",
     "latent.png": "where the guide puts each digit",
     "compare.png": "the two estimators of the ELBO (numbers in compare.json)",
     "arviz.nc": "draws of the guide: arviz.from_netcdf opens it",

@@ -1,6 +1,7 @@
 """The verbs of `import ppl_vae`, which the command line offers under the same names with the same results."""
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,7 +214,9 @@ def export(
 
     Groups and dimensions: see `ppl_vae.reports.arviz.export_draws`.
     """
-    import arviz
+    with warnings.catch_warnings():  # ArviZ 0.23 announces 1.x whenever it is imported
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
 
     from ppl_vae.reports.arviz import export_draws
 
@@ -238,7 +241,7 @@ def new(folder: str | Path) -> list[Path]:
     pairs = [
         (file, place / f"{kind}s" / file.name)
         for kind in ("model", "guide")
-        for file in sorted(shipped_folder(kind).glob("[!_]*.py"))  # type: ignore[arg-type]
+        for file in sorted(shipped_folder(kind).glob("[!_]*.py"))
     ]
     for _, copy in pairs:
         if copy.exists():

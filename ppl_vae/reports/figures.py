@@ -40,14 +40,13 @@ def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> 
 
 
 def reconstructions(data: np.ndarray, means: np.ndarray, path: Path) -> None:
-    """Rows of the data above the means of p(x|z) at the guide's mean, each `(N, H, W)`."""
-    figure = _figure(len(data) * 0.75, 2.1)
-    for row, images in enumerate((data, means)):
-        for column, image in enumerate(images):
-            axes = figure.add_subplot(2, len(data), row * len(data) + column + 1)
+    """Rows of the data above E[x|z] at a draw of the guide, each `(N, H, W)`."""
+    figure = _figure(len(data) * 0.75 + 0.8, 1.8)
+    for row, images in zip(figure.subplots(2, len(data), squeeze=False), (data, means), strict=True):
+        for axes, image in zip(row, images, strict=True):
             _show(axes, image, data)
-    figure.axes[0].set_title("data", fontsize=9, loc="left")
-    figure.axes[len(data)].set_title("reconstruction: E[x|z] at the mean of q(z|x)", fontsize=9, loc="left")
+    for axes, name in zip(figure.axes[:: len(data)], ("x", "E[x|z]\nz ~ q(z|x)"), strict=True):
+        axes.text(-0.15, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=9)
     _save(figure, path)
 
 
@@ -60,10 +59,11 @@ def latent_scatter(z: np.ndarray, path: Path, labels: np.ndarray | None = None) 
         names = ("first principal component of E[z|x]", "second")
     figure = _figure(5.6, 4.8)
     axes = figure.subplots()
-    points = axes.scatter(*plane.T, c=labels, s=7, cmap="tab10", alpha=0.8, lw=0)
+    for label in [None] if labels is None else np.unique(labels):
+        chosen = plane if label is None else plane[labels == label]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=7, alpha=0.8, lw=0, label=label)
     if labels is not None:
-        handles, texts = points.legend_elements(num=None)
-        axes.legend(handles, texts, title="label", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(title="label", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     axes.set(xlabel=names[0], ylabel=names[1])
     _save(figure, path)
 
@@ -85,7 +85,10 @@ def comparison(result: Mapping[str, Any], path: Path) -> None:
     _bars(gradient, places, kinds)
     gradient.set(title="variance of the gradient", xlabel="summed over parameters")
     gradient.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    value.invert_yaxis()
+    if result["pairs"]:
+        first = result["pairs"][0]
+        paired = f"{first['a']} − {first['b']} = {first['difference']:.4f} ± {first['se']:.4f} (paired draws)"
+        figure.supxlabel(paired, fontsize=9)
     value.set_ylim(len(names) - 0.5, -0.5)
     _save(figure, path)
 

@@ -37,8 +37,8 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
     print(f"data       {data['name']}: {train} + {valid} + {test} rows, binarize {data['binarize']}")
     v = result["valid"]
     print(
-        f"best       step {result['best']}: validation ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} (s.e. over data), "
-        f"rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
+        f"best       step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} (validation, s.e. over data),"
+        f" rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
     )
     print(f"run        {run.folder}")
 
@@ -80,9 +80,9 @@ def compared(result: Mapping[str, Any], folder: Path) -> None:
 def _quieter(result: Mapping[str, Any], a: str, b: str) -> None:
     for kind in ("model", "guide"):
         va, vb = (result["estimators"][name]["gradient_variance"][kind] for name in (a, b))
-        if va > 0 and vb > 0:
+        if va > 0 and vb > 0 and va != vb:
             quiet, ratio = (a, va / vb) if va < vb else (b, vb / va)
-            print(f"the {kind}'s gradient is quieter under {quiet}: {ratio:.2f} of the other's variance")
+            print(f"variance of the {kind}'s gradient under {quiet}: {ratio:.3f} of the other's")
 
 
 def written(values: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, Any], Shown]:

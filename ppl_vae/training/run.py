@@ -14,25 +14,33 @@ import torch
 
 import ppl_vae
 from ppl_vae import objectives
-from ppl_vae.config import FitConfig
-from ppl_vae.data import Dataset, absolute, open_data
+from ppl_vae.config import FitConfig, config_from
+from ppl_vae.data import Dataset, open_data
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, resolve_pair
-from ppl_vae.programs.find import Source, Spec, sha256_of, shipped_folder
+from ppl_vae.programs.find import Kind, Source, Spec, sha256_of, shipped_folder
 from ppl_vae.programs.resolve import check_settings, parse_settings
 from ppl_vae.programs.terms import Batch
+from ppl_vae.readers import absolute
 from ppl_vae.training.checkpoint import Checkpoints
-from ppl_vae.training.files import read_json, write_bytes, write_json
+from ppl_vae.training.files import read_json, to_json, write_bytes, write_json
 
 
 @contextlib.contextmanager
 def isolated(seed: int | None = None, *, validate: bool = False) -> Iterator[None]:
-    """Pyro's parameter store, validation and torch's random state as in a fresh process, restored afterwards."""
+    """Pyro's parameter store, validation and torch's random state as in a fresh process, restored afterwards.
+
+    So is the default dtype, which a program's file may set.
+    """
+    dtype = torch.get_default_dtype()
     with pyro.get_param_store().scope(), pyro.validation_enabled(validate), torch.random.fork_rng():
         if seed is not None:
             torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,7 @@ class Run:
     @cached_property
     def record(self) -> dict[str, Any]:
         """`config.json`."""
-        try:
-            record = read_json(self.folder / "config.json")
-        except ValueError as error:
-            raise InputError(f"{self.folder / 'config.json'} can't be read: {error}") from error
+        record = read_json(self.folder / "config.json")
         if record.get("format") != 1:
             raise InputError(f"{self.folder} is of format {record.get('format')!r}, which this version does not know")
         return record
@@ -65,7 +70,7 @@ class Run:
     def config(self) -> FitConfig:
         """The options that it was fitted with."""
         options = self.record["fit"]
-        return FitConfig(**options | {name: tuple(options[name]) for name in ("data", "set")})
+        return config_from(options | {name: tuple(options[name]) for name in ("data", "set")})
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -80,11 +85,11 @@ class Run:
 
     def add_metrics(self, line: Mapping[str, Any]) -> None:
         with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(to_json(line) + "\n")
 
     def forget_metrics_after(self, step: int) -> None:
         kept = [line for line in self.metrics if line["step"] <= step]
-        write_bytes(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+        write_bytes(self.folder / "metrics.jsonl", "".join(to_json(line) + "\n" for line in kept).encode())
 
     def objective(self) -> Objective:
         return make_objective(self.config)
@@ -114,7 +119,7 @@ class Run:
         trust: bool = False,
         force: bool = False,
     ) -> Pair:
-        """Model and guide with the weights of a checkpoint.
+        """Model and guide with the weights of a checkpoint, in evaluation mode.
 
         Shipped programs are executed from the installed package. Any other is executed only if it is named again
         (`model`, `guide`), or, under `trust`, from `RUN/sources`; a hash that differs is refused without `force`.
@@ -122,9 +127,12 @@ class Run:
         Args:
             checkpoint: a step, `best`, `last` or `first`.
         """
-        pair = self.build({"model": model, "guide": guide}, trust=trust, force=force)
         tensors, _ = self.checkpoints.load(self._step(checkpoint))
+        with isolated(self.config.seed):
+            pair = self.build({"model": model, "guide": guide}, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)
+        pair.model.eval()
+        pair.guide.eval()
         return pair
 
     def build(
@@ -136,7 +144,8 @@ class Run:
         force: bool = False,
     ) -> Pair:
         """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded."""
-        model, guide = (self._executable(kind, named[kind], trust) for kind in ("model", "guide"))
+        model = self._executable("model", named["model"], trust)
+        guide = self._executable("guide", named["guide"], trust)
         settings, _ = split_objective(parse_settings(self.config.set))
         pair = resolve_pair(model, guide, self._zeros() if example is None else example, settings)
         for kind, source in pair.sources.items():
@@ -146,15 +155,14 @@ class Run:
                     f"{kind} {source} is not what {self.folder} was fitted with (sha256 {recorded[:12]}): "
                     "name the right file, or --force"
                 )
-        pair.model.to(self.config.device)
-        pair.guide.to(self.config.device)
+        to_device(pair, self.config.device)
         return pair
 
-    def _executable(self, kind: Any, named: Spec | None, trust: bool) -> Spec:
+    def _executable(self, kind: Kind, named: Spec | None, trust: bool) -> Spec:
         recorded = self.record["programs"][kind]
         if named is not None:
             return named
-        if recorded["shipped"]:
+        if _is_shipped(kind, recorded):
             return f"{shipped_folder(kind) / Path(recorded['path']).name}:{recorded['attribute']}"
         if recorded["source"] is None:
             raise InputError(f"the {kind} of {self.folder} was given from Python: give it again as {kind}=")
@@ -168,8 +176,11 @@ class Run:
 
     def trusted(self) -> list[str]:
         """What `trust` executes from `RUN/sources`: path and hash of each file."""
-        files = {p["source"] for p in self.record["programs"].values() if p["source"] and not p["shipped"]}
-        return [f"{self.folder / name} (sha256 {sha256_of(self.folder / name)})" for name in sorted(files)]
+        programs = self.record["programs"].items()
+        files = {self.folder / p["source"] for kind, p in programs if p["source"] and not _is_shipped(kind, p)}
+        if missing := [str(file) for file in sorted(files) if not file.is_file()]:
+            raise InputError(f"no such file: {missing[0]}")
+        return [f"{file} (sha256 {sha256_of(file)})" for file in sorted(files)]
 
     def _zeros(self) -> Batch:
         batch = self.record["batch"]
@@ -191,7 +202,10 @@ class Run:
 
 def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, example: Batch) -> Run:
     """Make the run's folder, with `config.json` written last."""
-    (folder / "sources").mkdir(parents=True)
+    try:
+        (folder / "sources").mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{folder} can't be made: {error.strerror}") from error
     programs = {}
     for kind, source in pair.sources.items():
         programs[kind] = _describe(source)
@@ -226,6 +240,11 @@ def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, exampl
     return Run(folder)
 
 
+def _is_shipped(kind: Kind, recorded: Mapping[str, Any]) -> bool:
+    """Is this a shipped program under its own name? Any other name could lead from its file to all that it imports."""
+    return recorded["shipped"] and recorded["attribute"] == kind.capitalize()
+
+
 def _describe(source: Source) -> dict[str, Any]:
     """A program's source as `config.json` records it; one file that holds both programs is copied once."""
     path = source.path
@@ -248,8 +267,20 @@ def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
 
 def record_data(data: Any) -> tuple[str, ...]:
     """What `config.json` says of the data: its files with absolute paths, or nothing for arrays."""
-    sources = (data,) if isinstance(data, str | Path) else tuple(data)
+    sources = data if isinstance(data, list | tuple) else (data,)
     return tuple(str(absolute(s)) for s in sources) if all(isinstance(s, str | Path) for s in sources) else ()
+
+
+def to_device(pair: Pair, device: str) -> None:
+    """
+    Raises:
+        InputError: torch has no such device here.
+    """
+    try:
+        pair.model.to(device)
+        pair.guide.to(device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

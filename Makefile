@@ -1,0 +1,40 @@
+# Everything a newcomer needs. Each target sets up what it uses; the plain pip commands are in the README.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test check bench figures clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 install" * (sys.version_info < (3, 11)))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: install
+	rm -rf demo-run
+	$(BIN)/ppl-vae demo --out demo-run
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python tests/benchmarks/training_step.py
+
+figures: install
+	$(BIN)/python examples/theory.py --out docs/images/theory.png
+	rm -rf demo-run
+	$(BIN)/ppl-vae demo --out demo-run
+	cp demo-run/learning.png demo-run/reconstructions.png docs/images/
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-run

@@ -21,7 +21,7 @@ class Model(nn.Module):
         self.data_shape, self.latent_dim = data_shape, latent_dim
         self.decoder = mlp(latent_dim, hidden, prod(data_shape))
         # σ is shared and learned. Per dimension: nn.Parameter(torch.zeros(data_shape)).
-        # Fixed at 0.1: nn.Parameter(torch.tensor(0.1).log(), requires_grad=False).
+        # Fixed at 0.1: self.register_buffer("log_sigma", torch.tensor(0.1).log()).
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
     def prior(self, x: Tensor) -> dist.Distribution:

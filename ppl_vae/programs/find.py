@@ -85,13 +85,8 @@ def blame(error: BaseException, path: Path | None) -> str:
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {what}"
-    cause: BaseException | None = error
-    while cause is not None:  # Pyro raises a new error, with the shapes of the trace, from the user's
-        lines = [f.lineno for f in traceback.extract_tb(cause.__traceback__) if path and f.filename == str(path)]
-        if lines:
-            return f"{path}:{lines[-1]}: {what}"
-        cause = cause.__cause__
-    return what
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if path and f.filename == str(path)]
+    return f"{path}:{lines[-1]}: {what}" if lines else what
 
 
 def _locate(place: str, kinds: Sequence[Kind]) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import torch
 import typeguard
 from torch import nn
+from typeguard import CollectionCheckStrategy
 
 from ppl_vae.errors import InputError
 from ppl_vae.programs.find import Finder, Kind, Method, Source, Spec, blame
@@ -113,7 +114,7 @@ def check_settings(settings: Mapping[str, Any], owner: Any, prefix: str) -> None
         default = parameters[name].default
         expected = hints.get(name, type(default) if default not in (None, inspect.Parameter.empty) else Any)
         try:
-            typeguard.check_type(value, expected)
+            typeguard.check_type(value, expected, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
             fits = expected is bool or not isinstance(value, bool) or "bool" in str(expected) or expected is Any
         except typeguard.TypeCheckError:
             fits = False

@@ -16,13 +16,16 @@ FLOOR = 1e-3  # σ never falls below this: where a datum is reproduced exactly, 
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], data: Tensor | None = None, latent_dim: int = 20, hidden: int = 400
+    ) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim
         self.decoder = mlp(latent_dim, hidden, prod(data_shape))
-        # σ is shared and learned. Per dimension: nn.Parameter(torch.zeros(data_shape)).
+        spread = torch.ones(()) if data is None else data.std(correction=0).clamp(min=FLOOR)
+        # σ is shared and learned. Per dimension: nn.Parameter(spread.log().expand(data_shape).clone()).
         # Fixed at 0.1: self.register_buffer("log_sigma", torch.tensor(0.1).log()).
-        self.log_sigma = nn.Parameter(torch.zeros(()))
+        self.log_sigma = nn.Parameter(spread.log())
 
     def prior(self, x: Tensor) -> dist.Distribution:
         """p(z): swap this line."""

@@ -16,8 +16,9 @@ class AnalyticKL_ELBO(Objective):
 
     Bound: the ELBO, estimated without bias. Gradient: by reparameterization. With several latent sites the KL of a
     site is conditional on the draws before it, which is valid only where the guide draws in the model's order.
-    It removes the noise of log p(z) − log q(z|x) but also the partial cancellation of that noise with the
-    likelihood's: near the exact posterior, `trace` is the quieter one.
+    It removes the noise of log p(z) − log q(z|x), and with it a part that cancels against the likelihood's: near the
+    exact posterior the *value* of `trace` is the quieter one, while the guide's *gradient* usually stays quieter here
+    (docs/theory.md, section 4).
 
     Raises:
         InputError: a site has no closed-form KL (both distributions are named), is not reparameterized, or the

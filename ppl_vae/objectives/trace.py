@@ -1,10 +1,12 @@
 """The Monte Carlo ELBO: Pyro's own `Trace_ELBO`, with its terms in the open."""
 
 from collections.abc import Iterator
+from functools import reduce
 from math import inf
 from typing import Any, ClassVar
 
 import pyro.infer
+import torch
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective
@@ -33,7 +35,8 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
             surrogate = surrogate + log_ratio.detach() * score
             if not terms.q[site].has_rsample:  # then E_q ∇ log q = 0, and Pyro leaves it out
                 surrogate = surrogate + terms.log_q[site]
-        return log_ratio.mean(0), surrogate.mean(0)
+        value = log_ratio.mean(0)
+        return value, value if surrogate is log_ratio else surrogate.mean(0)
 
     def _get_traces(self, model: ProgramLike, guide: ProgramLike, args: Batch, kwargs: dict[str, Any]) -> Iterator:
         """As Pyro's, but finding the plates takes no random numbers, and a convolution gets repeated rows."""
@@ -44,5 +47,5 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
 
 
 def sum_sites(log_probs: dict[str, Tensor]) -> Tensor:
-    """Σ over sites, `(K, B)`; 0 where there is none."""
-    return sum(log_probs.values())  # type: ignore[return-value]
+    """Σ over sites, `(K, B)`; a scalar 0 where there is none."""
+    return reduce(torch.add, log_probs.values()) if log_probs else torch.zeros(())

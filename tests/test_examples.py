@@ -1,0 +1,213 @@
+"""Each example runs and prints what it claims; and what docs/theory.md states without another test holds."""
+
+import functools
+import importlib.util
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from ppl_vae.guides.linear_gaussian import Guide as Posterior
+from ppl_vae.kl import kl
+from ppl_vae.models.bernoulli import Model as BernoulliModel
+from ppl_vae.models.linear_gaussian import Model as LinearGaussian
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., str]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / f"examples/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run an example in an empty folder, and return what it prints."""
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+
+    def call(name: str, *argv: str) -> str:
+        load(name).main(argv)
+        return capsys.readouterr().out
+
+    return call
+
+
+def numbers(line: str) -> list[float]:
+    return [float(n) for n in re.findall(r"(?<![\w²])-?\d+\.?\d*(?:e[-+]?\d+)?(?!\w)", line)]
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda p: p.stem)
+def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 90
+    assert f"python examples/{path.name}" in (load(path.stem).__doc__ or "")
+
+
+def test_svi_trains_and_repeats(run: Run) -> None:
+    first = run("svi", "--epochs", "2")
+    test_elbos = [float(line.split()[-1]) for line in first.splitlines()]
+    assert len(test_elbos) == 2
+    assert -784 * math.log(2) < test_elbos[0] < test_elbos[1] < 0
+    assert run("svi", "--epochs", "1") == first.splitlines(keepends=True)[0]
+
+
+def test_the_swapped_prior_trains_and_has_no_closed_form(run: Run, tmp_path: Path) -> None:
+    text = run("swap_the_prior", "--epochs", "1", "--draws", "2", "--out", str(tmp_path / "out"))
+    removed, added = ([line[1:] for line in text.splitlines() if re.match(rf"\{c}[^{c}]", line)] for c in "-+")
+    assert removed == ["        return dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1)"]
+    assert "MixtureSameFamily" in added[-1]
+    elbos = [numbers(line_of(text, f"p(z) a {name}"))[0] for name in ("normal", "mixture")]
+    assert all(-784 * math.log(2) < elbo < 0 for elbo in elbos)
+    assert elbos[0] != elbos[1]
+    assert "site 'z': no closed-form KL(Normal with event shape (20,) ‖ MixtureSameFamily" in text
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mixture.py", "normal", "mixture"}
+
+
+def test_the_swapped_prior_is_a_density() -> None:
+    names: dict = {"dist": dist}
+    exec("def prior(self, x):\n" + load("swap_the_prior").MIXTURE, names)
+    p = names["prior"](BernoulliModel((4,), latent_dim=1), torch.zeros(()))
+    z = torch.linspace(-12, 12, 4001)
+    assert torch.trapezoid(p.log_prob(z[:, None]).exp(), z).item() == pytest.approx(1, abs=1e-4)
+    assert isinstance(p, dist.MixtureSameFamily)
+
+
+def test_likelihoods_with_all_constants(run: Run) -> None:
+    text = run("swap_the_likelihood", "--epochs", "1", "--draws", "2", "--sigma", "0.3")
+    wide, narrow, continuous, binary = (
+        float(re.search(r"(-?\d+\.\d\d) ", line_of(text, name)).group(1))  # type: ignore[union-attr]
+        for name in ("Normal, σ = 1", "Normal, σ = 0.3", "ContinuousBernoulli", "Bernoulli, on 0 and 1")
+    )
+    assert wide < -784 / 2 * math.log(2 * math.pi)  # σ = 1: no datum has more than that density
+    assert wide < narrow < continuous
+    assert binary < 0
+    by_model, by_formula, difference = numbers(line_of(text, "σ = 0.3").partition(":")[2].replace("(D/2) log 2π", ""))[
+        -3:
+    ]
+    assert by_model == by_formula
+    assert abs(difference) < 1e-9
+    assert "outside the support of Bernoulli" in text
+
+
+def test_estimators_agree_and_differ_in_noise(run: Run) -> None:
+    fitted, exact = run("compare_elbos", "--epochs", "1", "--draws", "40").strip().split("\n\n")
+    for block in (fitted, exact):
+        assert abs(float(block.rpartition("z = ")[2])) < 4
+    trace, analytic = ([float(n) for n in line_of(fitted, name).split()[1:]] for name in ("trace  ", "analytic-kl  "))
+    assert trace[3] > analytic[3], "the analytic KL quiets the guide's gradient"
+    trace, analytic = ([float(n) for n in line_of(exact, name).split()[1:]] for name in ("trace  ", "analytic-kl  "))
+    assert trace[1] < 1e-10 < analytic[1], "with the exact posterior, trace has no noise"
+    assert trace[2] < 1e-20 < analytic[2]
+
+
+def test_the_picture_of_the_theory(run: Run, tmp_path: Path) -> None:
+    text = run("theory", "--steps", "30", "--out", "picture.png")
+    rows = [[float(n) for n in line.split()] for line in text.splitlines()[1:-1]]
+    assert [rows[0][0], rows[-1][0]] == [0, 30]
+    for _, log_px, elbo, gap, family in rows:
+        assert log_px - elbo == pytest.approx(gap, abs=2e-4)
+        assert 0 < family < gap
+    assert rows[-1][3] < rows[0][3]
+    largest, error = numbers(text.splitlines()[-1])
+    assert all(log_px < largest for _, log_px, *_ in rows)
+    assert error < 1e-10
+    assert (tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+
+
+# ---- statements of docs/theory.md ----
+
+
+def test_the_best_diagonal_normal() -> None:
+    A = torch.randn(4, 4).double()
+    Λ, m = A @ A.T + torch.eye(4), torch.randn(4).double()
+    posterior = dist.MultivariateNormal(m, precision_matrix=Λ)
+    least = kl(dist.Normal(m, Λ.diagonal().rsqrt()).to_event(1), posterior)
+    torch.testing.assert_close(least, (Λ.diagonal().log().sum() - torch.logdet(Λ)) / 2)
+    for _ in range(20):
+        μ, log_s = m + 0.1 * torch.randn(4), Λ.diagonal().log() / -2 + 0.1 * torch.randn(4)
+        assert kl(dist.Normal(μ, log_s.exp()).to_event(1), posterior) > least
+
+
+def test_variances_at_the_posterior() -> None:
+    x, R = torch.tensor(1.7).double(), 400_000
+    m, s, ε = (x / 2).repeat(R).requires_grad_(), 0.5**0.5, torch.randn(R).double()
+    z, q, p = m + s * ε, dist.Normal(m, s), dist.Normal(torch.zeros(()).double(), 1.0)
+    log_lik = dist.Normal(z, 1.0).log_prob(x)
+    values = log_lik + p.log_prob(z) - q.log_prob(z), log_lik - kl(q, p)
+    slopes = [torch.autograd.grad(value.sum(), m, retain_graph=True)[0] for value in values]
+    assert values[0].var() < 1e-20
+    assert values[1].var().item() == pytest.approx((1.7**2 + 1) / 8, rel=0.02)
+    assert [slope.var().item() for slope in slopes] == pytest.approx([2, 0.5], rel=0.02)
+    assert [slope.mean().item() for slope in slopes] == pytest.approx([0, 0], abs=0.01)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3, 2.0])
+def test_the_best_sigma_is_the_root_mean_squared_error(sigma: float) -> None:
+    errors = sigma * torch.randn(1000, 8).double()
+    S = errors.square().sum(1).mean()
+    distortion = {f: -dist.Normal(0.0, f * (S / 8).sqrt()).log_prob(errors).sum(1).mean() for f in (0.9, 1.0, 1.1)}
+    assert distortion[1.0] < min(distortion[0.9], distortion[1.1])
+    torch.testing.assert_close(distortion[1.0], 4 * (2 * math.pi * math.e * S / 8).log())
+
+
+@pytest.mark.parametrize("b", [0.01, 0.3, 0.9])
+def test_a_bernoulli_is_no_density_on_grey_values(b: float) -> None:
+    x = torch.linspace(0, 1, 10_001).double()
+    integral = torch.trapezoid(b**x * (1 - b) ** (1 - x), x).item()
+    assert integral == pytest.approx((2 * b - 1) / (math.log(b) - math.log(1 - b)), rel=1e-6)
+    continuous = dist.ContinuousBernoulli(torch.tensor(b).double())
+    assert continuous.log_prob(x[70]).exp().item() == pytest.approx(
+        b ** x[70].item() * (1 - b) ** (1 - x[70].item()) / integral
+    )
+
+
+@pytest.mark.parametrize("μ", [0.0, 2.0])
+def test_variances_of_two_gradients(μ: float) -> None:
+    ε, weight = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(10))  # exact up to degree 19
+    weight = weight / weight.sum()
+
+    approx = functools.partial(pytest.approx, abs=1e-9)
+
+    def moments(draw: Tensor) -> list[float]:
+        mean = (weight * draw).sum()
+        return [mean.item(), (weight * (draw - mean).square()).sum().item()]
+
+    assert moments(2 * (μ + ε)) == approx([2 * μ, 4])
+    assert moments((μ + ε) ** 2 * ε) == approx([2 * μ, μ**4 + 14 * μ**2 + 15])
+    assert moments(((μ + ε) ** 2 - μ**2 - 1) * ε) == approx([2 * μ, 8 * μ**2 + 10])
+
+
+def test_rates_of_the_linear_vae() -> None:
+    x = torch.randn(2000, 5).double() @ torch.diag(torch.tensor([2.0, 1.5, 1.0, 0.4, 0.3]).double())
+    λ, U = (t.flip(-1) for t in torch.linalg.eigh(x.T.cov(correction=0)))
+    σ2 = 0.5
+    model = LinearGaussian((5,), latent_dim=5).double()
+    model.W.data = U * (λ - σ2).clamp(min=0).sqrt()
+    model.b.data, model.log_sigma.data = x.mean(0), torch.tensor(σ2).double().log() / 2
+    q = Posterior((5,), model).posterior(x)
+    mean, variance = q.mean, q.covariance_matrix.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(q.covariance_matrix, variance.expand(2000, 5).diag_embed(), atol=1e-12, rtol=0)
+    rates = kl(dist.Normal(mean, variance.sqrt()), dist.Normal(mean.new_zeros(()), 1.0)).mean(0)
+    torch.testing.assert_close(rates, (λ / σ2).clamp(min=1).log() / 2)
+    assert (rates > 1e-12).tolist() == [True, True, True, False, False]
+    best = model.log_px(x).mean()
+    for _ in range(10):
+        model.W.data = U * (λ - σ2).clamp(min=0).sqrt() + 0.05 * torch.randn(5, 5)
+        assert model.log_px(x).mean() < best

@@ -1,19 +1,23 @@
 """Is this pair a VAE for this data? Each finding names the site, what is wrong and the mend."""
 
+import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective, Trace_ELBO
-from ppl_vae.programs import Pair, parameters, terms
+from ppl_vae.programs import Pair, owned, parameters, terms
 from ppl_vae.programs.find import blame
 from ppl_vae.programs.layout import DATA
 from ppl_vae.programs.terms import Batch, batches
@@ -54,15 +58,17 @@ class Report:
 def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None) -> Report:
     """Run every check; the first that finds an error ends the list, since the later ones build on it."""
     findings: list[Finding] = []
-    probe = tuple(x[:PROBE_ROWS] for x in dataset.train)
+    dataset = _binary(dataset)
+    device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
+    probe = tuple(x[:PROBE_ROWS].to(device) for x in dataset.train)
     stages: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _runs(pair, probe),
         lambda: _plates(pair, probe),
+        lambda: _runs(pair, probe),
         lambda: _trains(pair, probe, objective or Trace_ELBO()),
         lambda: _many_samples(pair, probe),
-        lambda: _support(pair, dataset),
+        lambda: _support(pair, dataset, device),
     ]
-    with torch.random.fork_rng(), pyro.validation_enabled(False):
+    with pyro.get_param_store().scope(), torch.random.fork_rng(), pyro.validation_enabled(False), _buffers_kept(pair):
         for stage in stages:
             findings += stage()
             if any(f.level == "error" for f in findings):
@@ -70,48 +76,69 @@ def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None)
     return Report(tuple(findings))
 
 
+def _binary(dataset: Dataset) -> Dataset:
+    """Under `binarize="epoch"`, with 0 and 1 for the grey training values, which no step will see as they are."""
+    if dataset.binarize != "epoch":
+        return dataset
+    grey, *others = dataset.train
+    return replace(dataset, train=((grey > 0.5).to(grey.dtype), *others))
+
+
+@contextlib.contextmanager
+def _buffers_kept(pair: Pair) -> Iterator[None]:
+    """Undo what passes through the programs do to buffers, as those of a BatchNorm."""
+    modules = [*pair.model.modules(), *pair.guide.modules()]
+    buffers = [(m, name, b.clone()) for m in modules for name, b in m.named_buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        for module, name, before in buffers:
+            getattr(module, name).copy_(before)
+
+
 def _runs(pair: Pair, probe: Batch) -> Iterator[Finding]:
-    """Both programs run, their sites match, and every log-probability is one number per row."""
+    """Both programs run, there are latent and observed sites, they match, and each log-probability is one per row."""
     for kind in ("guide", "model"):
         try:
             with torch.no_grad():
                 poutine.trace(getattr(pair, kind)).get_trace(*probe)
         except Exception as error:
-            yield Finding("error", f"the {kind} fails on {_shapes(probe)}: {blame(error, pair.sources[kind].path)}")
+            yield _failure(f"the {kind} fails on {_shapes(probe)}", error, pair.sources[kind].path)
             return
     try:
         with torch.no_grad():
-            terms(pair.model, pair.guide, probe)
+            t = terms(pair.model, pair.guide, probe)
     except InputError as error:
         yield Finding("error", str(error))
     except Exception as error:
-        yield Finding("error", f"the model fails on the guide's draws: {blame(error, pair.sources['model'].path)}")
+        yield _failure("the model fails on the guide's draws", error, pair.sources["model"].path)
+    else:
+        if not t.log_lik:
+            yield Finding("error", "the model observes nothing: give a site of it obs=x")
+        if not t.log_prior:
+            yield Finding("error", "the model has no latent site: nothing to infer")
+        if t.scale != 1:
+            yield Finding(
+                "warning",
+                f"every site is scaled by {t.scale:g}: batches come from outside, so a plate needs no subsample_size",
+            )
 
 
 def _plates(pair: Pair, probe: Batch) -> Iterator[Finding]:
-    """The plate `data` is as long as the batch, and each distribution as large as its value."""
-    guide_trace = poutine.trace(pair.guide).get_trace(*probe)
-    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*probe)
-    for kind, trace in (("model", model_trace), ("guide", guide_trace)):
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample" or not site["cond_indep_stack"]:
-                continue
-            for frame in site["cond_indep_stack"]:
-                if frame.name == DATA and frame.size != len(probe[0]):
-                    yield Finding(
-                        "error",
-                        f"site {name!r} of the {kind}: the plate {DATA!r} is of size {frame.size} for a batch of "
-                        f"{len(probe[0])} rows: make it x.shape[0]",
-                    )
-            shape = tuple(site["fn"].batch_shape + site["fn"].event_shape)
-            if site["is_observed"] and "_deterministic" not in site["infer"] and shape != tuple(site["value"].shape):
+    """The plate `data` is as long as the batch: noted before a site in it fails."""
+    for kind in ("guide", "model"):
+        with contextlib.suppress(Exception), torch.no_grad(), poutine.trace() as tracer:
+            getattr(pair, kind)(*probe)
+        node = tracer.trace.nodes.get(DATA)
+        if node is not None and site_is_subsample(node):
+            plate = node["fn"]
+            size = plate.subsample_size or plate.size
+            if size != len(probe[0]):
                 yield Finding(
                     "error",
-                    f"site {name!r}: the distribution is over {shape}, the value is {tuple(site['value'].shape)}; "
-                    "they would broadcast silently: give them one shape",
+                    f"the plate {DATA!r} of the {kind} is of size {size} for a batch of {len(probe[0])} rows: "
+                    "make it x.shape[0]",
                 )
-            if site["scale"] != 1.0:
-                yield Finding("warning", f"site {name!r} of the {kind} is scaled by {float(site['scale']):g}")
 
 
 def _trains(pair: Pair, probe: Batch, objective: Objective) -> Iterator[Finding]:
@@ -120,6 +147,9 @@ def _trains(pair: Pair, probe: Batch, objective: Objective) -> Iterator[Finding]
         estimate = objective.estimate(pair.model, pair.guide, probe)
     except InputError as error:
         yield Finding("error", str(error))
+        return
+    except Exception as error:
+        yield _failure(f"{type(objective).__name__} fails", error, pair.sources["model"].path)
         return
     t = estimate.terms
     for site, log_prob in {**t.log_prior, **t.log_lik, **t.log_q}.items():
@@ -134,7 +164,7 @@ def _trains(pair: Pair, probe: Batch, objective: Objective) -> Iterator[Finding]
             yield Finding(
                 "error",
                 f"the loss depends on {what}, which is not among the programs' parameters and would never be trained: "
-                "make it an nn.Parameter of the module, or write the program as a plain function",
+                "make it an nn.Parameter of the module, or, in a plain function, a pyro.param or part of a pyro.module",
             )
     unused = [name for key, name in trained.items() if key not in {id(leaf) for leaf in leaves}]
     if not trained:
@@ -157,27 +187,34 @@ def _many_samples(pair: Pair, probe: Batch) -> Iterator[Finding]:
         )
 
 
-def _support(pair: Pair, dataset: Dataset) -> Iterator[Finding]:
+def _support(pair: Pair, dataset: Dataset, device: torch.device) -> Iterator[Finding]:
     """Every row of the data lies in the support of its likelihood."""
     seen: set[str] = set()
     for split, numbers in dataset.rows.items():
         for rows, chunk in zip(numbers.split(CHUNK_ROWS), batches(getattr(dataset, split), CHUNK_ROWS), strict=True):
-            with torch.no_grad():
-                guide_trace = poutine.trace(pair.guide).get_trace(*chunk)
-                model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*chunk)
+            batch = tuple(x.to(device) for x in chunk)
+            try:
+                with torch.no_grad():
+                    guide_trace = poutine.trace(pair.guide).get_trace(*batch)
+                    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
+            except Exception as error:
+                yield _failure(f"the pair fails on {_shapes(batch)}", error, pair.sources["model"].path)
+                return
             for name, site in model_trace.nodes.items():
-                if site["type"] != "sample" or not site["is_observed"] or name in seen:
+                if site["type"] != "sample" or not site["is_observed"] or "_deterministic" in site["infer"]:
+                    continue
+                if name in seen:
                     continue
                 if outside := _outside(site):
-                    (row, *column), what = outside
+                    row, column, what = outside
                     seen.add(name)
                     where = f"row {rows[row]}" + (f", column {', '.join(map(str, column))}" if column else "")
                     mend = "binarize or rescale the data, or swap the likelihood"
                     yield Finding("error", f"site {name!r}: {where} of the data is {what}: {mend}")
 
 
-def _outside(site: dict) -> tuple[list[int], str] | None:
-    """Index of the first value outside the support of its distribution, and what is wrong with it."""
+def _outside(site: dict) -> tuple[int, list[int], str] | None:
+    """Row and column of the first value outside the support of its distribution, and what is wrong with it."""
     fn, value = site["fn"], site["value"]
     try:
         support = fn.support
@@ -186,16 +223,20 @@ def _outside(site: dict) -> tuple[list[int], str] | None:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     bad = ~support.check(value)
-    if site["mask"] is not None:
-        mask = torch.as_tensor(site["mask"]).expand(fn.batch_shape)
-        bad &= mask.reshape(fn.batch_shape + (1,) * (bad.dim() - mask.dim()))
+    masks = [] if site["mask"] is None else [(site["mask"], fn.batch_shape)]
+    family = fn
+    while isinstance(family, Independent | MaskedDistribution | ExpandedDistribution):
+        if isinstance(family, MaskedDistribution):
+            masks.append((family._mask, family.batch_shape))
+        family = family.base_dist
+    for mask, shape in masks:
+        bad &= torch.as_tensor(mask).expand(shape).reshape(shape + (1,) * (bad.dim() - len(shape)))
     if not bad.any():
         return None
     index = bad.nonzero()[0].tolist()
-    family = fn
-    while hasattr(family, "base_dist"):
-        family = family.base_dist
-    return index, f"{value[tuple(index)]}, outside the support of {type(family).__name__}, {support}"
+    what = f"{value[tuple(index)]}, outside the support of {type(family).__name__}, {support}"
+    plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
+    return index.pop(value.dim() - fn.event_dim + plate), index, what
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:
@@ -211,6 +252,12 @@ def _leaves(loss: Tensor) -> list[Tensor]:
             leaves.append(node.variable)
         nodes += [following for following, _ in node.next_functions]
     return leaves
+
+
+def _failure(what: str, error: Exception, path: Path | None) -> Finding:
+    why = blame(error, path)
+    hint = "; add .to_event(n) for the dimensions of one datum" if "Shape mismatch inside plate" in why else ""
+    return Finding("error", f"{what}: {why}{hint}")
 
 
 def _shapes(batch: Batch) -> str:

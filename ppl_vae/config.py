@@ -1,7 +1,9 @@
 """The options of `fit`, as the command line shows them and as a run records them. Imports no torch."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+import typeguard
 
 from ppl_vae.errors import InputError
 
@@ -49,6 +51,13 @@ class FitConfig:
     """Also keep the checkpoints at multiples of this many steps."""
 
     def __post_init__(self) -> None:
+        for name, expected in get_type_hints(FitConfig).items():
+            value = getattr(self, name)
+            try:
+                typeguard.check_type(value, expected)
+            except typeguard.TypeCheckError:
+                shown = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
+                raise InputError(f"{name} is {value!r}: it must be {shown}") from None
         positive = {"epochs": 1, "batch_size": 1, "patience": 1, "checkpoint_every": 1, "keep_every": 1}
         for name, least in positive.items():
             value = getattr(self, name)

@@ -1,12 +1,12 @@
 """Checkpoints of a run: `checkpoints/step-N/{state.safetensors, state.json}`, listed in `manifest.json`."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -45,7 +45,9 @@ class Checkpoints:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         write_bytes(
-            part / "state.safetensors", save({key: t.detach().cpu().contiguous() for key, t in tensors.items()})
+            part / "state.safetensors",
+            # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
+            save({k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}),
         )
         write_json(part / "state.json", info)
         manifest = self.manifest
@@ -57,8 +59,9 @@ class Checkpoints:
         stale = self._stale(manifest)
         manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
         write_json(self.folder / "manifest.json", manifest)
-        for name in stale:
-            shutil.rmtree(self.folder / "checkpoints" / name, ignore_errors=True)
+        for folder in place.parent.iterdir():  # also what a kill has left behind
+            if folder.name not in manifest["checkpoints"]:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON of one checkpoint.
@@ -75,8 +78,8 @@ class Checkpoints:
             if not (place / name).is_file() or sha256(place / name) != digest:
                 raise InputError(f"{place / name} is missing or not what was written: use another --checkpoint")
         try:
-            return load((place / "state.safetensors").read_bytes()), json.loads((place / "state.json").read_text())
-        except (SafetensorError, ValueError) as error:
+            return load((place / "state.safetensors").read_bytes()), read_json(place / "state.json")
+        except SafetensorError as error:
             raise InputError(f"{place} can't be read: {error}") from error
 
     def _stale(self, manifest: dict[str, Any]) -> set[str]:

@@ -28,6 +28,7 @@ from ppl_vae.training.run import (
     open_config_data,
     record_data,
     split_objective,
+    to_device,
 )
 from ppl_vae.training.trainer import Step, Trainer, evaluate
 
@@ -68,12 +69,19 @@ def fit(
     folder = Path(out).expanduser()
     asked = _asked(model, guide, data, options)
     if resume:
-        run = _extend(Run(folder), asked)
+        run = Run(folder)
+        config = _extended(run.config, asked)
         dataset = run.data(data, force=force)
-        with isolated(run.config.seed):
+        with isolated(config.seed):
             example = None if run.checkpoints.steps else _example(dataset)
             pair = run.build({"model": model, "guide": guide}, example, trust=trust, force=force)
-            return _Job(run.config, pair, dataset).train(run, progress)
+            job = _Job(config, pair, dataset)
+            if run.checkpoints.steps:
+                job.load(run)
+            job.check()
+            if config != run.config:
+                write_json(folder / "config.json", run.record | {"fit": config.asdict()})
+            return job.train(Run(folder), progress)
     for name, value in (("model", model), ("guide", guide), ("data", data)):
         if value is None:
             raise InputError(f"fit needs a {name}: --{name}")
@@ -84,7 +92,9 @@ def fit(
         example = _example(dataset)
         settings, _ = split_objective(parse_settings(asked.set))
         pair = resolve_pair(model, guide, example, settings)  # type: ignore[arg-type]
+        to_device(pair, asked.device)
         job = _Job(asked, pair, dataset)
+        job.check()
         run = create(folder, asked, pair, dataset, example)
         return job.train(run, progress)
 
@@ -93,22 +103,22 @@ def _asked(model: Any, guide: Any, data: Any, options: dict[str, Any]) -> FitCon
     def text(spec: Any) -> str:
         return str(spec) if isinstance(spec, str | Path) else ""
 
-    if isinstance(options.get("set"), dict):
-        options = options | {"set": tuple(f"{name}={value!r}" for name, value in options["set"].items())}
+    settings = options.get("set", ())
+    if isinstance(settings, dict):
+        settings = [f"{name}={value!r}" for name, value in settings.items()]
+    options = options | {"set": (settings,) if isinstance(settings, str) else tuple(settings)}
     recorded = {"model": text(model), "guide": text(guide), "data": () if data is None else record_data(data)}
     return config_from(options | recorded)
 
 
-def _extend(run: Run, asked: FitConfig) -> Run:
-    """The run with the number of epochs that is asked for, if any is."""
-    config = run.config.resumed_with(replace(asked, model="", guide="", data=()))
-    if config != run.config:
-        if config.schedule != "constant":
-            raise InputError(
-                f"the {config.schedule} schedule was laid out for {run.config.epochs} epochs: leave out epochs"
-            )
-        write_json(run.folder / "config.json", run.record | {"fit": config.asdict()})
-    return Run(run.folder)
+def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:
+    """The configuration of a run with the number of epochs that is asked for, if any is."""
+    config = recorded.resumed_with(replace(asked, model="", guide="", data=()))
+    if config.epochs != recorded.epochs and config.schedule != "constant":
+        raise InputError(f"the {config.schedule} schedule was laid out for {recorded.epochs} epochs: leave out epochs")
+    if config.epochs < recorded.epochs:
+        raise InputError(f"the run was started with {recorded.epochs} epochs, not {config.epochs}: leave it out")
+    return config
 
 
 def _example(dataset: Dataset) -> Batch:
@@ -158,19 +168,18 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.objective = make_objective(self.config)
-        self.pair.model.to(self.config.device)
-        self.pair.guide.to(self.config.device)
+        self.trainer = Trainer(self.pair, self.objective, self.config.lr, self.config.clip)
+
+    def check(self) -> None:
         report = check_pair(self.pair, self.dataset, self.objective)
         if report.errors:
             raise InputError(str(report.errors[0]))
-        self.trainer = Trainer(self.pair, self.objective, self.config.lr, self.config.clip)
 
     def train(self, run: Run, progress: bool) -> Run:
+        """Go on from where the state stands, which is the start or the run's last checkpoint."""
         steps = self.dataset.steps_per_epoch(self.config.batch_size)
-        if run.checkpoints.steps:
-            self.load(run)
-        else:
-            run.forget_metrics_after(-1)
+        run.forget_metrics_after(self.state.step if run.checkpoints.steps else -1)
+        if not run.checkpoints.steps:
             self.assess(run, {})
             self.save(run)
         self.clock = time.perf_counter()
@@ -184,10 +193,11 @@ class _Job:
                     bar.show(self.state.step, self.state.means())
                     if self.state.batch == steps:
                         self.finish_epoch(run)
-                    if signals.caught or self.state.step % self.config.checkpoint_every == 0:
+                    caught = signals.caught  # once: a signal may come at any moment
+                    if caught or self.state.step % self.config.checkpoint_every == 0:
                         self.save(run)
-                    if signals.caught:
-                        raise Interrupted(signals.caught, f"stopped at step {self.state.step}, saved")
+                    if caught:
+                        raise Interrupted(caught, f"stopped at step {self.state.step}, saved")
         self.save(run)
         return run
 
@@ -231,10 +241,11 @@ class _Job:
         """Evaluate on the validation rows, note the best, and write a line of metrics."""
         rows = self.move(self.dataset.valid)
         valid = evaluate(self.pair, self.objective, rows, self.config.batch_size, VALIDATION_SEED).summary()
-        better = valid["elbo"] > self.state.best_elbo or self.state.step == 0
+        elbo = -math.inf if math.isnan(valid["elbo"]) else valid["elbo"]
+        better = elbo > self.state.best_elbo or self.state.step == 0
         self.state.waited = 0 if better else self.state.waited + 1
         if better:
-            self.state.best_step, self.state.best_elbo = self.state.step, valid["elbo"]
+            self.state.best_step, self.state.best_elbo = self.state.step, elbo
             tensors = {name: t.detach().clone() for name, t in self.tensors().items()}
             self.best = self.state.step, tensors, asdict(self.state)
         run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": valid} | line)
@@ -258,7 +269,8 @@ class _Job:
         self.trainer.load_optimizer_state(tensors)
         torch.set_rng_state(tensors["rng"])
         self.state = _State(**info)
-        run.forget_metrics_after(self.state.step)
+        if self.state.best_elbo is None:  # JSON has no −inf
+            self.state.best_elbo = -math.inf
 
     def move(self, batch: Batch) -> Batch:
         return tuple(x.to(self.config.device) for x in batch)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -78,10 +79,10 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last line torn by a kill is left out."""
+        """The lines of `metrics.jsonl`, its null as NaN; a last line torn by a kill is left out."""
         path = self.folder / "metrics.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [json.loads(line, object_hook=_nan_for_null) for line in lines if line.endswith("\n")]
 
     def add_metrics(self, line: Mapping[str, Any]) -> None:
         with open(self.folder / "metrics.jsonl", "a") as file:
@@ -238,6 +239,10 @@ def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, exampl
         },
     )
     return Run(folder)
+
+
+def _nan_for_null(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if number is None else number for name, number in numbers.items()}
 
 
 def _is_shipped(kind: Kind, recorded: Mapping[str, Any]) -> bool:

@@ -1,6 +1,8 @@
 """One training step, and an evaluation on held-out rows: the loop that `pyro.infer.SVI` stands for."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,6 +39,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
+        self.modules = [m for m in _modules(self.pair) if m._buffers]
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.lr, fused=True)
 
     def step(self, batch: Batch) -> Step:
@@ -45,6 +48,7 @@ class Trainer:
         Raises:
             NumericalError: the loss or the gradient is not finite; names the site and rows, or the parameter.
         """
+        buffers = [(m, name, b.clone()) for m in self.modules for name, b in m.named_buffers(recurse=False)]
         estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
         loss = -estimate.terms.scale * estimate.surrogate.mean()
         self.optimizer.zero_grad(set_to_none=True)
@@ -54,6 +58,8 @@ class Trainer:
         distortion = -sum_sites(estimate.terms.log_lik).detach().mean(0).sum()
         seen = Step(*torch.stack([value, distortion, norm]).tolist())
         if not all(map(math.isfinite, seen)):
+            for module, name, before in buffers:  # as a BatchNorm's, which the pass has moved
+                getattr(module, name).copy_(before)
             raise NumericalError(diagnose(estimate.terms, self.parameters))
         if self.clip is not None and seen.gradient_norm > self.clip:
             for p in self.parameters.values():
@@ -111,16 +117,34 @@ class Evaluation(NamedTuple):
 def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, seed: int) -> Evaluation:
     """The objective's value at every row, at the noise of `seed`; the global random state is left as it was.
 
-    A sum over rows: the size of the batches does not weight any row.
+    One number per row, so the size of the batches does not weight any; in evaluation mode, so that it does not move a
+    BatchNorm either.
     """
     values, distortions = [], []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _evaluating(pair):
         torch.manual_seed(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
             values.append(estimate.value.double())
             distortions.append(-sum_sites(estimate.terms.log_lik).mean(0).double())
     return Evaluation(torch.cat(values), torch.cat(distortions))
+
+
+def _modules(pair: Pair) -> list[nn.Module]:
+    return list(dict.fromkeys([*pair.model.modules(), *pair.guide.modules()]))
+
+
+@contextlib.contextmanager
+def _evaluating(pair: Pair) -> Iterator[None]:
+    """Every module in evaluation mode, and each back in its own afterwards."""
+    modes = {module: module.training for module in _modules(pair)}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> str:
@@ -132,7 +156,7 @@ def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> str:
     for name, p in trained.items():
         if p.grad is not None and not torch.isfinite(p.grad).all():
             return f"the gradient of {name} is not finite, though every log-probability is"
-    return "the loss is not finite, though every log-probability and every gradient is"
+    return "the loss or the norm of the gradient overflows, though every log-probability and every gradient is finite"
 
 
 def _rows(bad: Tensor) -> str:

@@ -17,7 +17,7 @@ FLOOR = 1e-3  # σ never falls below this: where a datum is reproduced exactly, 
 
 class Model(nn.Module):
     def __init__(
-        self, data_shape: tuple[int, ...], data: Tensor | None = None, latent_dim: int = 20, hidden: int = 400
+        self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400, data: Tensor | None = None
     ) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim

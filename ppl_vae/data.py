@@ -59,10 +59,17 @@ class Dataset:
         if _integer("start", start, least=0) > steps:
             raise InputError(f"start={start} is past the end of an epoch of {steps} batches")
         first, *others = self.train
-        order = torch.randperm(len(first), generator=_generator("order", seed, number), device="cpu")
+        order = self._order(number, seed)
         if self.binarize == "epoch":
             first = _draw(first, _generator("epoch", seed, number))
         return (tuple(values[rows] for values in (first, *others)) for rows in order.split(batch_size)[start:])
+
+    def numbers(self, number: int, batch_size: int, seed: int, batch: int) -> Tensor:
+        """The rows of one batch of an epoch, by their numbers in the data as read, `(batch_size,)`."""
+        return self.rows["train"][self._order(number, seed).split(batch_size)[batch]]
+
+    def _order(self, number: int, seed: int) -> Tensor:
+        return torch.randperm(len(self.train[0]), generator=_generator("order", seed, number), device="cpu")
 
     def describe(self) -> str:
         """One line: name, rows of each split, shape of each field, range, binarization."""

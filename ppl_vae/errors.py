@@ -1,5 +1,7 @@
 """The two ways a command can fail on purpose. Each carries the exit code of its kind."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """Bad input: a file, a name, data or a program that does not fit. Exit code 2.
@@ -11,6 +13,14 @@ class InputError(ValueError):
 
 
 class NumericalError(ArithmeticError):
-    """A loss or gradient that is not finite. Exit code 1; the last good state has been kept."""
+    """A loss or gradient that is not finite. Exit code 1; the last good state has been kept.
+
+    Args:
+        rows: the rows of the batch where a log-probability is not finite, if it is one.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = list(rows)

@@ -7,8 +7,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.kl import NoClosedForm, kl
 from ppl_vae.objectives.base import Objective
-from ppl_vae.objectives.trace import sum_sites
-from ppl_vae.programs.terms import Terms
+from ppl_vae.programs.terms import Terms, sum_sites
 
 
 class AnalyticKL_ELBO(Objective):

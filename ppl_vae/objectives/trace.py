@@ -1,16 +1,14 @@
 """The Monte Carlo ELBO: Pyro's own `Trace_ELBO`, with its terms in the open."""
 
 from collections.abc import Iterator
-from functools import reduce
 from math import inf
 from typing import Any, ClassVar
 
 import pyro.infer
-import torch
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, layout_of
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms, layout_of, sum_sites
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
@@ -44,8 +42,3 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
         self.max_plate_nesting = layout.nesting + 1 if layout.vectorized else inf
         get_trace = self._get_vectorized_trace if layout.vectorized else self._get_trace
         yield get_trace(model, guide, layout.repeated(args), kwargs)
-
-
-def sum_sites(log_probs: dict[str, Tensor]) -> Tensor:
-    """Σ over sites, `(K, B)`; a scalar 0 where there is none."""
-    return reduce(torch.add, log_probs.values()) if log_probs else torch.zeros(())

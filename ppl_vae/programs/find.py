@@ -58,7 +58,7 @@ class Finder:
             if not callable(spec):
                 raise InputError(f"{spec!r} is no program: give a name, a file, an nn.Module or a Pyro function")
             return spec, Source(getattr(spec, "__qualname__", type(spec).__qualname__))
-        place, _, attribute = str(spec).partition(":")
+        place, attribute = _parts(str(spec))
         if attribute.lower() in kinds:
             kinds = [kind for kind in kinds if kind == attribute.lower()]
         path = _locate(place, kinds)
@@ -69,6 +69,14 @@ class Finder:
         twins = (shipped_folder(kind) / path.name for kind in kinds)
         shipped = any(twin.is_file() and sha256_of(twin) == digest for twin in twins)
         return target, Source(str(spec), path, attribute, digest, shipped)
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    """Place and attribute; a file's path may hold colons."""
+    if spec.endswith(".py"):
+        return spec, ""
+    place, suffix, attribute = spec.rpartition(".py:")
+    return (f"{place}.py", attribute) if suffix else (spec.partition(":")[0], spec.partition(":")[2])
 
 
 def sha256_of(path: Path) -> str:

@@ -6,6 +6,7 @@ K samples per row stand left of all its plates, so every log-probability comes o
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -57,6 +58,11 @@ class Terms:
     def rows(self, site: str, x: Tensor) -> Tensor:
         """Sum `x`, of the site's batch shape, over inner plates: `(K, B)`."""
         return self.layouts[site].rows(x)
+
+
+def sum_sites(log_probs: Values) -> Tensor:
+    """Σ over sites, `(K, B)`; a scalar 0 where there is none."""
+    return reduce(torch.add, log_probs.values()) if log_probs else torch.zeros(())
 
 
 def as_batch(batch: Tensor | Iterable[Tensor]) -> Batch:

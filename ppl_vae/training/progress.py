@@ -31,6 +31,11 @@ class Progress:
         self.bar.refresh()
         self.bar.stop()
 
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if not self.bar.disable:
+            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def advance(self) -> None:
         self.show(int(self.bar.tasks[0].completed) + 1, {})
 

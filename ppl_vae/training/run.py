@@ -1,10 +1,9 @@
 """A run is a folder: what was asked, the sources, the metrics, the checkpoints, and what commands add."""
 
-import contextlib
 import json
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,34 +13,18 @@ import pyro
 import torch
 
 import ppl_vae
-from ppl_vae import objectives
 from ppl_vae.config import FitConfig, config_from
-from ppl_vae.data import Dataset, open_data
+from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, resolve_pair
 from ppl_vae.programs.find import Kind, Source, Spec, sha256_of, shipped_folder
-from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.programs.terms import Batch
 from ppl_vae.readers import absolute
 from ppl_vae.training.checkpoint import Checkpoints
 from ppl_vae.training.files import read_json, to_json, write_bytes, write_json
-
-
-@contextlib.contextmanager
-def isolated(seed: int | None = None, *, validate: bool = False) -> Iterator[None]:
-    """Pyro's parameter store, validation and torch's random state as in a fresh process, restored afterwards.
-
-    So is the default dtype, which a program's file may set.
-    """
-    dtype = torch.get_default_dtype()
-    with pyro.get_param_store().scope(), pyro.validation_enabled(validate), torch.random.fork_rng():
-        if seed is not None:
-            torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
+from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective, to_device
 
 
 @dataclass(frozen=True)
@@ -264,38 +247,7 @@ def _describe(source: Source) -> dict[str, Any]:
     }
 
 
-def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
-    """The data of `config`, or `data` in its place, split, scaled and binarized as it says."""
-    source = list(config.data) if data is None else data
-    return open_data(source, scale=config.scale, binarize=config.binarize, split_seed=config.split_seed)
-
-
 def record_data(data: Any) -> tuple[str, ...]:
     """What `config.json` says of the data: its files with absolute paths, or nothing for arrays."""
     sources = data if isinstance(data, list | tuple) else (data,)
     return tuple(str(absolute(s)) for s in sources) if all(isinstance(s, str | Path) for s in sources) else ()
-
-
-def to_device(pair: Pair, device: str) -> None:
-    """
-    Raises:
-        InputError: torch has no such device here.
-    """
-    try:
-        pair.model.to(device)
-        pair.guide.to(device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
-        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
-
-
-def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the programs, and those of the objective without their prefix."""
-    own = {k.removeprefix("objective."): v for k, v in settings.items() if k.startswith("objective.")}
-    return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
-
-
-def make_objective(config: FitConfig) -> Objective:
-    cls = objectives.get(config.objective)
-    _, settings = split_objective(parse_settings(config.set))
-    check_settings(settings, cls, "objective")
-    return cls(**settings)

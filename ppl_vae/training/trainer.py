@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from ppl_vae.errors import NumericalError
 from ppl_vae.objectives import Objective
-from ppl_vae.objectives.trace import sum_sites
 from ppl_vae.programs import Pair, Terms, parameters
-from ppl_vae.programs.terms import Batch, batches
+from ppl_vae.programs.terms import Batch, batches, sum_sites
 
 
 class Step(NamedTuple):
@@ -60,7 +59,7 @@ class Trainer:
         if not all(map(math.isfinite, seen)):
             for module, name, before in buffers:  # as a BatchNorm's, which the pass has moved
                 getattr(module, name).copy_(before)
-            raise NumericalError(diagnose(estimate.terms, self.parameters))
+            raise diagnose(estimate.terms, self.parameters)
         if self.clip is not None and seen.gradient_norm > self.clip:
             for p in self.parameters.values():
                 if p.grad is not None:
@@ -147,18 +146,15 @@ def _evaluating(pair: Pair) -> Iterator[None]:
             module.training = mode
 
 
-def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> str:
-    """Which number is not finite: a site's log-probability and its rows, or a parameter's gradient."""
+def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:
+    """Which number is not finite: a site's log-probability, with its rows of the batch, or a parameter's gradient."""
     for kind, sites in (("log q", terms.log_q), ("log p", terms.log_prior), ("log p", terms.log_lik)):
         for site, log_prob in sites.items():
-            if rows := _rows(~torch.isfinite(log_prob).all(0)):
-                return f"{kind} of site {site!r} is not finite in rows {rows} of the batch"
+            if rows := (~torch.isfinite(log_prob).all(0)).nonzero().flatten().tolist():
+                return NumericalError(f"{kind} of site {site!r} is not finite", rows)
     for name, p in trained.items():
         if p.grad is not None and not torch.isfinite(p.grad).all():
-            return f"the gradient of {name} is not finite, though every log-probability is"
-    return "the loss or the norm of the gradient overflows, though every log-probability and every gradient is finite"
-
-
-def _rows(bad: Tensor) -> str:
-    rows = bad.nonzero().flatten().tolist()
-    return ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+            return NumericalError(f"the gradient of {name} is not finite, though every log-probability is")
+    return NumericalError(
+        "the loss or the norm of the gradient overflows, though every log-probability and every gradient is finite"
+    )

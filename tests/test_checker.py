@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae import objectives
-from ppl_vae.check import Report, check_pair
+from ppl_vae.checker import Report, check_pair
 from ppl_vae.data import Dataset, open_data
 from ppl_vae.guides import diagonal_normal
 from ppl_vae.models import bernoulli, gaussian
 from ppl_vae.programs import resolve_pair
-from ppl_vae.training.run import isolated
+from ppl_vae.training.setup import isolated
 
 SOUND = """\
 import pyro

@@ -1,0 +1,192 @@
+"""A configuration, a pair and data, trained: epochs, the best state, checkpoints, interruption."""
+
+import math
+import time
+import warnings
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.checker import check_pair
+from ppl_vae.config import FitConfig
+from ppl_vae.data import Dataset
+from ppl_vae.errors import InputError, NumericalError
+from ppl_vae.programs import Pair, load_owned, owned
+from ppl_vae.programs.terms import Batch
+from ppl_vae.training.interrupt import Interrupted, Signals
+from ppl_vae.training.progress import Progress
+from ppl_vae.training.run import Run
+from ppl_vae.training.setup import make_objective
+from ppl_vae.training.trainer import Step, Trainer, evaluate
+
+VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
+
+
+@dataclass
+class State:
+    """Where training stands; with the tensors of a checkpoint, all that the next step depends on."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    rows: int = 0
+    elbo: float = 0.0
+    distortion: float = 0.0
+    gradient_norm: float = 0.0
+    best_step: int = 0
+    best_elbo: float = -math.inf
+    waited: int = 0
+
+    def add(self, seen: Step, rows: int) -> None:
+        self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
+        self.elbo += seen.elbo
+        self.distortion += seen.distortion
+        self.gradient_norm += seen.gradient_norm
+
+    def means(self) -> dict[str, float]:
+        """Nats per datum over the epoch so far, while the parameters moved."""
+        elbo, distortion = self.elbo / self.rows, self.distortion / self.rows
+        return {"elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
+
+    def next_epoch(self) -> None:
+        self.epoch, self.batch, self.rows = self.epoch + 1, 0, 0
+        self.elbo = self.distortion = self.gradient_norm = 0.0
+
+
+@dataclass
+class Job:
+    """A configuration, a pair and data, ready to train."""
+
+    config: FitConfig
+    pair: Pair
+    dataset: Dataset
+    state: State = field(default_factory=State)
+    best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        self.objective = make_objective(self.config)
+        self.trainer = Trainer(self.pair, self.objective, self.config.lr, self.config.clip)
+
+    def check(self) -> None:
+        """Warn of what `check` doubts.
+
+        Raises:
+            InputError: the first thing that it refuses.
+        """
+        for finding in check_pair(self.pair, self.dataset, self.objective).findings:
+            if finding.level == "error":
+                raise InputError(str(finding))
+            warnings.warn(str(finding), stacklevel=4)
+
+    def train(self, run: Run, progress: bool) -> Run:
+        """Go on from where the state stands, which is the start or the run's last checkpoint."""
+        steps = self.dataset.steps_per_epoch(self.config.batch_size)
+        run.forget_metrics_after(self.state.step if run.checkpoints.steps else -1)
+        if not run.checkpoints.steps:
+            self.assess(run, {})
+            self.save(run)
+        self.clock = time.perf_counter()
+        with Signals() as signals, Progress(progress, steps * self.config.epochs) as bar:
+            for kind, source in self.pair.sources.items():
+                bar.say(f"{kind}: {source}")
+            bar.say(f"data: {self.dataset.describe()}")
+            while not self.done():
+                batches = self.dataset.epoch(
+                    self.state.epoch, self.config.batch_size, self.config.seed, start=self.state.batch
+                )
+                for batch in batches:
+                    self.step(run, batch)
+                    bar.show(self.state.step, self.state.means())
+                    if self.state.batch == steps:
+                        self.finish_epoch(run)
+                    caught = signals.caught  # once: a signal may come at any moment
+                    if caught or self.state.step % self.config.checkpoint_every == 0:
+                        self.save(run)
+                    if caught:
+                        raise Interrupted(caught, f"stopped at step {self.state.step}, saved")
+        self.save(run)
+        return run
+
+    def done(self) -> bool:
+        patience = self.config.patience
+        return self.state.epoch >= self.config.epochs or (patience is not None and self.state.waited >= patience)
+
+    def step(self, run: Run, batch: Batch) -> None:
+        self.trainer.learning_rate = self.learning_rate()
+        noise = torch.get_rng_state()
+        try:
+            seen = self.trainer.step(self.move(batch))
+        except NumericalError as error:
+            torch.set_rng_state(noise)
+            self.save(run)
+            raise NumericalError(
+                f"step {self.state.step + 1} (epoch {self.state.epoch + 1}, batch {self.state.batch + 1}): "
+                f"{error}{self.rows_of_data(error.rows)}; the step was not taken, {run.folder} holds the state before "
+                "it. Fit anew with a lower --lr, with --clip, or with a floor on a scale",
+                error.rows,
+            ) from error
+        self.state.add(seen, len(batch[0]))
+
+    def rows_of_data(self, rows: list[int]) -> str:
+        """Rows of the present batch, by their numbers in the data."""
+        config, state = self.config, self.state
+        numbers = self.dataset.numbers(state.epoch, config.batch_size, config.seed, state.batch)[rows].tolist()
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        return f" in rows {', '.join(map(str, numbers[:5]))}{more} of the data" if rows else ""
+
+    def learning_rate(self) -> float:
+        total = self.config.epochs * self.dataset.steps_per_epoch(self.config.batch_size)
+        cosine = 0.5 * (1 + math.cos(math.pi * self.state.step / total))
+        return self.config.lr * (cosine if self.config.schedule == "cosine" else 1.0)
+
+    def finish_epoch(self, run: Run) -> None:
+        now = time.perf_counter()
+        line = {
+            "train": self.state.means(),
+            "gradient_norm": self.state.gradient_norm / self.state.batch,
+            "lr": self.trainer.learning_rate,
+            "seconds": now - self.clock,
+        }
+        self.clock = now
+        self.state.next_epoch()
+        self.assess(run, line)
+
+    def assess(self, run: Run, line: dict[str, Any]) -> None:
+        """Evaluate on the validation rows, note the best, and write a line of metrics."""
+        rows = self.move(self.dataset.valid)
+        valid = evaluate(self.pair, self.objective, rows, self.config.batch_size, VALIDATION_SEED).summary()
+        elbo = -math.inf if math.isnan(valid["elbo"]) else valid["elbo"]
+        better = elbo > self.state.best_elbo or self.state.step == 0
+        self.state.waited = 0 if better else self.state.waited + 1
+        if better:
+            self.state.best_step, self.state.best_elbo = self.state.step, elbo
+            tensors = {name: t.detach().clone() for name, t in self.tensors().items()}
+            self.best = self.state.step, tensors, asdict(self.state)
+        run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": valid} | line)
+
+    def tensors(self) -> dict[str, Tensor]:
+        weights = dict(owned(self.pair.model, self.pair.guide, self.pair.borrower))
+        return weights | self.trainer.optimizer_state() | {"rng": torch.get_rng_state()}
+
+    def save(self, run: Run) -> None:
+        """Write the best state and the present one, unless they are there: a step has only one state."""
+        checkpoints = run.checkpoints
+        if self.best is not None and self.best[0] not in checkpoints.steps:
+            checkpoints.save(*self.best, best=self.state.best_step)
+        self.best = None
+        if self.state.step not in checkpoints.steps:
+            checkpoints.save(self.state.step, self.tensors(), asdict(self.state), best=self.state.best_step)
+
+    def load(self, run: Run) -> None:
+        tensors, info = run.checkpoints.load(run.checkpoints.steps[-1])
+        load_owned(self.pair.model, self.pair.guide, tensors, self.pair.borrower)
+        self.trainer.load_optimizer_state(tensors)
+        torch.set_rng_state(tensors["rng"])
+        self.state = State(**info)
+        if self.state.best_elbo is None:  # JSON has no −inf
+            self.state.best_elbo = -math.inf
+
+    def move(self, batch: Batch) -> Batch:
+        return tuple(x.to(self.config.device) for x in batch)

@@ -1,0 +1,63 @@
+"""From a configuration to what it names: data, objective, device, and a process state of its own."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyro
+import torch
+
+from ppl_vae import objectives
+from ppl_vae.config import FitConfig
+from ppl_vae.data import Dataset, open_data
+from ppl_vae.errors import InputError
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair
+from ppl_vae.programs.resolve import check_settings, parse_settings
+
+
+@contextlib.contextmanager
+def isolated(seed: int | None = None, *, validate: bool = False) -> Iterator[None]:
+    """Pyro's parameter store, validation and torch's random state as in a fresh process, restored afterwards.
+
+    So is the default dtype, which a program's file may set.
+    """
+    dtype = torch.get_default_dtype()
+    with pyro.get_param_store().scope(), pyro.validation_enabled(validate), torch.random.fork_rng():
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
+    """The data of `config`, or `data` in its place, split, scaled and binarized as it says."""
+    source = list(config.data) if data is None else data
+    return open_data(source, scale=config.scale, binarize=config.binarize, split_seed=config.split_seed)
+
+
+def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the programs, and those of the objective without their prefix."""
+    own = {k.removeprefix("objective."): v for k, v in settings.items() if k.startswith("objective.")}
+    return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
+
+
+def make_objective(config: FitConfig) -> Objective:
+    cls = objectives.get(config.objective)
+    _, settings = split_objective(parse_settings(config.set))
+    check_settings(settings, cls, "objective")
+    return cls(**settings)
+
+
+def to_device(pair: Pair, device: str) -> None:
+    """
+    Raises:
+        InputError: torch has no such device here.
+    """
+    try:
+        pair.model.to(device)
+        pair.guide.to(device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error

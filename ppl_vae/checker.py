@@ -234,7 +234,8 @@ def _outside(site: dict) -> tuple[int, list[int], str] | None:
     if not bad.any():
         return None
     index = bad.nonzero()[0].tolist()
-    what = f"{value[tuple(index)]}, outside the support of {type(family).__name__}, {support}"
+    allowed = "0 or 1" if support is constraints.boolean else str(support)
+    what = f"{value[tuple(index)]}, outside the support of {type(family).__name__} ({allowed})"
     plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
     return index.pop(value.dim() - fn.event_dim + plate), index, what
 

@@ -2,20 +2,22 @@
 
 import contextlib
 import io
-import json as json_module
+import os
 import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import tyro
 
 from ppl_vae.config import FitConfig
 from ppl_vae.errors import InputError, NumericalError
+from ppl_vae.training.files import to_json
 
 Shown = Callable[[], None]
 
@@ -33,13 +35,19 @@ class Verb:
         """Do it; print the result for a program or a person; return the exit code."""
         result, show = self.act()
         if self.json:
-            print(json_module.dumps(result))
+            print(to_json(result))
         else:
             show()
+        sys.stdout.flush()  # here, where a reader that has gone away is no error
         return self.exit_code(result)
 
     def act(self) -> tuple[dict[str, Any], Shown]:
         raise NotImplementedError
+
+    @property
+    def progress(self) -> bool:
+        """Say on standard error what is going on?"""
+        return not self.json
 
     def exit_code(self, result: dict[str, Any]) -> int:
         return 0
@@ -283,13 +291,19 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one verb. Exit codes: 0; 1 a negative verdict or a numerical stop; 2 bad input; 130 Ctrl-C; 143 SIGTERM."""
     args = sys.argv[1:] if args is None else list(args)
     debug = "--debug" in args
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without ± gets a question mark, not a traceback
+            stream.reconfigure(errors="replace")
     try:
-        return parse(args).run_verb()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return parse(args).run_verb()
     except (InputError, NumericalError) as error:
         return _fail(str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", getattr(error, "exit_code", 128 + signal.SIGINT), debug)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has seen enough: what is left goes nowhere, quietly also at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(str(error), InputError.exit_code, debug)
@@ -320,10 +334,29 @@ def parse(args: Sequence[str]) -> Verb:
 def _unboxed(box: str) -> str:
     """tyro's error box as two lines: what is wrong, and its best suggestion."""
     lines = [line.strip("│ ") for line in box.splitlines()]
-    text = "\n".join(line for line in lines if line and line[0] not in "╭╰")
-    paragraphs = [" ".join(p.split()) for p in re.split(r"─{3,}", text)]
+    paragraphs = [""]
+    for line in lines:
+        if re.fullmatch(r"[─-]{3,}", line):
+            paragraphs.append("")
+        elif line and line[0] not in "╭╰":
+            paragraphs[-1] = f"{paragraphs[-1]} {line}".strip()
+    if "╭" not in box:  # where the terminal can't show it, the title is a paragraph of its own
+        paragraphs.pop(0)
+    paragraphs = [p for p in paragraphs if p]
     hint = next((p for p in paragraphs[1:] if p.startswith(("Perhaps", "Available"))), paragraphs[-1])
     return f"{paragraphs[0]}\n{hint}"
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """`warnings.showwarning` for a person: what, and not in which line of ours."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

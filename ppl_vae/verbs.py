@@ -1,29 +1,34 @@
 """The verbs of `import ppl_vae`, which the command line offers under the same names with the same results."""
 
+import inspect
+import io
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from pyro.distributions import Distribution
 from torch import Tensor
 
 from ppl_vae import objectives
-from ppl_vae.check import Report, check_pair
+from ppl_vae.checker import Report, check_pair
 from ppl_vae.data import Dataset, open_data
 from ppl_vae.diagnostics.compare import compare_estimators
 from ppl_vae.errors import InputError
 from ppl_vae.programs import Pair, resolve_pair, simulate, terms
 from ppl_vae.programs.find import Spec, shipped_folder
-from ppl_vae.programs.resolve import parse_settings
+from ppl_vae.programs.resolve import check_settings, parse_settings
 from ppl_vae.programs.terms import Batch, batches
-from ppl_vae.training.files import write_json
+from ppl_vae.reports.rows import by_row, moments
+from ppl_vae.training.files import write_bytes, write_json
 from ppl_vae.training.fit import fit
 from ppl_vae.training.progress import Progress
-from ppl_vae.training.run import Run, isolated, open_config_data
+from ppl_vae.training.run import Run
+from ppl_vae.training.setup import isolated, open_config_data, split_objective
 
 Show = Literal["draws", "means"]
 
@@ -72,11 +77,13 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     Args:
         options: `set`, `scale`, `binarize`, `split_seed`, as for `fit`.
     """
-    settings = parse_settings(options.pop("set", ()))
+    settings = options.pop("set", ())
+    settings, own = split_objective(parse_settings((settings,) if isinstance(settings, str) else settings))
+    made = _objective(objective, own)
     dataset = open_data(data, **options)
     with isolated(0):
         pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
-        return check_pair(pair, dataset, objectives.get(objective)())
+        return check_pair(pair, dataset, made)
 
 
 def compare(
@@ -94,18 +101,21 @@ def compare(
     `ppl_vae.diagnostics.compare.compare_estimators`.
 
     Args:
+        objectives: each with what the run set of `objective.…`, so that num_particles is the same for all.
         draws: R, how often each estimator is repeated.
         opening: as for `open_run`.
     """
     from ppl_vae.reports import figures
 
+    _check_seed(seed)
     if draws < 2:
         raise InputError(f"draws is {draws}: a variance needs at least 2")
     if len(set(objectives)) != len(objectives) or not objectives:
         raise InputError("name each objective to compare once")
     with isolated(seed):
         opened = open_run(run, **opening)
-        made = {name: _objective(name, opened.run) for name in objectives}
+        _, settings = split_objective(parse_settings(opened.run.config.set))
+        made = {name: _objective(name, settings, exact=name == opened.run.config.objective) for name in objectives}
         rows = opened.move(opened.dataset.test)
         size = opened.run.config.batch_size
         with Progress(progress, draws * -(-len(rows[0]) // size)) as bar:
@@ -136,16 +146,24 @@ def sample(
         show: `draws` or `means` of p(x|z); by default draws of discrete x, means of continuous x.
         opening: as for `open_run`.
     """
+    from ppl_vae.reports import figures
+
+    _check_seed(seed)
     if num < 1:
         raise InputError(f"num is {num}: it must be at least 1")
     with isolated(seed):
         opened = open_run(run, **opening)
+        path = _npz_path(out, opened.run.folder / "samples.npz")
         like = opened.move(tuple(x[:1].expand(num, *x.shape[1:]) for x in opened.dataset.train))
-        kind = show or _natural(opened)
+        likelihoods = _likelihoods(opened)
+        kind = show or ("draws" if any(map(_is_discrete, likelihoods.values())) else "means")
         values = {name: x.cpu().numpy() for name, x in simulate(opened.pair.model, like, means=kind == "means").items()}
-    path = _npz_path(out, opened.run.folder / "samples.npz")
     _save(path, values)
-    _image(values, path, f"x ~ p(x|z), z ~ p(z): {kind}")
+    for site in likelihoods:
+        images = figures.as_images(values[site])
+        if images is not None:
+            figures.image_grid(images, path.with_suffix(".png"), f"x ~ p(x|z), z ~ p(z): {kind}")
+            break
     return values
 
 
@@ -162,17 +180,18 @@ def reconstruct(
         raise InputError(f"num is {num}: it must be at least 1")
     with isolated(0), torch.no_grad():
         opened = open_run(run, **opening)
+        path = _npz_path(out, opened.run.folder / "reconstructions.npz")
         t = terms(opened.pair.model, opened.pair.guide, opened.move(tuple(x[:num] for x in opened.dataset.test)))
-        values = {site: x.cpu().numpy() for site, x in t.observed.items() if x.numel()}
-        means = {site: t.p[site].mean.cpu().numpy() for site in values}
-    path = _npz_path(out, opened.run.folder / "reconstructions.npz")
-    _save(path, values | {f"{site}_mean": mean for site, mean in means.items()})
+        values = {site: by_row(t, site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
+        means = {site: by_row(t, site, moments(site, t.p[site])[0])[0].cpu().numpy() for site in values}
+    result = values | {f"{site}_mean": means[site] for site in values}
+    _save(path, result)
     for site, x in values.items():
         images, image_means = figures.as_images(x), figures.as_images(means[site])
         if images is not None and image_means is not None:
             figures.reconstructions(images, image_means, path.with_suffix(".png"))
             break
-    return values | {f"{site}_mean": mean for site, mean in means.items()}
+    return result
 
 
 def encode(
@@ -186,18 +205,17 @@ def encode(
         data: other data of the same shape, read as the run's own was; by default the run's.
     """
     with isolated(0), torch.no_grad():
-        opened = open_run(run, **opening)
-        dataset = opened.dataset if data is None else open_config_data(opened.run.config, data)
-        if dataset.data_shape != opened.dataset.data_shape:
-            raise InputError(f"a datum is {dataset.data_shape}, the run was fitted to {opened.dataset.data_shape}")
+        run = run if isinstance(run, Run) else Run(Path(run))
+        opened = Opened(run, run.pair(**opening), _to_encode(run, data, opening.get("force", False)))
+        path = _npz_path(out, run.folder / "encoding.npz")
         found: dict[str, list[Tensor]] = {}
-        for batch in batches(in_order(dataset), opened.run.config.batch_size):
+        for batch in batches(in_order(opened.dataset), run.config.batch_size):
             t = terms(opened.pair.model, opened.pair.guide, opened.move(batch))
             for site, q in t.q.items():
-                found.setdefault(f"{site}_mean", []).append(q.mean.cpu())
-                found.setdefault(f"{site}_sd", []).append(q.variance.sqrt().cpu())
+                for name, x in zip(("mean", "sd"), moments(site, q), strict=True):
+                    found.setdefault(f"{site}_{name}", []).append(by_row(t, site, x)[0].cpu())
     values = {name: torch.cat(parts).numpy() for name, parts in found.items()}
-    _save(_npz_path(out, opened.run.folder / "encoding.npz"), values)
+    _save(path, values)
     return values
 
 
@@ -220,6 +238,7 @@ def export(
 
     from ppl_vae.reports.arviz import export_draws
 
+    _check_seed(seed)
     if rows < 1 or draws < 1:
         raise InputError("rows and draws must be at least 1")
     with isolated(seed):
@@ -252,6 +271,24 @@ def new(folder: str | Path) -> list[Path]:
     return [copy for _, copy in pairs]
 
 
+def _to_encode(run: Run, data: Any, force: bool) -> Dataset:
+    """The run's data, or other data of the same shape; where an epoch draws its bits anew, the draw of `once`."""
+    config = run.config
+    if config.binarize == "epoch":
+        config = replace(config, binarize="once")
+    recorded = run.record["batch"]
+    if data is None:
+        dataset = run.data(force=force)
+        return dataset if config == run.config else open_config_data(config)
+    dataset = open_config_data(config, data)
+    got = [(list(x.shape[1:]), str(x.dtype).removeprefix("torch.")) for x in dataset.train]
+    wanted = list(zip(recorded["shapes"], recorded["dtypes"], strict=True))
+    if got != wanted:
+        given, fitted = (", ".join(f"{tuple(shape)} of {dtype}" for shape, dtype in each) for each in (got, wanted))
+        raise InputError(f"a datum is {given}; the run was fitted to {fitted}")
+    return dataset
+
+
 def in_order(dataset: Dataset) -> Batch:
     """All rows of a data set, in the order in which they were read."""
     numbers = torch.cat(list(dataset.rows.values()))
@@ -259,15 +296,32 @@ def in_order(dataset: Dataset) -> Batch:
     return tuple(torch.cat(parts)[numbers.argsort()] for parts in fields)
 
 
-def _objective(name: str, run: Run) -> objectives.Objective:
-    return run.objective() if name == run.config.objective else objectives.get(name)()
+def _objective(name: str, settings: Mapping[str, Any], *, exact: bool = True) -> objectives.Objective:
+    """The objective of that name; unless `exact`, without the settings that it does not have."""
+    made = objectives.get(name)
+    if not exact:
+        settings = {key: value for key, value in settings.items() if key in inspect.signature(made).parameters}
+    check_settings(settings, made, "objective")
+    return made(**settings)
 
 
-def _natural(opened: Opened) -> Show:
-    """Draws of discrete x, means of continuous x."""
-    with torch.no_grad():
+def _likelihoods(opened: Opened) -> dict[str, Distribution]:
+    """p(x|z) of each observed site, for one row; the random state stays as it was."""
+    with torch.no_grad(), torch.random.fork_rng():
         t = terms(opened.pair.model, opened.pair.guide, opened.move(tuple(x[:1] for x in opened.dataset.train)))
-    return "draws" if any(t.p[site].support.is_discrete for site in t.log_lik) else "means"
+    return {site: t.p[site] for site, x in t.observed.items() if x.numel()}
+
+
+def _is_discrete(p: Distribution) -> bool:
+    try:
+        return p.support.is_discrete
+    except NotImplementedError:
+        return False
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}: it must be between 0 and 2**63 - 1")
 
 
 def _npz_path(out: str | Path | None, default: Path) -> Path:
@@ -279,24 +333,16 @@ def _npz_path(out: str | Path | None, default: Path) -> Path:
 
 
 def _parent(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give a file")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is no folder: make it first")
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    beside = path.with_name(f".{path.name}.part.npz")
-    np.savez_compressed(beside, **arrays)  # type: ignore[arg-type]
-    beside.replace(path)
-
-
-def _image(values: Mapping[str, np.ndarray], path: Path, title: str) -> None:
-    from ppl_vae.reports import figures
-
-    for x in values.values():
-        images = figures.as_images(x)
-        if images is not None:
-            figures.image_grid(images, path.with_suffix(".png"), title)
-            return
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
 
 
 __all__ = ["check", "compare", "encode", "export", "fit", "new", "open_run", "reconstruct", "sample"]

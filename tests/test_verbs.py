@@ -18,16 +18,13 @@ from runs_for_tests import MIXTURE, ROWS, SMALL, D, Z, binary_rows, fitted, writ
 import ppl_vae
 from ppl_vae.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:the loss does not depend on")  # some small programs have spare tensors
 PAIR = {"model": "bernoulli", "guide": "diagonal_normal"}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> ppl_vae.Run:
     return fitted(tmp_path_factory.mktemp("verbs"))
-
-
-def gaussian_run(folder: Path) -> ppl_vae.Run:
-    return fitted(folder, model="gaussian", data=torch.randn(100, D))
 
 
 # ---- sample ----
@@ -41,6 +38,9 @@ def test_samples_of_binary_data_are_bits_and_their_means_are_not(run: ppl_vae.Ru
     assert ((means["x"] > 0) & (means["x"] < 1)).all()
     assert len(np.unique(means["x"])) > 2
     np.testing.assert_array_equal(draws["z"], means["z"], err_msg="the same seed, so the same z")
+    torch.manual_seed(0)
+    simulated = ppl_vae.simulate(ppl_vae.open_run(run).pair.model, torch.zeros(50, D))
+    np.testing.assert_array_equal(draws["x"], simulated["x"], err_msg="nothing else is drawn before")
     for path, values in ((run.folder / "samples.npz", draws), (tmp_path / "means.npz", means)):
         with np.load(path) as file:
             assert set(file) == set(values)
@@ -92,10 +92,11 @@ def test_the_picture_shows_the_data_and_never_the_latents(tmp_path: Path, monkey
 
 
 def test_a_picture_of_many_is_of_the_first(run: ppl_vae.Run, tmp_path: Path) -> None:
-    assert ppl_vae.sample(run, num=2000, out=tmp_path / "many.npz")["x"].shape == (2000, D)
+    assert ppl_vae.sample(run, num=9000, out=tmp_path / "many.npz")["x"].shape == (9000, D)
     assert ppl_vae.reconstruct(run, num=30, out=tmp_path / "r.npz")["x"].shape == (30, D)
-    assert (tmp_path / "many.png").is_file()
-    assert (tmp_path / "r.png").is_file()
+    for name in ("many.png", "r.png"):
+        size = (tmp_path / name).read_bytes()[16:24]
+        assert max(int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")) < 3000, "pixels"
 
 
 # ---- reconstruct and encode ----
@@ -170,7 +171,9 @@ def test_rows_stand_first_wherever_the_plates_are(name: str, tmp_path: Path) -> 
     encoding = ppl_vae.encode(run, data, model=model, guide=guide)
     assert {x.shape[0] for x in encoding.values()} == {40}
     values = ppl_vae.reconstruct(run, num=3, **named)
-    np.testing.assert_array_equal(values["x"].reshape(3, 3), data[ppl_vae.open_run(run, **named).dataset.rows["test"]][:3])
+    np.testing.assert_array_equal(
+        values["x"].reshape(3, 3), data[ppl_vae.open_run(run, **named).dataset.rows["test"]][:3]
+    )
     if name == "inner left":
         a, t = encoding["a_mean"], guide.t.detach().numpy()
         np.testing.assert_allclose(a, data.sum(-1) * t[0], rtol=1e-4, atol=1e-5)
@@ -201,7 +204,7 @@ def test_a_likelihood_without_a_mean_is_refused_in_words(tmp_path: Path) -> None
     run = ppl_vae.fit(model, guide, data, tmp_path / "run", epochs=1)
     named = {"model": model, "guide": guide, "data": data}
     for verb in (ppl_vae.reconstruct, lambda *a, **k: ppl_vae.sample(*a, show="means", **k)):
-        with pytest.raises(InputError, match="site 'x'.*has no mean"):
+        with pytest.raises(InputError, match=r"site 'x'.*has no mean"):
             verb(run, num=3, **named)
     assert set(np.unique(ppl_vae.sample(run, num=30, **named)["x"])) <= {0, 1, 2}
 
@@ -243,7 +246,7 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
     guide = tmp_path / "guides" / "diagonal_normal.py"
     guide.parent.mkdir()
     guide.write_text("mine")
-    with pytest.raises(InputError, match="diagonal_normal.py exists"):
+    with pytest.raises(InputError, match=r"diagonal_normal\.py exists"):
         ppl_vae.new(tmp_path)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [guide]
     assert guide.read_text() == "mine"
@@ -283,6 +286,11 @@ def world() -> dict[str, Any]:
     }
 
 
+def refused(verb: Callable[..., Any], run: ppl_vae.Run) -> None:
+    with pytest.raises(InputError):
+        verb(run, checkpoint=77)
+
+
 VERBS: dict[str, Callable[[ppl_vae.Run, Path], Any]] = {
     "fit": lambda run, tmp: fitted(tmp),
     "check": lambda run, tmp: ppl_vae.check(**PAIR, data=binary_rows()),
@@ -292,18 +300,17 @@ VERBS: dict[str, Callable[[ppl_vae.Run, Path], Any]] = {
     "encode": lambda run, tmp: ppl_vae.encode(run),
     "export": lambda run, tmp: ppl_vae.export(run, rows=2, draws=3, out=tmp / "a.nc"),
     "new": lambda run, tmp: ppl_vae.new(tmp / "new"),
-    "sample, failing": lambda run, tmp: pytest.raises(InputError, ppl_vae.sample, run, checkpoint=77),
+    "sample, failing": lambda run, tmp: refused(ppl_vae.sample, run),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_verb_changes_the_world(run: ppl_vae.Run, tmp_path: Path, verb: str) -> None:
+    torch.set_default_dtype(torch.float32)  # whatever the fixture has left
     pyro.param("mine", torch.ones(2))
     torch.randn(1)
-    with torch.no_grad():
-        before = world()
-        VERBS[verb](run, tmp_path)
-        after = world()
-    assert before["gradients"] is False
+    before = world()
+    VERBS[verb](run, tmp_path)
+    after = world()
     for name in before:
         assert str(after[name]) == str(before[name]), name

@@ -19,9 +19,8 @@ from ppl_vae.programs.terms import Batch, batches
 
 @dataclass
 class _Tally:
-    """What is added up over batches, per estimator: sums over rows, and over batches for gradients."""
+    """What is gathered, per estimator: for each row over draws; for gradients, summed over whole batches."""
 
-    rows: int = 0
     means: list[Tensor] = field(default_factory=list)
     variances: list[Tensor] = field(default_factory=list)
     gradient_variance: dict[str, float] = field(default_factory=dict)
@@ -51,7 +50,8 @@ def compare_estimators(
         `estimators[name]`: `elbo`, nats per datum; `elbo_se`, its standard error over draws with the data fixed
         (`elbo_se_data` is that over data); `variance`, nats², of one draw's value for one datum, averaged over data;
         `gradient_variance`, summed over the parameters of model and of guide, of the gradient of the mean loss of
-        one batch; the same `_by_tensor`; `seconds_per_step`, forward and backward, the median.
+        one batch, averaged over batches, without a short last one; the same `_by_tensor`; `num_samples`, K;
+        `seconds_per_step`, forward and backward, the median over the same batches.
         `pairs`: `difference` a − b of the means over the same draws, `se`, and z = difference/se (None where se = 0).
     """
     trained = parameters(pair.model, pair.guide, pair.borrower)
@@ -59,6 +59,7 @@ def compare_estimators(
     tallies = {name: _Tally() for name in objectives}
     differences = {pair_: _Tally() for pair_ in itertools.combinations(objectives, 2)}
     for index, batch in enumerate(batches(rows, batch_size)):
+        whole = len(batch[0]) == min(batch_size, len(rows[0]))
         values = {name: Moments() for name in objectives}
         gradients = {name: Moments() for name in objectives}
         paired = {names: Moments() for names in differences}
@@ -68,22 +69,25 @@ def compare_estimators(
                 torch.manual_seed(_seed(seed, index, draw))
                 start = time.perf_counter()
                 value[name], gradient = _step(pair, objective, batch, trained)
-                seconds[name].append(time.perf_counter() - start)
+                elapsed = time.perf_counter() - start
                 values[name].add([value[name].double()])
-                gradients[name].add(gradient)
+                if whole:
+                    gradients[name].add(gradient)
+                    if draw:  # the first also warms up
+                        seconds[name].append(elapsed)
             for a, b in differences:
                 paired[a, b].add([value[a].double() - value[b].double()])
             step()
         for name in objectives:
             _add(tallies[name], values[name])
-            for key, variance in zip(trained, gradients[name].variance, strict=True):
-                total = tallies[name].gradient_variance
-                total[key] = total.get(key, 0.0) + variance.sum(dtype=torch.float64).item()
+            if whole:
+                _add_gradient(tallies[name], dict(zip(trained, gradients[name].variance, strict=True)))
         for names, moments in paired.items():
             _add(differences[names], moments)
     return {
         "estimators": {
-            name: _estimator(tally, draws) | {"seconds_per_step": median(seconds[name])}
+            name: _estimator(tally, draws)
+            | {"num_samples": objectives[name].num_particles, "seconds_per_step": median(seconds[name])}
             for name, tally in tallies.items()
         },
         "pairs": [_pair(a, b, tally, draws) for (a, b), tally in differences.items()],
@@ -101,13 +105,19 @@ def _step(
 
 
 def _seed(seed: int, batch: int, draw: int) -> int:
-    return (seed * 1_000_003 + batch) * 1_000_003 + draw
+    return ((seed * 1_000_003 + batch) * 1_000_003 + draw) % 2**63
 
 
 def _add(tally: _Tally, moments: Moments) -> None:
-    tally.batches += 1
     tally.means += moments.mean
     tally.variances += moments.variance
+
+
+def _add_gradient(tally: _Tally, variances: Mapping[str, Tensor]) -> None:
+    tally.batches += 1
+    for name, variance in variances.items():
+        summed = variance.sum(dtype=torch.float64).item()
+        tally.gradient_variance[name] = tally.gradient_variance.get(name, 0.0) + summed
 
 
 def _estimator(tally: _Tally, draws: int) -> dict[str, Any]:
@@ -119,7 +129,8 @@ def _estimator(tally: _Tally, draws: int) -> dict[str, Any]:
         "elbo_se_data": means.std().item() / math.sqrt(len(means)) if len(means) > 1 else None,
         "variance": variances.mean().item(),
         "gradient_variance": {
-            kind: sum(v for name, v in by_tensor.items() if name.startswith(f"{kind}.")) for kind in ("model", "guide")
+            kind: sum((v for name, v in by_tensor.items() if name.startswith(f"{kind}.")), 0.0)
+            for kind in ("model", "guide")
         },
         "gradient_variance_by_tensor": by_tensor,
     }
@@ -133,4 +144,4 @@ def _se(variances: Tensor, draws: int) -> float:
 def _pair(a: str, b: str, tally: _Tally, draws: int) -> dict[str, Any]:
     difference = torch.cat(tally.means).mean().item()
     se = _se(torch.cat(tally.variances), draws)
-    return {"a": a, "b": b, "difference": difference, "se": se, "z": difference / se if se > 0 else None}
+    return {"a": a, "b": b, "difference": difference, "se": se, "z": difference / se if se != 0 else None}

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#4a5568"
+MOST_ROWS, MOST_COLUMNS = 16, 24  # of images in one figure
 
 
 def learning_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -28,19 +29,22 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
-    """Images `(N, H, W)` in a grid."""
-    rows = math.ceil(len(images) / columns)
-    figure = _figure(columns * 0.75, rows * 0.75 + 0.4)
-    for axes, image in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, _padded(images, rows * columns), strict=True
-    ):
-        _show(axes, image, images)
+    """The first of the images `(N, H, W)`, in a grid."""
+    images = images[: MOST_ROWS * columns]
+    count, height, width = images.shape
+    rows = math.ceil(count / columns)
+    cells = np.full((rows * columns, height + 2, width + 2), np.nan)
+    cells[:count, 1:-1, 1:-1] = images
+    grid = cells.reshape(rows, columns, height + 2, width + 2).swapaxes(1, 2).reshape(rows * (height + 2), -1)
+    figure = _figure(columns * 0.75, rows * 0.75 * height / width + 0.4)
+    _show(figure.subplots(), grid, images)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 
 def reconstructions(data: np.ndarray, means: np.ndarray, path: Path) -> None:
-    """Rows of the data above E[x|z] at a draw of the guide, each `(N, H, W)`."""
+    """The first rows of the data above E[x|z] at a draw of the guide, each `(N, H, W)`."""
+    data, means = data[:MOST_COLUMNS], means[:MOST_COLUMNS]
     figure = _figure(len(data) * 0.75 + 0.8, 1.8)
     for row, images in zip(figure.subplots(2, len(data), squeeze=False), (data, means), strict=True):
         for axes, image in zip(row, images, strict=True):
@@ -110,14 +114,9 @@ def as_images(x: np.ndarray) -> np.ndarray | None:
     return x.reshape(len(x), *shape) if len(shape) == 2 else None
 
 
-def _show(axes: Axes, image: np.ndarray | None, like: np.ndarray) -> None:
+def _show(axes: Axes, image: np.ndarray, like: np.ndarray) -> None:
     axes.axis("off")
-    if image is not None:
-        axes.imshow(image, cmap="gray_r", vmin=min(0.0, float(like.min())), vmax=max(1.0, float(like.max())))
-
-
-def _padded(images: np.ndarray, count: int) -> list[np.ndarray | None]:
-    return [*images, *[None] * (count - len(images))]
+    axes.imshow(image, cmap="gray_r", vmin=min(0.0, float(like.min())), vmax=max(1.0, float(like.max())))
 
 
 def _figure(width: float, height: float) -> Figure:

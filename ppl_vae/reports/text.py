@@ -1,5 +1,6 @@
 """What the verbs print for a person."""
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ppl_vae.check import Report
+from ppl_vae.checker import Report
 from ppl_vae.training.run import Run
 
 Shown = Callable[[], None]
@@ -29,18 +30,12 @@ def fit_result(run: Run) -> dict[str, Any]:
 
 
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
-    for kind, program in run.record["programs"].items():
-        where = f"{program['path']}, sha256 {program['sha256'][:12]}" if program["path"] else "given from Python"
-        print(f"{kind:10} {program['spec']} ({where})")
-    data = run.record["data"]
-    train, valid, test = data["rows"]
-    print(f"data       {data['name']}: {train} + {valid} + {test} rows, binarize {data['binarize']}")
     v = result["valid"]
     print(
-        f"best       step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} (validation, s.e. over data),"
-        f" rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
+        f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
+        f"(validation, s.e. over data), rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
     )
-    print(f"run        {run.folder}")
+    print(f"run: {run.folder}")
 
 
 def checked(report: Report) -> None:
@@ -86,6 +81,7 @@ def _quieter(result: Mapping[str, Any], a: str, b: str) -> None:
 
 
 def written(values: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, Any], Shown]:
+    path = path.expanduser()
     picture = path.with_suffix(".png")
     files = [str(path), *([str(picture)] if picture.is_file() else [])]
     result = {"files": files, "shapes": {name: list(x.shape) for name, x in values.items()}}
@@ -99,6 +95,7 @@ def written(values: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, Any
 
 
 def exported(path: Path) -> tuple[dict[str, Any], Shown]:
+    path = path.expanduser()
     return {"files": [str(path)]}, lambda: print(f"written: {path}; open it with arviz.from_netcdf({str(path)!r})")
 
 
@@ -106,8 +103,10 @@ def copied(paths: Sequence[Path], folder: Path) -> tuple[dict[str, Any], Shown]:
     def show() -> None:
         for path in paths:
             print(path)
-        print(f"edit a line, then: cd {folder} && ppl-vae fit --model bernoulli --guide diagonal_normal "
-              "--data mnist-5k --out runs/mine")  # fmt: skip
+        print(
+            f"edit a line, then: cd {shlex.quote(str(folder))} && ppl-vae fit --model bernoulli "
+            "--guide diagonal_normal --data mnist-5k --out runs/mine"
+        )
 
     return {"files": [str(path) for path in paths]}, show
 

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Show `total` steps of work, at most ten times a second; nothing where `visible` is False."""
+    """Show `total` steps of work on a terminal, at most ten times a second; nothing at all unless `visible`."""
 
     def __init__(self, visible: bool, total: int) -> None:
         columns = (
@@ -19,7 +19,9 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
-        self.bar = Bar(*columns, console=Console(stderr=True), disable=not visible, auto_refresh=False)
+        self.visible, self.console = visible, Console(stderr=True)
+        on = visible and self.console.is_terminal
+        self.bar = Bar(*columns, console=self.console, disable=not on, auto_refresh=False)
         self.task = self.bar.add_task("", total=total)
         self.shown = 0.0
 
@@ -32,9 +34,9 @@ class Progress:
         self.bar.stop()
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
-        if not self.bar.disable:
-            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        """A line above the bar, also where standard error is no terminal."""
+        if self.visible:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self) -> None:
         self.show(int(self.bar.tasks[0].completed) + 1, {})

@@ -155,7 +155,7 @@ def test_under_fresh_bits_each_epoch_all_rows_are_encoded_as_bits(tmp_path: Path
     np.save(tmp_path / "grey.npy", grey)
     run = fitted(tmp_path, data=tmp_path / "grey.npy", binarize="epoch")
     values = ppl_vae.encode(run)
-    bits = ppl_vae.verbs.in_order(ppl_vae.data.open_data(grey, binarize="once"))[0]
+    bits = ppl_vae.generate.in_order(ppl_vae.data.open_data(grey, binarize="once"))[0]
     assert set(bits.unique().tolist()) == {0.0, 1.0}
     with torch.no_grad():
         q = ppl_vae.open_run(run).pair.guide.posterior(bits)

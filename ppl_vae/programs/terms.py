@@ -120,19 +120,24 @@ def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = Fa
     """
     trace = poutine.trace(poutine.uncondition(model)).get_trace(*as_batch(batch_like))
     return {
-        name: _mean(name, site["fn"]) if means and site["infer"].get("was_observed") else site["value"]
+        name: mean_of(name, site["fn"]) if means and site["infer"].get("was_observed") else site["value"]
         for name, site in _samples(trace)
         if not isinstance(site["fn"], Unit)  # pyro.factor
     }
 
 
-def _mean(name: str, fn: Distribution) -> Tensor:
+def mean_of(site: str, fn: Distribution) -> Tensor:
+    """The mean of a site's distribution.
+
+    Raises:
+        InputError: it has none (Categorical, Cauchy), or none in closed form (a flow).
+    """
     try:
         mean = fn.mean
     except NotImplementedError:
         mean = None
     if mean is None or mean.isnan().any():
-        raise InputError(f"site {name!r}: {type(fn).__name__} has no mean: ask for draws")
+        raise InputError(f"site {site!r}: {type(fn).__name__} has no mean: ask for draws")
     return mean
 
 

@@ -1,10 +1,7 @@
 """What the sites of a pass through the programs hold, with the rows in front: a plate may stand left of `data`."""
 
-import torch
-from pyro.distributions import Distribution
 from torch import Tensor
 
-from ppl_vae.errors import InputError
 from ppl_vae.programs import Terms
 from ppl_vae.programs.layout import DATA
 
@@ -19,18 +16,3 @@ def rows_first(t: Terms, site: str, x: Tensor) -> Tensor:
 def by_row(t: Terms, site: str, x: Tensor) -> Tensor:
     """`x` of a site, of the shape that its value has in the program, as `(K, B, ...)`."""
     return rows_first(t, site, t.layouts[site].lower(x, (t.q | t.p)[site]))
-
-
-def moments(site: str, fn: Distribution) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation.
-
-    Raises:
-        InputError: the distribution has none (Categorical), or none in closed form (a flow).
-    """
-    try:
-        mean, sd = fn.mean, fn.variance.sqrt()
-    except NotImplementedError:
-        mean = sd = torch.tensor(torch.nan)
-    if mean.isnan().any():
-        raise InputError(f"site {site!r}: {type(fn).__name__} has no mean")
-    return mean, sd

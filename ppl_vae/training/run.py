@@ -48,6 +48,8 @@ class Run:
         record = read_json(self.folder / "config.json")
         if record.get("format") != 1:
             raise InputError(f"{self.folder} is of format {record.get('format')!r}, which this version does not know")
+        if missing := {"fit", "programs", "batch", "data"} - set(record):
+            raise InputError(f"{self.folder / 'config.json'} lacks {', '.join(sorted(missing))}: it is no run's")
         return record
 
     @property

@@ -50,7 +50,8 @@ class Trainer:
         buffers = [(m, name, b.clone()) for m in self.modules for name, b in m.named_buffers(recurse=False)]
         estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
         loss = -estimate.terms.scale * estimate.surrogate.mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self.parameters.values():
+            p.grad = None
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         value = estimate.value.detach().sum()

@@ -57,7 +57,9 @@ def sample(
     for site in likelihoods:
         images = figures.as_images(values[site])
         if images is not None:
-            figures.image_grid(images, path.with_suffix(".png"), f"x ~ p(x|z), z ~ p(z): {kind}")
+            figures.image_grid(
+                images, path.with_suffix(".png"), "E[x|z], z ~ p(z)" if kind == "means" else "x ~ p(x|z), z ~ p(z)"
+            )
             break
     return values
 

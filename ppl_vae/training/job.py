@@ -105,7 +105,10 @@ class Job:
                     if caught or self.state.step % self.config.checkpoint_every == 0:
                         self.save(run)
                     if caught:
-                        raise Interrupted(caught, f"stopped at step {self.state.step}, saved")
+                        raise Interrupted(
+                            caught,
+                            f"stopped at step {self.state.step}, saved: go on with fit --out {run.folder} --resume",
+                        )
         self.save(run)
         return run
 

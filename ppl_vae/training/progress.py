@@ -20,18 +20,20 @@ class Progress:
             TextColumn("{task.description}"),
         )
         self.visible, self.console = visible, Console(stderr=True)
-        on = visible and self.console.is_terminal
-        self.bar = Bar(*columns, console=self.console, disable=not on, auto_refresh=False)
+        self.on = visible and self.console.is_terminal
+        self.bar = Bar(*columns, console=self.console, auto_refresh=False)
         self.task = self.bar.add_task("", total=total)
-        self.shown = 0.0
+        self.total, self.steps, self.shown = total, 0, 0.0
 
     def __enter__(self) -> Self:
-        self.bar.start()
+        if self.on:
+            self.bar.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.bar.refresh()
-        self.bar.stop()
+        if self.on:
+            self.bar.refresh()
+            self.bar.stop()
 
     def say(self, line: str) -> None:
         """A line above the bar, also where standard error is no terminal."""
@@ -39,12 +41,14 @@ class Progress:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self) -> None:
-        self.show(int(self.bar.tasks[0].completed) + 1, {})
+        """One step more."""
+        self.steps += 1
+        self.show(self.steps, {})
 
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        """The steps done, and numbers beside the bar."""
         now = time.monotonic()
-        self.bar.tasks[0].completed = step
-        if self.bar.disable or (now - self.shown < 0.1 and step < (self.bar.tasks[0].total or 0)):
+        if not self.on or (now - self.shown < 0.1 and step < self.total):
             return
         self.shown = now
         text = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())

@@ -381,7 +381,8 @@ def test_signals_stop_a_fit_that_then_resumes(tmp_path: Path, capsys: pytest.Cap
         code, out, err = signalled(run, signum, *arguments)
         assert code == 128 + signum, err
         assert out == ""
-        assert re.fullmatch(r"error: stopped at step \d+, saved: go on with fit --out .* --resume", err.splitlines()[-1]), err
+        stopped = r"error: stopped at step \d+, saved: go on with fit --out .* --resume"
+        assert re.fullmatch(stopped, err.splitlines()[-1]), err
         assert "Traceback" not in err
     assert main(["fit", *resume, "--json"]) == 0
     strict(capsys.readouterr().out)

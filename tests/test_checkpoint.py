@@ -15,8 +15,9 @@ from torch import nn
 
 from ppl_vae.errors import InputError
 from ppl_vae.models import gaussian
+from ppl_vae.programs.find import sha256_of
 from ppl_vae.training.checkpoint import Checkpoints
-from ppl_vae.training.files import read_json, sha256, write_bytes, write_json
+from ppl_vae.training.files import read_json, write_bytes, write_json
 from ppl_vae.training.fit import fit
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")
@@ -176,7 +177,7 @@ def test_a_file_that_is_listed_with_its_hash_but_holds_something_else(tmp_path):
     path = tmp_path / "checkpoints" / "step-0" / "state.safetensors"
     path.write_bytes(b"\x80\x04no")
     manifest = checkpoints.manifest
-    manifest["checkpoints"]["step-0"][path.name] = sha256(path)
+    manifest["checkpoints"]["step-0"][path.name] = sha256_of(path)
     write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(InputError, match="can't be read"):
         checkpoints.load(0)

@@ -72,22 +72,28 @@ def test_a_program_of_ones_own_runs_only_if_named_or_trusted(tmp_path):
     assert pair.sources["guide"].path == (shipped_folder("guide") / "diagonal_normal.py").resolve()
 
 
-def test_an_edited_program_is_refused_without_force(tmp_path):
-    file = own_file(tmp_path)
+def test_an_edited_program_is_refused_without_force_and_not_executed(tmp_path):
+    mark = tmp_path / "mark"
+    file = own_file(tmp_path, mark)
     run = fit(str(file), "diagonal_normal", ROWS, tmp_path / "run", **OPTIONS)
+    mark.unlink()
     file.write_text(file.read_text() + "\n# edited\n")
     with pytest.raises(InputError, match=r"is not what .* was fitted with") as refusal:
         run.pair(model=str(file))
     assert "--force" in str(refusal.value)
     with pytest.raises(InputError, match=r"is not what .* was fitted with"):
         fit(str(file), data=ROWS, out=run.folder, resume=True)
+    assert not mark.exists()
     run.pair(model=str(file), force=True)
+    assert mark.exists()
 
     source = run.folder / run.record["programs"]["model"]["source"]
     run.pair(trust=True)
     source.write_text(source.read_text() + "\n# edited\n")
+    mark.unlink()
     with pytest.raises(InputError, match="is not what"):
         run.pair(trust=True)
+    assert not mark.exists()
     source.unlink()
     with pytest.raises(InputError, match="no such file"):
         run.trusted()

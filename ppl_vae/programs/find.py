@@ -79,6 +79,11 @@ def _parts(spec: str) -> tuple[str, str]:
     return (f"{place}.py", attribute) if suffix else (spec.partition(":")[0], spec.partition(":")[2])
 
 
+def locate(spec: str | Path, kind: Kind) -> Path:
+    """The file that `spec` names, which is not executed. Raises as `Finder.find`."""
+    return _locate(_parts(str(spec))[0], [kind])
+
+
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -12,7 +12,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.training.files import read_json, sha256, sync_folder, write_bytes, write_json
+from ppl_vae.programs.find import sha256_of
+from ppl_vae.training.files import read_json, sync_folder, write_bytes, write_json
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Checkpoints:
         )
         write_json(part / "state.json", info)
         manifest = self.manifest
-        manifest["checkpoints"][name] = {file.name: sha256(file) for file in sorted(part.iterdir())}
+        manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
         manifest["best"] = best
         shutil.rmtree(place, ignore_errors=True)
         os.rename(part, place)
@@ -75,7 +76,7 @@ class Checkpoints:
             raise InputError(f"{self.folder} has no checkpoint of step {step}: it has {have}")
         place = self.folder / "checkpoints" / f"step-{step}"
         for name, digest in manifest["checkpoints"][place.name].items():
-            if not (place / name).is_file() or sha256(place / name) != digest:
+            if not (place / name).is_file() or sha256_of(place / name) != digest:
                 raise InputError(f"{place / name} is missing or not what was written: use another --checkpoint")
         try:
             return load((place / "state.safetensors").read_bytes()), read_json(place / "state.json")

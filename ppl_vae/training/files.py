@@ -1,6 +1,5 @@
 """Files that are whole or not there: written beside, flushed to disk, renamed."""
 
-import hashlib
 import json
 import math
 import os
@@ -61,7 +60,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

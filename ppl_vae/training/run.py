@@ -18,7 +18,7 @@ from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, resolve_pair
-from ppl_vae.programs.find import Kind, Source, Spec, sha256_of, shipped_folder
+from ppl_vae.programs.find import Kind, Source, Spec, locate, sha256_of, shipped_folder
 from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.programs.terms import Batch
 from ppl_vae.readers import absolute
@@ -132,15 +132,11 @@ class Run:
         """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded."""
         model = self._executable("model", named["model"], trust)
         guide = self._executable("guide", named["guide"], trust)
+        if not force:
+            self._check_hash("model", model)
+            self._check_hash("guide", guide)
         settings, _ = split_objective(parse_settings(self.config.set))
         pair = resolve_pair(model, guide, self._zeros() if example is None else example, settings)
-        for kind, source in pair.sources.items():
-            recorded = self.record["programs"][kind]["sha256"]
-            if recorded and source.sha256 and source.sha256 != recorded and not force:
-                raise InputError(
-                    f"{kind} {source} is not what {self.folder} was fitted with (sha256 {recorded[:12]}): "
-                    "name the right file, or --force"
-                )
         to_device(pair, self.config.device)
         return pair
 
@@ -159,6 +155,18 @@ class Run:
                 f"or --trust to execute {source}"
             )
         return f"{source}:{recorded['attribute']}"
+
+    def _check_hash(self, kind: Kind, spec: Spec) -> None:
+        """Refuse a file that is not the recorded one, before it is executed."""
+        recorded = self.record["programs"][kind]["sha256"]
+        if not recorded or not isinstance(spec, str | Path):
+            return
+        path = locate(spec, kind)
+        if (found := sha256_of(path)) != recorded:
+            raise InputError(
+                f"{kind} {spec} ({path}, sha256 {found[:12]}) is not what {self.folder} was fitted with "
+                f"(sha256 {recorded[:12]}): name the right file, or --force"
+            )
 
     def trusted(self) -> list[str]:
         """What `trust` executes from `RUN/sources`: path and hash of each file."""

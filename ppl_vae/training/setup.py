@@ -17,13 +17,13 @@ from ppl_vae.programs.resolve import check_settings, parse_settings
 
 
 @contextlib.contextmanager
-def isolated(seed: int | None = None, *, validate: bool = False) -> Iterator[None]:
-    """Pyro's parameter store, validation and torch's random state as in a fresh process, restored afterwards.
+def isolated(seed: int | None = None) -> Iterator[None]:
+    """Pyro's parameter store and torch's random state as in a fresh process, and Pyro's validation off.
 
-    So is the default dtype, which a program's file may set.
+    All is restored afterwards, and so is the default dtype, which a program's file may set.
     """
     dtype = torch.get_default_dtype()
-    with pyro.get_param_store().scope(), pyro.validation_enabled(validate), torch.random.fork_rng():
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng():
         if seed is not None:
             torch.manual_seed(seed)
         try:

@@ -15,8 +15,8 @@ from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.opened import Opened, check_file, check_seed, open_run
 from ppl_vae.programs import simulate, terms
-from ppl_vae.programs.terms import Batch, batches, mean_of
-from ppl_vae.reports.rows import by_row
+from ppl_vae.programs.passes import mean_of
+from ppl_vae.programs.terms import Batch, batches
 from ppl_vae.training.files import write_bytes
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import isolated, open_config_data
@@ -79,8 +79,8 @@ def reconstruct(
         opened = open_run(run, **opening)
         path = _npz_path(out, opened.run.folder / "reconstructions.npz")
         t = terms(opened.pair.model, opened.pair.guide, opened.move(tuple(x[:num] for x in opened.dataset.test)))
-        values = {site: by_row(t, site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
-        means = {site: by_row(t, site, mean_of(site, t.p[site]))[0].cpu().numpy() for site in values}
+        values = {site: t.by_row(site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
+        means = {site: t.by_row(site, mean_of(site, t.p[site]))[0].cpu().numpy() for site in values}
     result = values | {f"{site}_mean": means[site] for site in values}
     _save(path, result)
     for site, x in values.items():
@@ -110,7 +110,7 @@ def encode(
             t = terms(opened.pair.model, opened.pair.guide, opened.move(batch))
             for site, q in t.q.items():
                 for name, x in (("mean", mean_of(site, q)), ("sd", q.variance.sqrt())):
-                    found.setdefault(f"{site}_{name}", []).append(by_row(t, site, x)[0].cpu())
+                    found.setdefault(f"{site}_{name}", []).append(t.by_row(site, x)[0].cpu())
     values = {name: torch.cat(parts).numpy() for name, parts in found.items()}
     _save(path, values)
     return values

@@ -57,17 +57,33 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     Shapes: q `batch_q + event`, p `batch_p + event`, returns `broadcast(batch_q, batch_p)`.
     Raises `NoClosedForm` where there is none.
     """
-    if q.event_shape != p.event_shape:
-        raise NoClosedForm(q, p, "their event shapes differ")
-    try:
-        batch_shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
-    except RuntimeError:
-        shapes = f"{tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
-        raise NoClosedForm(q, p, f"their batch shapes {shapes} do not broadcast") from None
+    batch_shape = _batch_shape(q, p)
     try:
         return _kl(q, p, batch_shape)
     except _Refused as refusal:
         raise NoClosedForm(q, p, str(refusal)) from refusal.__cause__
+
+
+def kl_by_dimension(q: Distribution, p: Distribution) -> Tensor:
+    """The KL of each dimension of an event, where q and p both factorize over them: they sum to `kl(q, p)`.
+
+    Shapes: returns `broadcast(batch_q, batch_p) + event`. Raises `NoClosedForm` also where an event does not factorize.
+    """
+    shape = _batch_shape(q, p) + q.event_shape
+    try:
+        return _by_dimension(q, p, shape)
+    except _Refused as refusal:
+        raise NoClosedForm(q, p, str(refusal)) from refusal.__cause__
+
+
+def _batch_shape(q: Distribution, p: Distribution) -> torch.Size:
+    if q.event_shape != p.event_shape:
+        raise NoClosedForm(q, p, "their event shapes differ")
+    try:
+        return torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    except RuntimeError:
+        shapes = f"{tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
+        raise NoClosedForm(q, p, f"their batch shapes {shapes} do not broadcast") from None
 
 
 class _Refused(Exception):
@@ -90,6 +106,18 @@ def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
         if isinstance(q_base, q_family) and isinstance(p_base, p_family):
             return rule(q_base, p_base).expand(batch_shape)
     return _torch_kl(q, p, batch_shape)
+
+
+def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
+    q, p = _peel(q), _peel(p)
+    n = len(q.event_shape)
+    if isinstance(q, dist.MaskedDistribution) or isinstance(p, dist.MaskedDistribution):
+        mask = _common_mask(q, p)
+        value = _by_dimension(q.base_dist, p.base_dist, shape)
+        return torch.where(mask.to(value.device).reshape(mask.shape + (1,) * n), value, value.new_zeros(()))
+    if not all(n == 0 or (isinstance(d, Independent) and d.reinterpreted_batch_ndims == n) for d in (q, p)):
+        raise _Refused("it is no sum over dimensions")
+    return _kl(_dependent(q, n), _dependent(p, n), shape) if n else _kl(q, p, shape)
 
 
 # ---- wrappers ----

@@ -5,9 +5,31 @@ from difflib import get_close_matches
 from ppl_vae.errors import InputError
 from ppl_vae.objectives.analytic_kl import AnalyticKL_ELBO
 from ppl_vae.objectives.base import Estimate, Objective
+from ppl_vae.objectives.beta import Beta_ELBO
+from ppl_vae.objectives.dreg import DReG_ELBO
+from ppl_vae.objectives.free_bits import FreeBits_ELBO
+from ppl_vae.objectives.iwae import IWAE_ELBO
+from ppl_vae.objectives.mean_field import MeanField_ELBO
+from ppl_vae.objectives.renyi import Renyi_ELBO
+from ppl_vae.objectives.score_function import ScoreFunction_ELBO
+from ppl_vae.objectives.sticking_the_landing import StickingTheLanding_ELBO
 from ppl_vae.objectives.trace import Trace_ELBO
 
-OBJECTIVES: dict[str, type[Objective]] = {"trace": Trace_ELBO, "analytic-kl": AnalyticKL_ELBO}
+OBJECTIVES: dict[str, type[Objective]] = {
+    objective.name: objective
+    for objective in (
+        Trace_ELBO,
+        AnalyticKL_ELBO,
+        MeanField_ELBO,
+        ScoreFunction_ELBO,
+        StickingTheLanding_ELBO,
+        IWAE_ELBO,
+        DReG_ELBO,
+        Renyi_ELBO,
+        Beta_ELBO,
+        FreeBits_ELBO,
+    )
+}
 
 
 def get(name: str) -> type[Objective]:
@@ -23,4 +45,19 @@ def get(name: str) -> type[Objective]:
     return OBJECTIVES[name]
 
 
-__all__ = ["OBJECTIVES", "AnalyticKL_ELBO", "Estimate", "Objective", "Trace_ELBO", "get"]
+__all__ = [
+    "IWAE_ELBO",
+    "OBJECTIVES",
+    "AnalyticKL_ELBO",
+    "Beta_ELBO",
+    "DReG_ELBO",
+    "Estimate",
+    "FreeBits_ELBO",
+    "MeanField_ELBO",
+    "Objective",
+    "Renyi_ELBO",
+    "ScoreFunction_ELBO",
+    "StickingTheLanding_ELBO",
+    "Trace_ELBO",
+    "get",
+]

@@ -7,7 +7,9 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, terms
+from ppl_vae.errors import InputError
+from ppl_vae.programs.passes import terms
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms
 
 
 class Estimate(NamedTuple):
@@ -33,19 +35,29 @@ class Objective(ELBO):
         num_particles: K, samples of the guide per example, drawn in one vectorized pass.
     """
 
-    target: ClassVar[str]
-    """The bound that `value` estimates."""
+    name: ClassVar[str]
+    """What it is called on the command line."""
+    detached: ClassVar[bool] = False
+    """Are the guide's draws cut out of the gradient?"""
+    target: str = "ELBO"
+    """What `value` estimates. Estimators of one target are comparable; of two, they are not."""
 
     def __init__(self, num_particles: int = 1) -> None:
+        if num_particles < 1:
+            raise InputError(f"{self.name}: num_particles is {num_particles}: it must be at least 1")
         super().__init__(num_particles=num_particles, vectorize_particles=True)
 
     @abstractmethod
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         """Value and surrogate, each `(B,)`."""
 
+    def how(self, terms: Terms) -> dict[str, str]:
+        """What there is to say of a site's estimate, where sites are not all treated alike."""
+        return {}
+
     def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
         """Draw once, score once, and reduce to one value per example."""
-        t = terms(model, guide, batch, self.num_particles)
+        t = terms(model, guide, batch, self.num_particles, detached=self.detached)
         return Estimate(*self.per_example(t), t)
 
     def differentiable_loss(self, model: ProgramLike, guide: ProgramLike, *args: Tensor, **kwargs: Any) -> Tensor:
@@ -66,6 +78,17 @@ class Objective(ELBO):
 
     def _get_trace(self, *args: Any) -> NoReturn:
         raise TypeError(f"{type(self).__name__} works on terms and has no single pair of traces")
+
+
+def need_paths(terms: Terms, name: str) -> None:
+    """
+    Raises:
+        InputError: a site of the guide has no reparameterized draw, along which `name` could differentiate.
+    """
+    for site in terms.score_function:
+        raise InputError(
+            f"{name}: the guide's site {site!r} has no reparameterized draw (rsample); use trace or score-function"
+        )
 
 
 def _no_keywords(kwargs: dict[str, Any]) -> None:

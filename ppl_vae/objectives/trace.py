@@ -8,7 +8,8 @@ import pyro.infer
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, layout_of, sum_sites
+from ppl_vae.programs.layout import layout_of
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms, log_weight
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
@@ -24,10 +25,10 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     Source: Kingma & Welling 2014; Wingate & Weber 2013; Ranganath et al. 2014.
     """
 
-    target: ClassVar[str] = "ELBO"
+    name: ClassVar[str] = "trace"
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
-        log_ratio = sum_sites(terms.log_lik) + sum_sites(terms.log_prior) - sum_sites(terms.log_q)
+        log_ratio = log_weight(terms)
         surrogate = log_ratio
         for site, score in terms.score_function.items():
             surrogate = surrogate + log_ratio.detach() * score

@@ -1,8 +1,9 @@
 """Programs: what a model and a guide are, how they are found, and the terms that one pass through them yields."""
 
+from ppl_vae.programs.passes import draw, score, simulate, terms
 from ppl_vae.programs.program import Program, load_owned, owned, parameters
 from ppl_vae.programs.resolve import Pair, resolve, resolve_pair
-from ppl_vae.programs.terms import Terms, draw, score, simulate, terms
+from ppl_vae.programs.terms import Terms
 
 __all__ = [
     "Pair",

@@ -1,14 +1,16 @@
 """Where the K samples and the B rows stand among the batch dimensions of a site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Distribution
-from torch import Tensor
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
 
 from ppl_vae.errors import InputError
 
@@ -101,6 +103,20 @@ class Layout:
         own = value.dim() - fn.event_dim - 1
         return value.reshape(self.num_samples, *[1] * (self.nesting - own), *value.shape[1:])
 
+    def rows_first(self, value: Tensor, fn: Distribution) -> Tensor:
+        """`(K, *plates, *event)` as `(K, B, ...)`: a plate may stand left of `data`."""
+        data, _ = self._data()
+        return value.movedim(value.dim() - fn.event_dim + data, 1)
+
+    def spread(self, weights: Tensor, fn: Distribution) -> Tensor:
+        """Weights `(K, B)`, shaped to multiply a value of the site as its program sees it."""
+        data, size = self._data()
+        shape = [1] * (self.nesting + 1 if self.vectorized else -data)
+        shape[data] = size
+        if self.vectorized:
+            shape[0] = self.num_samples
+        return weights.reshape(shape + [1] * fn.event_dim)
+
     @property
     def vectorized(self) -> bool:
         """Do the K samples have a dimension of their own while the programs run?"""
@@ -122,3 +138,47 @@ class Layout:
             f"site {self.site!r} stands outside the plate {DATA!r}: put it under "
             f'`with pyro.plate("{DATA}", x.shape[0]):`'
         )
+
+
+def samples(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
+    """The sample statements of a trace, without those that Pyro adds for plates and `deterministic`."""
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not site_is_subsample(site) and "_deterministic" not in site["infer"]:
+            yield name, site
+
+
+_nestings: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def layout_of(programs: list[Callable[..., Any]], batch: tuple[Tensor, ...], num_samples: int) -> Layout:
+    """Where K samples stand when these programs run on the batch."""
+    if num_samples < 1:
+        raise InputError(f"num_samples is {num_samples}: it must be at least 1")
+    repeat = num_samples > 1 and not all(takes_samples(p) for p in programs)
+    nesting = max(_nesting(p, batch) for p in programs) if num_samples > 1 and not repeat else 0
+    return Layout(num_samples, repeat, nesting)
+
+
+def takes_samples(program: Callable[..., Any]) -> bool:
+    """Can it run with a leading sample dimension? Yes, unless it or the object it is a method of says not."""
+    return getattr(program, "vectorized", getattr(_owner(program), "vectorized", True))
+
+
+def _owner(program: Callable[..., Any]) -> Any:
+    return getattr(program, "__self__", program)
+
+
+def _nesting(program: Callable[..., Any], batch: tuple[Tensor, ...]) -> int:
+    """How many dimensions the program's own plates take; found once, by running it without a lasting effect."""
+    if program not in _nestings:
+        owner = _owner(program)
+        buffers = [(b, b.clone()) for b in owner.buffers()] if isinstance(owner, nn.Module) else []
+        with torch.random.fork_rng(), torch.no_grad(), poutine.block():
+            trace = poutine.trace(program).get_trace(*batch)
+            for buffer, before in buffers:  # the running statistics of a BatchNorm
+                buffer.copy_(before)
+        plain = [(Layout(1, False, 0).at(site), site["fn"]) for _, site in samples(trace)]
+        for layout, fn in plain:  # here a stray dimension can't be taken for that of the samples
+            layout.check(fn.batch_shape)
+        _nestings[program] = max((-dim for layout, _ in plain for _, dim, _ in layout.plates), default=1)
+    return _nestings[program]

@@ -13,7 +13,8 @@ from torch.distributions import transform_to
 from torch.distributions.constraints import Constraint
 
 from ppl_vae.errors import InputError
-from ppl_vae.programs.terms import Batch, ProgramLike, takes_samples
+from ppl_vae.programs.layout import takes_samples
+from ppl_vae.programs.terms import Batch, ProgramLike
 
 
 class Program(nn.Module):

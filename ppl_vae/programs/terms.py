@@ -1,22 +1,13 @@
-"""From programs to numbers: draw, score, simulate. Everything else is a short function of what they return.
+"""What one pass through a guide and a model yields, and the arithmetic that every estimator shares."""
 
-A *program* is a callable `program(*batch)` made of Pyro statements. Its rows stand in `pyro.plate("data", ...)`;
-K samples per row stand left of all its plates, so every log-probability comes out as `(K, B)`.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 import torch
-from pyro import poutine
-from pyro.distributions import Distribution, Unit
-from pyro.distributions.score_parts import ScoreParts
-from pyro.distributions.util import is_identically_zero, scale_and_mask
-from pyro.poutine.util import site_is_subsample
-from torch import Tensor, nn
+from pyro.distributions import Distribution
+from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.programs.layout import Layout
@@ -42,6 +33,8 @@ class Terms:
         layouts: for each site, how its batch dimensions map to `(K, B)`; used by `rows`.
         score_function: for each guide site whose draw is not (wholly) reparameterized, `(K, B)`: what times the
             log-ratio gives the rest of the gradient. No mask applies to it, for a masked site is drawn all the same.
+        seen: the draws as the model saw them: nodes of their own, where a gradient arrives from log p alone.
+        guide_at: log q of each guide site at given values, by another pass through the guide.
     """
 
     log_prior: Values
@@ -53,11 +46,62 @@ class Terms:
     observed: Values
     scale: float
     layouts: dict[str, Layout]
-    score_function: Values = field(default_factory=dict)
+    score_function: Values
+    seen: Values
+    guide_at: Callable[[Values], Values]
 
     def rows(self, site: str, x: Tensor) -> Tensor:
         """Sum `x`, of the site's batch shape, over inner plates: `(K, B)`."""
         return self.layouts[site].rows(x)
+
+    def by_row(self, site: str, x: Tensor) -> Tensor:
+        """`x`, of the shape that the site's value has in its program, as `(K, B, ...)`."""
+        layout, fn = self.layouts[site], (self.q | self.p)[site]
+        return layout.rows_first(layout.lower(x, fn), fn)
+
+    def weight_paths(self, weights: Tensor) -> None:
+        """Multiply by `weights`, `(K, B)`, what flows back from log p into the draws, and not what its parameters get.
+
+        A draw's way through the guide to a later draw is no part of it, so that each weight counts once. Once a pass.
+        """
+        for site, z in self.seen.items():
+            if z.requires_grad:
+                spread = self.layouts[site].spread(weights, self.q[site])
+                z.register_hook(lambda gradient, spread=spread: gradient * spread)
+
+    def log_q_at_fixed_draws(self) -> Values:
+        """log q of each guide site, `(K, B)`, as a function of the guide's parameters alone: no gradient to any draw.
+
+        One site's own distribution will do. With several, a later one's depends on the draws before it, and the guide
+        is passed through again.
+
+        Raises:
+            InputError: that pass does not repeat log q (dropout), or a flow has no inverse.
+        """
+        fixed = {site: z.detach() for site, z in self.values.items()}
+        try:
+            if len(self.q) > 1:
+                log_q = self.guide_at(fixed)
+            else:
+                ((site, q),) = self.q.items()
+                layout = self.layouts[site]
+                log_q = {site: layout.rows(q.log_prob(layout.lift(fixed[site], q)))}
+        except (NotImplementedError, KeyError) as error:
+            raise InputError(
+                f"the guide's density is not known at a fixed draw ({error}): use trace or iwae"
+            ) from error
+        for site, again in log_q.items():
+            if not torch.allclose(again, self.log_q[site], rtol=1e-3, atol=1e-3, equal_nan=True):
+                raise InputError(
+                    f"site {site!r}: log q differs when the same draw is scored again: is there chance in the guide "
+                    "beyond its draws (dropout)? Take it out, or use trace or iwae"
+                )
+        return log_q
+
+
+def log_weight(terms: Terms) -> Tensor:
+    """log w = log p(x, z) − log q(z|x), `(K, B)`."""
+    return sum_sites(terms.log_lik) + sum_sites(terms.log_prior) - sum_sites(terms.log_q)
 
 
 def sum_sites(log_probs: Values) -> Tensor:
@@ -73,222 +117,3 @@ def as_batch(batch: Tensor | Iterable[Tensor]) -> Batch:
 def batches(rows: Batch, batch_size: int) -> Iterator[Batch]:
     """The rows in order, `batch_size` at a time."""
     yield from zip(*(field.split(batch_size) for field in rows), strict=True)
-
-
-def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Values:
-    """z_k ~ q(z|x), k = 1..K, for every latent site: a dict of tensors `(K, B, *event)`."""
-    batch = as_batch(batch)
-    layout = layout_of([guide], batch, num_samples)
-    trace = layout.trace(guide, batch)
-    return {name: layout.at(site).lower(site["value"], site["fn"]) for name, site in _latent(trace)}
-
-
-def score(model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, values: Mapping[str, Tensor]) -> Terms:
-    """log p(x, z) and log q(z|x), term by term, at the given values `(K, B, *event)`.
-
-    Raises:
-        InputError: a latent site has no value, sites of model and guide do not match, a latent stands
-            outside the plate `data`, or a log-probability has a shape that no plate explains.
-    """
-    batch = as_batch(batch)
-    sizes = {v.shape[0] for v in values.values()}
-    if len(sizes) != 1:
-        raise InputError(f"values have different numbers of samples: {sorted(sizes)}" if sizes else "no values given")
-    layout = layout_of([model, guide], batch, sizes.pop())
-    with _Substitute(values, layout) as substitute:
-        guide_trace = layout.trace(guide, batch)
-    if substitute.missing:
-        raise InputError(f"no value is given for the latent site {_names(substitute.missing)}")
-    return _collect(model, guide_trace, batch, layout)
-
-
-def terms(model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Terms:
-    """`score` of a fresh `draw`, in one pass through each program. Errors as `score`."""
-    batch = as_batch(batch)
-    layout = layout_of([model, guide], batch, num_samples)
-    return _collect(model, layout.trace(guide, batch), batch, layout)
-
-
-@torch.no_grad()
-def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = False) -> Values:
-    """z ~ p(z), x ~ p(x|z): one prior draw per row of `batch_like`, which only gives the sizes.
-
-    Returns every site's value, `(B, *event)`; with `means`, E[x|z] in place of the draw of each observed site.
-
-    Raises:
-        InputError: `means` of a distribution that has none (Categorical, Cauchy).
-    """
-    trace = poutine.trace(poutine.uncondition(model)).get_trace(*as_batch(batch_like))
-    return {
-        name: mean_of(name, site["fn"]) if means and site["infer"].get("was_observed") else site["value"]
-        for name, site in _samples(trace)
-        if not isinstance(site["fn"], Unit)  # pyro.factor
-    }
-
-
-def mean_of(site: str, fn: Distribution) -> Tensor:
-    """The mean of a site's distribution.
-
-    Raises:
-        InputError: it has none (Categorical, Cauchy), or none in closed form (a flow).
-    """
-    try:
-        mean = fn.mean
-    except NotImplementedError:
-        mean = None
-    if mean is None or mean.isnan().any():
-        raise InputError(f"site {site!r}: {type(fn).__name__} has no mean: ask for draws")
-    return mean
-
-
-def _samples(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
-    """The sample statements of a trace, without those that Pyro adds for plates and `deterministic`."""
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site) and "_deterministic" not in site["infer"]:
-            yield name, site
-
-
-def _latent(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
-    return ((name, site) for name, site in _samples(trace) if not site["is_observed"])
-
-
-def _collect(model: ProgramLike, guide_trace: poutine.Trace, batch: Batch, layout: Layout) -> Terms:
-    q_sites = dict(_samples(guide_trace))
-    if observed := {name for name, site in q_sites.items() if site["is_observed"]}:
-        raise InputError(f"the guide observes {_names(observed)}: a guide only draws")
-    log_q, score_function = {}, {}
-    for name, site in q_sites.items():
-        parts = _score_parts(site, layout)
-        log_q[name] = layout.at(site).rows(parts.log_prob)
-        if not is_identically_zero(parts.score_function):
-            score_function[name] = layout.at(site).rows(parts.score_function)
-    p_sites = dict(_samples(layout.trace(poutine.replay(model, trace=guide_trace), batch)))
-    _match(p_sites, q_sites)
-    log_p = {name: _log_prob(site, layout) for name, site in p_sites.items()}
-    return Terms(
-        log_prior={name: log_p[name] for name, site in p_sites.items() if not site["is_observed"]},
-        log_lik={name: log_p[name] for name, site in p_sites.items() if site["is_observed"]},
-        log_q=log_q,
-        p={name: _masked(site) for name, site in p_sites.items()},
-        q={name: _masked(site) for name, site in q_sites.items()},
-        values={
-            name: layout.at(site).lower(site["value"], site["fn"])
-            for name, site in (p_sites | q_sites).items()
-            if not site["is_observed"]
-        },
-        observed={name: site["value"] for name, site in p_sites.items() if site["is_observed"]},
-        scale=_common_scale(p_sites | {f"{name} (guide)": site for name, site in q_sites.items()}),
-        layouts={name: layout.at(site) for name, site in (p_sites | q_sites).items()},
-        score_function=score_function,
-    )
-
-
-def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> None:
-    latents = {name for name, site in p_sites.items() if not site["is_observed"]}
-    auxiliary = {name for name, site in q_sites.items() if site["infer"].get("is_auxiliary")}
-    if missing := latents - set(q_sites):
-        raise InputError(
-            f"the model draws {_names(missing)}, which the guide does not: sample it in the guide, "
-            "or give it obs= in the model"
-        )
-    if extra := set(q_sites) - latents - auxiliary:
-        raise InputError(f"the guide draws {_names(extra)}, which is no latent site of the model")
-
-
-def _names(sites: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(sites))
-
-
-def _log_prob(site: dict, layout: Layout) -> Tensor:
-    _check_shapes(site, layout)
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    if site["mask"] is not None:
-        log_prob = scale_and_mask(log_prob, mask=site["mask"])
-    return layout.at(site).rows(log_prob)
-
-
-def _score_parts(site: dict, layout: Layout) -> ScoreParts:
-    _check_shapes(site, layout)
-    return site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"]).scale_and_mask(mask=site["mask"])
-
-
-def _check_shapes(site: dict, layout: Layout) -> None:
-    name, fn, value = site["name"], site["fn"], site["value"]
-    batch, event = value.shape[: value.dim() - fn.event_dim], value.shape[value.dim() - fn.event_dim :]
-    if event != fn.event_shape:
-        raise InputError(
-            f"site {name!r}: the distribution is over {tuple(fn.event_shape)}, the value is {tuple(event)}; "
-            "they would broadcast silently: give them one shape"
-        )
-    if event.numel() and not layout.at(site).covers(batch):
-        raise InputError(
-            f"site {name!r}: a value of shape {tuple(value.shape)} has not one entry per element of the site's plates; "
-            "it would broadcast silently: expand it"
-        )
-
-
-def _masked(site: dict) -> Distribution:
-    return site["fn"] if site["mask"] is None else site["fn"].mask(site["mask"])
-
-
-def _common_scale(sites: dict[str, dict]) -> float:
-    scales = {name: float(site["scale"]) for name, site in sites.items()}
-    if len(set(scales.values())) > 1:
-        listed = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
-        raise InputError(f"sites are scaled differently ({listed}): the sum is no bound on log p(x)")
-    return next(iter(scales.values()), 1.0)
-
-
-class _Substitute(poutine.messenger.Messenger):
-    """Answer latent sites from given values."""
-
-    def __init__(self, values: Mapping[str, Tensor], layout: Layout) -> None:
-        super().__init__()
-        self.values, self.layout = values, layout
-        self.missing: list[str] = []
-
-    def _pyro_sample(self, msg: dict) -> None:
-        if msg["is_observed"] or site_is_subsample(msg):
-            return
-        if msg["name"] not in self.values:
-            self.missing.append(msg["name"])
-            return
-        msg["value"] = self.layout.at(msg).lift(self.values[msg["name"]], msg["fn"])
-        msg["done"] = True
-
-
-_nestings: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-
-
-def layout_of(programs: list[ProgramLike], batch: Batch, num_samples: int) -> Layout:
-    """Where K samples stand when these programs run on the batch."""
-    if num_samples < 1:
-        raise InputError(f"num_samples is {num_samples}: it must be at least 1")
-    repeat = num_samples > 1 and not all(takes_samples(p) for p in programs)
-    nesting = max(_nesting(p, batch) for p in programs) if num_samples > 1 and not repeat else 0
-    return Layout(num_samples, repeat, nesting)
-
-
-def takes_samples(program: ProgramLike) -> bool:
-    """Can it run with a leading sample dimension? Yes, unless it or the object it is a method of says not."""
-    return getattr(program, "vectorized", getattr(_owner(program), "vectorized", True))
-
-
-def _owner(program: ProgramLike) -> Any:
-    return getattr(program, "__self__", program)
-
-
-def _nesting(program: ProgramLike, batch: Batch) -> int:
-    """How many dimensions the program's own plates take; found once, by running it without a lasting effect."""
-    if program not in _nestings:
-        owner = _owner(program)
-        buffers = [(b, b.clone()) for b in owner.buffers()] if isinstance(owner, nn.Module) else []
-        with torch.random.fork_rng(), torch.no_grad(), poutine.block():
-            trace = poutine.trace(program).get_trace(*batch)
-            for buffer, before in buffers:  # the running statistics of a BatchNorm
-                buffer.copy_(before)
-        plain = [(Layout(1, False, 0).at(site), site["fn"]) for _, site in _samples(trace)]
-        for layout, fn in plain:  # here a stray dimension can't be taken for that of the samples
-            layout.check(fn.batch_shape)
-        _nestings[program] = max((-dim for layout, _ in plain for _, dim, _ in layout.plates), default=1)
-    return _nestings[program]

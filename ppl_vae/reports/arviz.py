@@ -10,7 +10,6 @@ from torch import Tensor
 import ppl_vae
 from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.terms import Batch, sum_sites
-from ppl_vae.reports.rows import by_row, rows_first
 
 CHUNK = 20
 ATTRIBUTES = {
@@ -40,7 +39,7 @@ def export_draws(pair: Pair, rows: Batch, numbers: Tensor, draws: int, path: Pat
     coords = {"chain": np.zeros(1, int), "draw": np.arange(draws), "row": numbers.cpu().numpy()}
     tree = {f"/{group}": _dataset(arrays, coords) for group, arrays in groups.items()}
     t = terms(pair.model, pair.guide, rows)
-    observed = {site: by_row(t, site, x)[0] for site, x in t.observed.items() if x.numel()}
+    observed = {site: t.by_row(site, x)[0] for site, x in t.observed.items() if x.numel()}
     tree["/observed_data"] = _dataset(observed, {"row": coords["row"]})
     encoding = {group: {name: {"zlib": True, "complevel": 1} for name in ds.data_vars} for group, ds in tree.items()}
     beside = path.with_name(f".{path.name}.part")
@@ -54,9 +53,9 @@ def export_draws(pair: Pair, rows: Batch, numbers: Tensor, draws: int, path: Pat
 def _chunk(pair: Pair, rows: Batch, draws: int) -> dict[str, dict[str, Tensor]]:
     """One chunk of draws; every array is `(draws, B, ...)`."""
     t = terms(pair.model, pair.guide, rows, draws)
-    predicted = {site: by_row(t, site, t.p[site].sample()) for site in t.log_lik}
+    predicted = {site: t.by_row(site, t.p[site].sample()) for site in t.log_lik}
     return {
-        "posterior": {site: rows_first(t, site, z) for site, z in t.values.items()},
+        "posterior": {site: t.layouts[site].rows_first(z, t.q[site]) for site, z in t.values.items()},
         "posterior_predictive": {site: x for site, x in predicted.items() if x.numel()},
         "log_likelihood": t.log_lik,
         "sample_stats": {"log_p": sum_sites(t.log_prior) + sum_sites(t.log_lik), "log_q": sum_sites(t.log_q)},

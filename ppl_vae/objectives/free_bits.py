@@ -1,0 +1,65 @@
+"""The ELBO with a floor under the rate of each latent dimension."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.kl import kl_by_dimension
+from ppl_vae.objectives.base import Objective, need_paths
+from ppl_vae.objectives.rate import closed_form
+from ppl_vae.programs.terms import Terms, sum_sites
+
+
+class FreeBits_ELBO(Objective):
+    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), KL_j the mean over the batch of the rate of latent dimension j.
+
+    Not a bound that measures anything unless λ = 0, where it is the ELBO: what it adds to the rate is up to λ nats per
+    dimension, and it depends on which rows share the batch. `fit` reports the ELBO beside it. A dimension whose rate is
+    below λ gets no gradient from it, so that its first λ nats are free: this works against the collapse of the
+    posterior. Gradient: by reparameterization; the KL in closed form alone.
+
+    `per_example` charges λ to every row for a dimension below the floor, and the row's own KL_j for the others: the
+    batch's mean is the formula.
+
+    Args:
+        num_particles: K, samples per example.
+        floor: λ, nats per latent dimension.
+
+    Raises:
+        InputError: λ is not a finite number ≥ 0; a site has no closed-form KL that is a sum over its dimensions, is
+            drawn before a latent that its prior may depend on, or is not reparameterized.
+
+    Source: Kingma, Salimans, Jozefowicz, Chen, Sutskever & Welling 2016, appendix C.8.
+    """
+
+    name: ClassVar[str] = "free-bits"
+
+    def __init__(self, num_particles: int = 1, floor: float = 0.1) -> None:
+        super().__init__(num_particles)
+        if not 0 <= floor < math.inf:
+            raise InputError(f"free-bits: floor is {floor}: it must be a finite number of nats, at least 0")
+        self.floor = floor
+        self.target = "ELBO" if floor == 0 else f"free-bits(λ={floor:g})"
+
+    def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
+        need_paths(terms, self.name)
+        try:
+            rate = torch.cat([_by_dimension(site, terms) for site in terms.q], -1)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}; use trace or beta") from error
+        below = rate.mean((0, 1)) < self.floor
+        charged = torch.where(below, self.floor, rate).sum(-1)
+        value = (sum_sites(terms.log_lik) - charged).mean(0)
+        return value, value
+
+
+def _by_dimension(site: str, terms: Terms) -> Tensor:
+    """KL of each dimension of a site, and of each element of its inner plates: `(K, B, J)`."""
+    q = terms.q[site]
+    rate = closed_form(site, terms, kl_by_dimension)
+    batch_shape = terms.layouts[site].check(rate.shape[: rate.dim() - q.event_dim])
+    rate = terms.by_row(site, rate.expand(batch_shape + q.event_shape))
+    return rate.reshape(*rate.shape[:2], -1)

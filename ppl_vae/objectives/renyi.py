@@ -1,0 +1,43 @@
+"""The variational Rényi bound."""
+
+import math
+from typing import ClassVar
+
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.objectives.base import Objective, need_paths
+from ppl_vae.objectives.iwae import iwae_target, log_mean_exp
+from ppl_vae.programs.terms import Terms, log_weight
+
+
+class Renyi_ELBO(Objective):
+    """L_α,K = E[1/(1 − α) log (1/K) Σ_k w_k^(1−α)], w_k = p(x, z_k)/q(z_k|x).
+
+    Bound: for α ≥ 0 a lower bound on log p(x) at every K: α = 0 is IWAE_K, α → 1 the ELBO, α > 1 lies below the ELBO.
+    For α < 0 the limit K → ∞ is an upper bound, but at finite K the value lies below that limit and may lie on either
+    side of log p(x): it is then no bound at all. K = 1 is the ELBO at every α. Value and gradient are unbiased for
+    L_α,K, which itself approaches the Rényi bound L_α only as K → ∞. Gradient: by reparameterization. Small α covers the
+    posterior's mass, large α seeks a mode. A site's scale is applied outside the logarithm.
+
+    Raises:
+        InputError: α is 1 (use `trace`) or not finite; a site is not reparameterized.
+
+    Source: Li & Turner 2016.
+    """
+
+    name: ClassVar[str] = "renyi"
+
+    def __init__(self, num_particles: int = 5, alpha: float = 0.5) -> None:
+        super().__init__(num_particles)
+        if alpha == 1:
+            raise InputError("renyi: alpha = 1 is the ELBO: use trace")
+        if not math.isfinite(alpha):
+            raise InputError(f"renyi: alpha is {alpha}: it must be finite")
+        self.alpha = alpha
+        self.target = f"VR_{num_particles}(α={alpha:g})" if alpha and num_particles > 1 else iwae_target(num_particles)
+
+    def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
+        need_paths(terms, self.name)
+        value = log_mean_exp((1 - self.alpha) * log_weight(terms)) / (1 - self.alpha)
+        return value, value

@@ -1,0 +1,50 @@
+"""The score-function ELBO (REINFORCE): what reparameterization saves us from."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ppl_vae.objectives.base import Objective
+from ppl_vae.programs.terms import Terms, log_weight, sum_sites
+
+
+class ScoreFunction_ELBO(Objective):
+    """∇_φ ELBO = E_q[(log w − b) ∇_φ log q(z|x)], log w = log p(x, z) − log q(z|x), every draw held fixed.
+
+    Bound: the ELBO; its value is that of `trace`, draw for draw. Gradient: unbiased for any baseline b that does not
+    depend on the draw it is subtracted from, and for any guide that can be sampled and scored, discrete ones included;
+    the model's is that of `trace`. (−E_q ∇_φ log q = 0 is left out.) It uses no slope of log w, and its variance is
+    often larger by orders of magnitude: it pays where there is no reparameterized draw.
+
+    Args:
+        num_particles: K, samples per example.
+        baseline: leave one out: b is the mean of log w over the example's other K − 1 draws or, with K = 1, over the
+            other examples of the batch. False: b = 0.
+
+    Source: Williams 1992; Paisley, Blei & Jordan 2012; Ranganath et al. 2014. The baseline: Mnih & Rezende 2016;
+    Kool, van Hoof & Welling 2019.
+    """
+
+    name: ClassVar[str] = "score-function"
+    detached: ClassVar[bool] = True
+
+    def __init__(self, num_particles: int = 1, baseline: bool = True) -> None:
+        super().__init__(num_particles)
+        self.baseline = baseline
+
+    def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
+        log_w = log_weight(terms)
+        log_p = sum_sites(terms.log_lik) + sum_sites(terms.log_prior)
+        weight = log_w.detach()
+        if self.baseline:
+            weight = weight - _leave_one_out(weight)
+        surrogate = log_p + weight * sum_sites(terms.score_function)
+        return log_w.mean(0), surrogate.mean(0)
+
+
+def _leave_one_out(log_w: Tensor) -> Tensor:
+    """For each entry of `(K, B)` the mean of the others of its column or, where K = 1, of the row; 0 if there are none."""
+    dim = 0 if log_w.shape[0] > 1 else 1
+    others = log_w.shape[dim] - 1
+    return (log_w.sum(dim, keepdim=True) - log_w) / others if others else torch.zeros_like(log_w)

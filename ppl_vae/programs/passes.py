@@ -1,0 +1,239 @@
+"""From programs to numbers: draw, score, simulate. Everything else is a short function of what they return.
+
+A *program* is a callable `program(*batch)` made of Pyro statements. Its rows stand in `pyro.plate("data", ...)`;
+K samples per row stand left of all its plates, so every log-probability comes out as `(K, B)`.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+
+import torch
+from pyro import poutine
+from pyro.distributions import Distribution, Unit
+from pyro.distributions.score_parts import ScoreParts
+from pyro.distributions.util import is_identically_zero, scale_and_mask
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.programs.layout import Layout, layout_of, samples
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms, Values, as_batch
+
+
+def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Values:
+    """z_k ~ q(z|x), k = 1..K, for every latent site: a dict of tensors `(K, B, *event)`."""
+    batch = as_batch(batch)
+    layout = layout_of([guide], batch, num_samples)
+    trace = layout.trace(guide, batch)
+    return {name: layout.at(site).lower(site["value"], site["fn"]) for name, site in _latent(trace)}
+
+
+def score(model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, values: Mapping[str, Tensor]) -> Terms:
+    """log p(x, z) and log q(z|x), term by term, at the given values `(K, B, *event)`.
+
+    Raises:
+        InputError: a latent site has no value, sites of model and guide do not match, a latent stands
+            outside the plate `data`, or a log-probability has a shape that no plate explains.
+    """
+    batch = as_batch(batch)
+    sizes = {v.shape[0] for v in values.values()}
+    if len(sizes) != 1:
+        raise InputError(f"values have different numbers of samples: {sorted(sizes)}" if sizes else "no values given")
+    layout = layout_of([model, guide], batch, sizes.pop())
+    return _collect(model, guide, _guide_at(values, guide, batch, layout), batch, layout)
+
+
+def terms(
+    model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1, *, detached: bool = False
+) -> Terms:
+    """`score` of a fresh `draw`, in one pass through each program. Errors as `score`.
+
+    Args:
+        detached: no gradient flows through a draw, and every site's log q is in `score_function`.
+    """
+    batch = as_batch(batch)
+    layout = layout_of([model, guide], batch, num_samples)
+    with _Detach() if detached else nullcontext():
+        guide_trace = layout.trace(guide, batch)
+    return _collect(model, guide, guide_trace, batch, layout, detached)
+
+
+@torch.no_grad()
+def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = False) -> Values:
+    """z ~ p(z), x ~ p(x|z): one prior draw per row of `batch_like`, which only gives the sizes.
+
+    Returns every site's value, `(B, *event)`; with `means`, E[x|z] in place of the draw of each observed site.
+
+    Raises:
+        InputError: `means` of a distribution that has none (Categorical, Cauchy).
+    """
+    trace = poutine.trace(poutine.uncondition(model)).get_trace(*as_batch(batch_like))
+    return {
+        name: mean_of(name, site["fn"]) if means and site["infer"].get("was_observed") else site["value"]
+        for name, site in samples(trace)
+        if not isinstance(site["fn"], Unit)  # pyro.factor
+    }
+
+
+def mean_of(site: str, fn: Distribution) -> Tensor:
+    """The mean of a site's distribution.
+
+    Raises:
+        InputError: it has none (Categorical, Cauchy), or none in closed form (a flow).
+    """
+    try:
+        mean = fn.mean
+    except NotImplementedError:
+        mean = None
+    if mean is None or mean.isnan().any():
+        raise InputError(f"site {site!r}: {type(fn).__name__} has no mean: ask for draws")
+    return mean
+
+
+def _latent(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
+    return ((name, site) for name, site in samples(trace) if not site["is_observed"])
+
+
+def _guide_at(values: Mapping[str, Tensor], guide: ProgramLike, batch: Batch, layout: Layout) -> poutine.Trace:
+    with _Substitute(values, layout) as substitute:
+        guide_trace = layout.trace(guide, batch)
+    if substitute.missing:
+        raise InputError(f"no value is given for the latent site {_names(substitute.missing)}")
+    return guide_trace
+
+
+def _collect(
+    model: ProgramLike,
+    guide: ProgramLike,
+    guide_trace: poutine.Trace,
+    batch: Batch,
+    layout: Layout,
+    detached: bool = False,
+) -> Terms:
+    q_sites = dict(samples(guide_trace))
+    if observed := {name for name, site in q_sites.items() if site["is_observed"]}:
+        raise InputError(f"the guide observes {_names(observed)}: a guide only draws")
+    log_q, score_function = {}, {}
+    for name, site in q_sites.items():
+        parts = _score_parts(site, layout, detached)
+        log_q[name] = layout.at(site).rows(parts.log_prob)
+        if not is_identically_zero(parts.score_function):
+            score_function[name] = layout.at(site).rows(parts.score_function)
+    p_sites = dict(samples(layout.trace(poutine.replay(model, trace=_views(guide_trace)), batch)))
+    _match(p_sites, q_sites)
+    log_p = {name: _log_prob(site, layout) for name, site in p_sites.items()}
+    return Terms(
+        log_prior={name: log_p[name] for name, site in p_sites.items() if not site["is_observed"]},
+        log_lik={name: log_p[name] for name, site in p_sites.items() if site["is_observed"]},
+        log_q=log_q,
+        p={name: _masked(site) for name, site in p_sites.items()},
+        q={name: _masked(site) for name, site in q_sites.items()},
+        values={
+            name: layout.at(site).lower(site["value"], site["fn"])
+            for name, site in (p_sites | q_sites).items()
+            if not site["is_observed"]
+        },
+        observed={name: site["value"] for name, site in p_sites.items() if site["is_observed"]},
+        scale=_common_scale(p_sites | {f"{name} (guide)": site for name, site in q_sites.items()}),
+        layouts={name: layout.at(site) for name, site in (p_sites | q_sites).items()},
+        score_function=score_function,
+        seen={name: site["value"] for name, site in p_sites.items() if not site["is_observed"]},
+        guide_at=lambda values: {
+            name: _log_prob(site, layout) for name, site in samples(_guide_at(values, guide, batch, layout))
+        },
+    )
+
+
+def _views(trace: poutine.Trace) -> poutine.Trace:
+    """The trace with a view of each draw in its place."""
+    views = trace.copy()
+    for name, site in _latent(trace):
+        views.nodes[name] = {**site, "value": site["value"].view_as(site["value"])}
+    return views
+
+
+def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> None:
+    latents = {name for name, site in p_sites.items() if not site["is_observed"]}
+    auxiliary = {name for name, site in q_sites.items() if site["infer"].get("is_auxiliary")}
+    if missing := latents - set(q_sites):
+        raise InputError(
+            f"the model draws {_names(missing)}, which the guide does not: sample it in the guide, "
+            "or give it obs= in the model"
+        )
+    if extra := set(q_sites) - latents - auxiliary:
+        raise InputError(f"the guide draws {_names(extra)}, which is no latent site of the model")
+
+
+def _names(sites: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(sites))
+
+
+def _log_prob(site: dict, layout: Layout) -> Tensor:
+    _check_shapes(site, layout)
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    if site["mask"] is not None:
+        log_prob = scale_and_mask(log_prob, mask=site["mask"])
+    return layout.at(site).rows(log_prob)
+
+
+def _score_parts(site: dict, layout: Layout, detached: bool) -> ScoreParts:
+    _check_shapes(site, layout)
+    if detached:
+        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        parts = ScoreParts(log_prob, log_prob, 0)
+    else:
+        parts = site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"])
+    return parts.scale_and_mask(mask=site["mask"])
+
+
+def _check_shapes(site: dict, layout: Layout) -> None:
+    name, fn, value = site["name"], site["fn"], site["value"]
+    batch, event = value.shape[: value.dim() - fn.event_dim], value.shape[value.dim() - fn.event_dim :]
+    if event != fn.event_shape:
+        raise InputError(
+            f"site {name!r}: the distribution is over {tuple(fn.event_shape)}, the value is {tuple(event)}; "
+            "they would broadcast silently: give them one shape"
+        )
+    if event.numel() and not layout.at(site).covers(batch):
+        raise InputError(
+            f"site {name!r}: a value of shape {tuple(value.shape)} has not one entry per element of the site's plates; "
+            "it would broadcast silently: expand it"
+        )
+
+
+def _masked(site: dict) -> Distribution:
+    return site["fn"] if site["mask"] is None else site["fn"].mask(site["mask"])
+
+
+def _common_scale(sites: dict[str, dict]) -> float:
+    scales = {name: float(site["scale"]) for name, site in sites.items()}
+    if len(set(scales.values())) > 1:
+        listed = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
+        raise InputError(f"sites are scaled differently ({listed}): the sum is no bound on log p(x)")
+    return next(iter(scales.values()), 1.0)
+
+
+class _Substitute(poutine.messenger.Messenger):
+    """Answer latent sites from given values."""
+
+    def __init__(self, values: Mapping[str, Tensor], layout: Layout) -> None:
+        super().__init__()
+        self.values, self.layout = values, layout
+        self.missing: list[str] = []
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["is_observed"] or site_is_subsample(msg):
+            return
+        if msg["name"] not in self.values:
+            self.missing.append(msg["name"])
+            return
+        msg["value"] = self.layout.at(msg).lift(self.values[msg["name"]], msg["fn"])
+        msg["done"] = True
+
+
+class _Detach(poutine.messenger.Messenger):
+    """Let no gradient flow through a draw. A new tensor, so that no cached inverse of a flow answers for it."""
+
+    def _pyro_post_sample(self, msg: dict) -> None:
+        if not msg["is_observed"] and not site_is_subsample(msg):
+            msg["value"] = msg["value"].detach()

@@ -1,0 +1,346 @@
+"""Every objective's value and gradient against exact answers, or a naive estimator that knows nothing of Pyro."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyro
+import pytest
+import torch
+from oracles_for_tests import (
+    SCENARIOS,
+    Average,
+    Body,
+    Exact,
+    agree,
+    cached_naive,
+    cached_scenario,
+    closed,
+    of_objective,
+)
+from pyro.infer import ELBO, RenyiELBO
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.objectives import (
+    IWAE_ELBO,
+    AnalyticKL_ELBO,
+    Beta_ELBO,
+    DReG_ELBO,
+    FreeBits_ELBO,
+    MeanField_ELBO,
+    Objective,
+    Renyi_ELBO,
+    ScoreFunction_ELBO,
+    StickingTheLanding_ELBO,
+    Trace_ELBO,
+)
+
+FLOOR = 0.08
+
+
+def elbo(exact: Exact) -> Tensor:
+    return exact.elbo
+
+
+def beta(exact: Exact) -> Tensor:
+    return exact.log_lik - 2.5 * exact.rates.sum(-1)
+
+
+def free_bits(exact: Exact) -> Tensor:
+    return exact.log_lik - exact.rates.mean(0).clamp(min=FLOOR).sum() * torch.ones_like(exact.log_lik)
+
+
+def iwae(log_w: Tensor) -> Tensor:
+    return log_w.logsumexp(1) - math.log(log_w.shape[1])
+
+
+def renyi_half(log_w: Tensor) -> Tensor:
+    return 2 * (log_w / 2).exp().mean(1).log()
+
+
+def renyi_two(log_w: Tensor) -> Tensor:
+    return -(-log_w).exp().mean(1).log()
+
+
+def mean(log_w: Tensor) -> Tensor:
+    return log_w.mean(1)
+
+
+class Case(NamedTuple):
+    make: Callable[[int], Objective]
+    closed_form: Callable[[Exact], Tensor] | None = None
+    reduce: Callable[[Tensor], Tensor] | None = None
+    """The value as a function of log w `(R, K, B)`, where it is one."""
+
+    def truth(self, name: str, exact: bool, K: int) -> Average:
+        if self.closed_form is not None:
+            return closed(cached_scenario(name, exact), self.closed_form)
+        assert self.reduce is not None
+        return cached_naive(name, exact, self.reduce, K)
+
+
+CASES: dict[str, Case] = {
+    "trace": Case(Trace_ELBO, elbo, mean),
+    "analytic-kl": Case(AnalyticKL_ELBO, elbo),
+    "mean-field": Case(MeanField_ELBO, elbo),
+    "score-function": Case(ScoreFunction_ELBO, elbo, mean),
+    "score-function, no baseline": Case(lambda K: ScoreFunction_ELBO(K, baseline=False), elbo, mean),
+    "sticking-the-landing": Case(StickingTheLanding_ELBO, elbo, mean),
+    "iwae": Case(IWAE_ELBO, reduce=iwae),
+    "dreg": Case(DReG_ELBO, reduce=iwae),
+    "renyi 0.5": Case(Renyi_ELBO, reduce=renyi_half),
+    "renyi 2": Case(lambda K: Renyi_ELBO(K, alpha=2.0), reduce=renyi_two),
+    "beta": Case(lambda K: Beta_ELBO(K, beta=2.5), beta),
+    "free-bits": Case(lambda K: FreeBits_ELBO(K, floor=FLOOR), free_bits),
+}
+IN_ORDER = {"analytic-kl", "free-bits"}
+"""These need the guide to draw in the model's order, and refuse the bottom-up one."""
+
+on_every_scenario = pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        pytest.param(case, scenario, id=f"{key}-{scenario}")
+        for key, case in CASES.items()
+        for scenario in SCENARIOS
+        if not (key in IN_ORDER and scenario == "bottom-up")
+    ],
+)
+every_k = pytest.mark.parametrize("K", [1, 5])
+every_scenario = pytest.mark.parametrize("name", SCENARIOS)
+exact_or_wide = pytest.mark.parametrize("exact", [True, False], ids=["exact", "wide"])
+
+
+# ---- the oracles themselves ----
+
+
+@every_scenario
+def test_the_elbo_of_the_exact_guide_is_log_px(name: str) -> None:
+    s = cached_scenario(name, True)
+    torch.testing.assert_close(s.exact(s.model, s.guide, s.x).elbo, s.log_px(s.model, s.x), rtol=1e-10, atol=1e-10)
+
+
+@every_scenario
+@exact_or_wide
+def test_the_closed_form_is_the_mean_of_the_naive_log_weight(name: str, exact: bool) -> None:
+    agree(cached_naive(name, exact, iwae, 1), closed(cached_scenario(name, exact), elbo))
+
+
+@every_scenario
+def test_the_wide_guide_is_wrong_and_wide(name: str) -> None:
+    s = cached_scenario(name, False)
+    gap = s.log_px(s.model, s.x) - s.exact(s.model, s.guide, s.x).elbo
+    assert (gap > 0.05).all()
+
+
+# ---- the objectives ----
+
+
+@pytest.mark.slow
+@exact_or_wide
+@every_k
+@on_every_scenario
+def test_value_and_gradient_are_unbiased(case: Case, name: str, K: int, exact: bool) -> None:
+    agree(of_objective(cached_scenario(name, exact), case.make(K), seed=2), case.truth(name, exact, K))
+
+
+@exact_or_wide
+@every_k
+@on_every_scenario
+def test_at_one_seed_the_value_is_the_naive_one_at_the_same_noise(case: Case, name: str, K: int, exact: bool) -> None:
+    s = cached_scenario(name, exact)
+    torch.manual_seed(3)
+    estimate = case.make(K).estimate(s.model, s.guide, (s.x,))
+    assert estimate.value.shape == estimate.surrogate.shape == (len(s.x),)
+    if case.reduce is not None:
+        torch.manual_seed(3)
+        sites = [torch.randn(K, len(s.x), size, dtype=torch.float64) for size in s.noise]
+        log_w = s.log_w(s.model, s.guide, s.x, torch.cat(sites, -1)[None])
+        torch.testing.assert_close(estimate.value, case.reduce(log_w)[0], rtol=1e-9, atol=1e-9)
+
+
+@every_scenario
+@pytest.mark.parametrize("objective", [StickingTheLanding_ELBO(), StickingTheLanding_ELBO(5), DReG_ELBO(5)], ids=repr)
+def test_at_the_posterior_no_noise_is_left_in_the_guides_gradient(name: str, objective: Objective) -> None:
+    s = cached_scenario(name, True)
+    own = [p for key, p in s.parameters.items() if key.startswith("guide.") and (name, key) != ("shared", "guide.w")]
+
+    def per_datum(objective: Objective) -> Tensor:
+        surrogate = objective.estimate(s.model, s.guide, (s.x,)).surrogate
+        return torch.stack(
+            [torch.cat([g.flatten() for g in torch.autograd.grad(v, own, retain_graph=True)]) for v in surrogate]
+        )
+
+    assert per_datum(objective).abs().max() < 1e-10
+    assert per_datum(Trace_ELBO(objective.num_particles)).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("name", ["one site", "shared"])
+def test_where_every_site_has_a_closed_form_mean_field_is_analytic_kl(name: str) -> None:
+    s = cached_scenario(name, False)
+    estimates = []
+    for objective in (MeanField_ELBO(5), AnalyticKL_ELBO(5), Beta_ELBO(5, beta=1.0), FreeBits_ELBO(5, floor=0.0)):
+        torch.manual_seed(4)
+        estimates.append(objective.estimate(s.model, s.guide, (s.x,)))
+        assert objective.target == "ELBO"
+    assert MeanField_ELBO().how(estimates[0].terms) == {"z": "closed form"}
+    for other in estimates[1:]:
+        torch.testing.assert_close(other.value, estimates[0].value)
+
+
+@pytest.mark.parametrize("objective", [AnalyticKL_ELBO(), FreeBits_ELBO(5)], ids=repr)
+def test_a_bottom_up_guide_has_no_closed_form_site_by_site(objective: Objective) -> None:
+    s = cached_scenario("bottom-up", False)
+    with pytest.raises(InputError, match=f"{objective.name}: site 'z1': the guide draws z1, z2 but the model z2, z1"):
+        objective.estimate(s.model, s.guide, (s.x,))
+
+
+def test_a_closed_form_needs_the_parents_first() -> None:
+    """Bottom-up: z2, the model's first, has no parent; z1 has z2, which the guide draws after it."""
+    s = cached_scenario("bottom-up", False)
+    t = MeanField_ELBO().estimate(s.model, s.guide, (s.x,)).terms
+    how = MeanField_ELBO().how(t)
+    assert list(how) == ["z1", "z2"]
+    assert how["z1"].startswith("Monte Carlo (the guide draws z1, z2 but the model z2, z1")
+    assert how["z2"] == "closed form"
+
+
+def test_free_bits_charge_the_floor_for_the_dimensions_below_it() -> None:
+    s = cached_scenario("one site", False)
+    rates = s.exact(s.model, s.guide, s.x).rates.mean(0)
+    assert rates.min() < FLOOR < rates.max(), "one dimension below, one above: else this shows nothing"
+
+
+def test_dreg_of_one_draw_is_sticking_the_landing() -> None:
+    for name in SCENARIOS:
+        s = cached_scenario(name, False)
+        gradients = []
+        for objective in (DReG_ELBO(1), StickingTheLanding_ELBO(1)):
+            torch.manual_seed(5)
+            gradients.append(s.gradient(objective.estimate(s.model, s.guide, (s.x,)).surrogate.sum()))
+        torch.testing.assert_close(*gradients)
+
+
+def test_renyi_goes_from_iwae_to_the_elbo_and_beyond() -> None:
+    """At the same draws the value falls as α rises: α = 0 is IWAE, α → 1 the ELBO's, α < 0 lies above IWAE."""
+    s = cached_scenario("one site", False)
+
+    def value(objective: Objective) -> Tensor:
+        torch.manual_seed(6)
+        return objective.estimate(s.model, s.guide, (s.x,)).value
+
+    orders = [-2.0, -0.5, 0.0, 0.5, 1 - 1e-9, 2.0]
+    values = torch.stack([value(Renyi_ELBO(5, alpha=α)) for α in orders])
+    assert (values.diff(dim=0) < 0).all()
+    torch.testing.assert_close(values[2], value(IWAE_ELBO(5)))
+    torch.testing.assert_close(values[4], value(Trace_ELBO(5)), rtol=1e-6, atol=1e-6)
+
+
+def test_renyi_of_negative_order_is_no_upper_bound_at_finite_k() -> None:
+    s = cached_scenario("one site", False)
+    with torch.no_grad():
+        x = s.x.repeat(20_000, 1)
+        values = Renyi_ELBO(2, alpha=-0.5).estimate(s.model, s.guide, (x,)).value.view(-1, len(s.x)).sum(-1)
+    log_px = s.log_px(s.model, s.x).sum()
+    assert values.mean() + 4 * values.std() / len(values) ** 0.5 < log_px
+
+
+@pytest.mark.parametrize(
+    ("objective", "target"),
+    [
+        (IWAE_ELBO(1), "ELBO"),
+        (IWAE_ELBO(7), "IWAE_7"),
+        (DReG_ELBO(7), "IWAE_7"),
+        (Renyi_ELBO(7, alpha=0.0), "IWAE_7"),
+        (Renyi_ELBO(7, alpha=0.5), "VR_7(α=0.5)"),
+        (Renyi_ELBO(1, alpha=0.5), "ELBO"),
+        (Beta_ELBO(beta=4.0), "β-ELBO(β=4)"),
+        (FreeBits_ELBO(floor=0.5), "free-bits(λ=0.5)"),
+    ],
+    ids=repr,
+)
+def test_an_objective_says_what_it_estimates(objective: Objective, target: str) -> None:
+    assert objective.target == target
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Renyi_ELBO(alpha=1.0), "alpha = 1 is the ELBO"),
+        (lambda: Renyi_ELBO(alpha=math.inf), "must be finite"),
+        (lambda: Beta_ELBO(beta=-1.0), "at least 0"),
+        (lambda: FreeBits_ELBO(floor=math.nan), "at least 0"),
+        (lambda: Trace_ELBO(0), "at least 1"),
+    ],
+)
+def test_settings_out_of_range(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+# ---- Pyro's RenyiELBO ----
+
+
+class Part(Body):
+    """As `Body`, but the batch is a part of `size` rows, and says so by a subsampling plate."""
+
+    size = 60
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module(self.name, self)
+        with pyro.plate("data", self.size, subsample=torch.arange(x.shape[0])):
+            self.body(self, x)
+
+
+def part(body: Body) -> Part:
+    return Part(body.name, body.body, dict(body.named_parameters()))
+
+
+def pyro_iwae(K: int) -> RenyiELBO:
+    return RenyiELBO(alpha=0, num_particles=K, vectorize_particles=True, max_plate_nesting=1)
+
+
+def test_pyros_renyi_elbo_of_order_zero_is_iwae() -> None:
+    s = cached_scenario("one site", False)
+    losses, gradients = [], []
+    for objective in (pyro_iwae(5), IWAE_ELBO(5)):
+        torch.manual_seed(7)
+        for p in s.parameters.values():
+            p.grad = None
+        losses.append(objective.loss_and_grads(s.model, s.guide, s.x))
+        gradients.append(torch.cat([p.grad.flatten() for p in s.parameters.values() if p.grad is not None]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+
+
+def test_under_a_scaled_plate_iwae_stays_a_bound_and_pyros_does_not() -> None:
+    """log p of all rows is, in expectation over batches, their number over the batch's times the batch's log p(x)."""
+    s = cached_scenario("one site", False)
+    pair = part(s.model), part(s.guide)
+    truth = Part.size / len(s.x) * s.log_px(s.model, s.x).sum().item()
+    elbo = Part.size / len(s.x) * s.exact(s.model, s.guide, s.x).elbo.sum().item()
+
+    def mean_and_se(objective: ELBO) -> tuple[float, float]:
+        torch.manual_seed(8)
+        values = torch.tensor([-objective.loss(*pair, s.x) for _ in range(400)])
+        return values.mean().item(), values.std().item() / len(values) ** 0.5
+
+    ours, se = mean_and_se(IWAE_ELBO(50))
+    assert elbo + 4 * se < ours < truth + 4 * se
+    assert truth - ours < 0.2 * (truth - elbo), "with 50 samples most of the gap is closed"
+    pyros, se = mean_and_se(pyro_iwae(50))
+    assert pyros > truth + 4 * se
+
+
+def test_in_plain_svi_a_scaled_plate_scales_the_gradient_alone() -> None:
+    s = cached_scenario("one site", False)
+    for objective in (IWAE_ELBO(5), DReG_ELBO(5), Renyi_ELBO(5), StickingTheLanding_ELBO(), ScoreFunction_ELBO()):
+        gradients = []
+        for pair in ((s.model, s.guide), (part(s.model), part(s.guide))):
+            torch.manual_seed(9)
+            for program in pair:
+                program.zero_grad()
+            with pyro.get_param_store().scope():
+                objective.loss_and_grads(*pair, s.x)
+            gradients.append(torch.cat([p.grad.flatten() for program in pair for p in program.parameters()]))
+        torch.testing.assert_close(gradients[1], Part.size / len(s.x) * gradients[0])

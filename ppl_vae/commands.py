@@ -109,51 +109,72 @@ class Check(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnRun(Verb):
-    """What every verb on a run takes."""
+class Opens(Verb):
+    """What every verb that opens a run takes."""
 
-    run: tyro.conf.Positional[Path]
-    """The folder of the run."""
     model: str | None = None
     """Name the model again, if it is not a shipped one."""
     guide: str | None = None
     """Name the guide again, if it is not a shipped one."""
-    checkpoint: str = "best"
-    """A step, best, last or first."""
     trust: bool = False
     """Execute the programs in RUN/sources."""
     force: bool = False
     """Accept programs or data whose hash is not the run's."""
 
-    def opening(self) -> dict[str, Any]:
+    def trusting(self, *runs: Path) -> dict[str, Any]:
         import ppl_vae
         from ppl_vae.reports import text
 
-        if self.trust:
-            text.note_trusted(ppl_vae.Run(self.run))
-        return {name: getattr(self, name) for name in ("model", "guide", "checkpoint", "trust", "force")}
+        for run in runs if self.trust else ():
+            text.note_trusted(ppl_vae.Run(run))
+        return {name: getattr(self, name) for name in ("model", "guide", "trust", "force")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(OnRun):
-    """Estimators of the ELBO side by side: same parameters, same rows, same noise."""
+class OnRun(Opens):
+    """What every verb on one run takes."""
 
-    objectives: tuple[str, ...] = ("trace", "analytic-kl")
-    """The estimators."""
+    run: tyro.conf.Positional[Path]
+    """The folder of the run."""
+    checkpoint: str = "best"
+    """A step, best, last, first or middle."""
+
+    def opening(self) -> dict[str, Any]:
+        return self.trusting(self.run) | {"checkpoint": self.checkpoint}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Opens):
+    """Estimators side by side, at one run's parameters, rows and noise; or several runs, row by row."""
+
+    run: tyro.conf.Positional[Path]
+    """The folder of the run."""
+    others: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """More runs, to compare with it on the same rows."""
+    objectives: tuple[str, ...] = ()
+    """The estimators, with settings after a colon: iwae:K=5 renyi:K=5,alpha=0.5. By default trace and analytic-kl; for
+    several runs trace."""
+    num_samples: tuple[int, ...] = ()
+    """K, for every estimator that names none; one or several."""
     draws: int = 100
     """How often each is repeated."""
     seed: int = 0
     """Of the draws."""
+    checkpoint: tuple[str, ...] = ("best",)
+    """One or several of: a step, best, last, first, middle."""
+    out: Path | None = None
+    """For several runs: a JSON file to write."""
 
     def act(self) -> tuple[dict[str, Any], Shown]:
         import ppl_vae
         from ppl_vae.reports import text
 
+        runs = (self.run, *self.others)
         result = ppl_vae.compare(
-            self.run, objectives=self.objectives, draws=self.draws, seed=self.seed, progress=not self.json,
-            **self.opening(),
+            runs, objectives=self.objectives or None, num_samples=self.num_samples, draws=self.draws, seed=self.seed,
+            checkpoint=self.checkpoint, out=self.out, progress=not self.json, **self.trusting(*runs),
         )  # fmt: skip
-        return result, lambda: text.compared(result, self.run)
+        return result, lambda: text.compared_runs(result) if "runs" in result else text.compared(result, self.run)
 
 
 @dataclass(frozen=True, kw_only=True)

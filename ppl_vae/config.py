@@ -19,7 +19,8 @@ class FitConfig:
     data: tuple[str, ...] = ()
     """mnist-5k, digits, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."""
     objective: str = "trace"
-    """The estimator whose gradient is followed: trace or analytic-kl."""
+    """The estimator whose gradient is followed: trace, analytic-kl, mean-field, score-function, sticking-the-landing,
+    iwae, dreg, renyi, beta or free-bits."""
     epochs: int = 20
     """Passes over the training rows."""
     batch_size: int = 100

@@ -1,25 +1,21 @@
 """The verbs of `import ppl_vae`, which the command line offers under the same names with the same results."""
 
-import inspect
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ppl_vae import objectives
 from ppl_vae.checker import Report, check_pair
+from ppl_vae.comparison import compare
 from ppl_vae.data import open_data
-from ppl_vae.diagnostics.compare import compare_estimators
 from ppl_vae.errors import InputError
 from ppl_vae.generate import encode, reconstruct, sample
 from ppl_vae.opened import check_file, check_seed, open_run
 from ppl_vae.programs import resolve_pair
 from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolve import check_settings, parse_settings
-from ppl_vae.training.files import write_json
 from ppl_vae.training.fit import fit
-from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import isolated, split_objective
 
@@ -32,54 +28,12 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     """
     settings = options.pop("set", ())
     settings, own = split_objective(parse_settings((settings,) if isinstance(settings, str) else settings))
-    made = _objective(objective, own)
+    made = objectives.get(objective)
+    check_settings(own, made, "objective")
     dataset = open_data(data, **options)
     with isolated(0):
         pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
-        return check_pair(pair, dataset, made)
-
-
-def compare(
-    run: str | Path | Run,
-    *,
-    objectives: Sequence[str] = ("trace", "analytic-kl"),
-    draws: int = 100,
-    seed: int = 0,
-    progress: bool = False,
-    **opening: Any,
-) -> dict[str, Any]:
-    """Estimators at the run's parameters, on its test rows, draw by draw at the same noise.
-
-    Writes `compare.json` and `compare.png` into the run, and returns what the JSON holds; see
-    `ppl_vae.diagnostics.compare.compare_estimators`.
-
-    Args:
-        objectives: each with what the run set of `objective.…`, so that num_particles is the same for all.
-        draws: R, how often each estimator is repeated.
-        opening: as for `open_run`.
-    """
-    from ppl_vae.reports import figures
-
-    check_seed(seed)
-    if draws < 2:
-        raise InputError(f"draws is {draws}: a variance needs at least 2")
-    if len(set(objectives)) != len(objectives) or not objectives:
-        raise InputError("name each objective to compare once")
-    with isolated(seed):
-        opened = open_run(run, **opening)
-        _, settings = split_objective(parse_settings(opened.run.config.set))
-        made = {name: _objective(name, settings, exact=name == opened.run.config.objective) for name in objectives}
-        rows = opened.move(opened.dataset.test)
-        size = opened.run.config.batch_size
-        with Progress(progress, draws * -(-len(rows[0]) // size)) as bar:
-            result = compare_estimators(
-                opened.pair, made, rows, batch_size=size, draws=draws, seed=seed, step=bar.advance
-            )
-    about = {"rows": len(rows[0]), "split": "test", "batch_size": size, "draws": draws, "seed": seed}
-    result = {"format": 1, "data": opened.dataset.name} | about | result
-    write_json(opened.run.folder / "compare.json", result)
-    figures.comparison(result, opened.run.folder / "compare.png")
-    return result
+        return check_pair(pair, dataset, made(**own))
 
 
 def export(
@@ -132,15 +86,6 @@ def new(folder: str | Path) -> list[Path]:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, copy)
     return [copy for _, copy in pairs]
-
-
-def _objective(name: str, settings: Mapping[str, Any], *, exact: bool = True) -> objectives.Objective:
-    """The objective of that name; unless `exact`, without the settings that it does not have."""
-    made = objectives.get(name)
-    if not exact:
-        settings = {key: value for key, value in settings.items() if key in inspect.signature(made).parameters}
-    check_settings(settings, made, "objective")
-    return made(**settings)
 
 
 __all__ = ["check", "compare", "encode", "export", "fit", "new", "open_run", "reconstruct", "sample"]

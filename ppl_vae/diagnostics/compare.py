@@ -3,28 +3,85 @@
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ppl_vae.diagnostics.advice import advice
+from ppl_vae.diagnostics.estimators import reference
+from ppl_vae.diagnostics.gradients import Gradients
+from ppl_vae.diagnostics.memory import PeakMemory
 from ppl_vae.diagnostics.moments import Moments
 from ppl_vae.objectives import Objective
-from ppl_vae.programs import Pair, parameters
+from ppl_vae.programs import Pair, parameters, terms
 from ppl_vae.programs.terms import Batch, batches
 
 
+class Comparison(NamedTuple):
+    """What `compare_estimators` finds.
+
+    Args:
+        result: numbers, for JSON.
+        arrays: by estimator: `row_mean` and `row_variance`, `(N,)`, over draws; `draw_mean`, `(R,)`, over rows.
+    """
+
+    result: dict[str, Any]
+    arrays: dict[str, dict[str, Tensor]]
+
+
 @dataclass
-class _Tally:
-    """What is gathered, per estimator: for each row over draws; for gradients, summed over whole batches."""
+class _Values:
+    """Per row, the mean and variance over draws; per draw, the sum over rows."""
 
     means: list[Tensor] = field(default_factory=list)
     variances: list[Tensor] = field(default_factory=list)
-    gradient_variance: dict[str, float] = field(default_factory=dict)
-    batches: int = 0
+    totals: dict[int, float] = field(default_factory=dict)
+
+    def add(self, moments: Moments) -> None:
+        self.means += moments.mean
+        self.variances += moments.variance
+
+    @property
+    def mean(self) -> float:
+        return torch.cat(self.means).mean().item()
+
+    def se(self, draws: int) -> float:
+        """Of the mean over rows and draws, the rows being independent given the data."""
+        variances = torch.cat(self.variances)
+        return math.sqrt(variances.sum().item() / draws) / len(variances)
+
+
+@dataclass
+class _Run:
+    """One estimator under comparison, or a reference, with what is gathered of it."""
+
+    objective: Objective
+    names: list[str]
+    stream: int
+    """Runs of one stream get the same noise."""
+
+    values: _Values = field(default_factory=_Values)
+    seconds: list[float] = field(default_factory=list)
+    peak: int = 0
+    how: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.gradients = Gradients(self.names)
+        self.begin()
+
+    def begin(self) -> None:
+        """Before the draws on a batch."""
+        self.value, self.gradient = Moments(), Moments()
+
+    def end(self, reference: "_Run", whole: bool) -> None:
+        """After them."""
+        self.values.add(self.value)
+        if whole:
+            self.gradients.add(self.gradient, reference.gradient)
 
 
 def compare_estimators(
@@ -35,113 +92,146 @@ def compare_estimators(
     batch_size: int,
     draws: int,
     seed: int = 0,
-    step: Any = lambda: None,
-) -> dict[str, Any]:
-    """Value, variance, gradient variance and time of each objective, and their paired differences.
+    step: Callable[[], None] = lambda: None,
+) -> Comparison:
+    """Value, variance, gradient, time and memory of each objective; bias and cosine against its target's reference.
 
-    Each draw gives every objective the same random state, so that estimators which draw the guide alike share ε.
+    Each draw gives every objective the same random state, so that estimators which draw the guide alike share ε. A
+    reference (`diagnostics.estimators.reference`) has as many draws, with noise of its own.
 
     Args:
         rows: the data, kept fixed; taken `batch_size` at a time.
-        draws: R, how often each estimator is repeated on each batch.
+        draws: R, how often each estimator is repeated on each batch; memory does not grow with it.
         step: called after each draw, for a progress bar.
 
     Returns:
-        `estimators[name]`: `elbo`, nats per datum; `elbo_se`, its standard error over draws with the data fixed
-        (`elbo_se_data` is that over data); `variance`, nats², of one draw's value for one datum, averaged over data;
-        `gradient_variance`, summed over the parameters of model and of guide, of the gradient of the mean loss of
-        one batch, averaged over batches, without a short last one; the same `_by_tensor`; `num_samples`, K;
-        `seconds_per_step`, forward and backward, the median over the same batches.
-        `pairs`: `difference` a − b of the means over the same draws, `se`, and z = difference/se (None where se = 0).
+        `estimators[name]`: `target`, what it estimates; `value`, nats per datum, `value_se` over draws with the data
+        fixed and `value_se_data` over data (both also as `elbo…` where the target is the ELBO); `bias` against the
+        reference: `difference`, `se`, `z`; `variance`, nats², of one draw's value for one datum, averaged over data;
+        for model and guide, of the gradient of the mean loss of one batch (a short last one left out):
+        `gradient_variance`, summed over parameters, `gradient_snr`, `gradient_cosine` with the reference's, see
+        `Gradients`, and the first two `_by_tensor`; `seconds_per_step`, forward and backward, the median over the draws
+        on the first batch; `peak_bytes_per_step`, see `PeakMemory`; `efficiency`, 1/(gradient variance · seconds), None
+        without noise; `num_samples`, K; `sites`, what the objective says of its sites.
+        `pairs` of one target: `difference` a − b of the means over the same draws, `se`, z (None where se = 0).
+        `advice`: which to use, in a sentence.
     """
     trained = parameters(pair.model, pair.guide, pair.borrower)
-    seconds: dict[str, list[float]] = {name: [] for name in objectives}
-    tallies = {name: _Tally() for name in objectives}
-    differences = {pair_: _Tally() for pair_ in itertools.combinations(objectives, 2)}
+    runs = {name: _Run(objective, list(trained), stream=0) for name, objective in objectives.items()}
+    references = {run.objective.target: _Run(reference(run.objective), list(trained), 1) for run in runs.values()}
+    everyone = [*runs.values(), *references.values()]
+    same = [pair_ for pair_ in itertools.combinations(runs, 2) if len({runs[n].objective.target for n in pair_}) == 1]
+    differences = {names: _Values() for names in same}
     for index, batch in enumerate(batches(rows, batch_size)):
         whole = len(batch[0]) == min(batch_size, len(rows[0]))
-        values = {name: Moments() for name in objectives}
-        gradients = {name: Moments() for name in objectives}
+        passes = _Passes(pair, trained, batch, seed, index)
+        if index == 0:
+            for run in everyone:
+                passes.measure(run)
+        for run in everyone:
+            run.begin()
         paired = {names: Moments() for names in differences}
         for draw in range(draws):
-            value: dict[str, Tensor] = {}
-            for name, objective in objectives.items():
-                torch.manual_seed(_seed(seed, index, draw))
-                start = time.perf_counter()
-                value[name], gradient = _step(pair, objective, batch, trained)
-                elapsed = time.perf_counter() - start
-                values[name].add([value[name].double()])
-                if whole:
-                    gradients[name].add(gradient)
-                    if draw:  # the first also warms up
-                        seconds[name].append(elapsed)
+            value = {name: passes.draw(run, draw) for name, run in runs.items()}
+            for run in references.values():
+                passes.draw(run, draw)
             for a, b in differences:
-                paired[a, b].add([value[a].double() - value[b].double()])
+                paired[a, b].add([value[a] - value[b]])
             step()
-        for name in objectives:
-            _add(tallies[name], values[name])
-            if whole:
-                _add_gradient(tallies[name], dict(zip(trained, gradients[name].variance, strict=True)))
+        for run in everyone:
+            run.end(references[run.objective.target], whole)
         for names, moments in paired.items():
-            _add(differences[names], moments)
+            differences[names].add(moments)
+    estimators = {name: _estimator(run, references[run.objective.target], draws) for name, run in runs.items()}
+    pairs = [_pair(a, b, values, draws) for (a, b), values in differences.items()]
+    result = {"estimators": estimators, "pairs": pairs, "advice": advice(estimators)}
+    return Comparison(result, {name: _arrays(run, draws) for name, run in runs.items()})
+
+
+@dataclass
+class _Passes:
+    """Draws of estimators on one batch."""
+
+    pair: Pair
+    trained: dict[str, torch.nn.Parameter]
+    batch: Batch
+    seed: int
+    index: int
+
+    def draw(self, run: _Run, draw: int) -> Tensor:
+        """One draw into the run's moments; returns the value per datum, `(B,)`."""
+        torch.manual_seed(_seed(self.seed, self.index, draw, run.stream))
+        start = time.perf_counter()
+        value, gradient = self.step(run.objective)
+        elapsed = time.perf_counter() - start
+        if self.index == 0:  # a whole batch
+            run.seconds.append(elapsed)
+        value = value.double()
+        run.value.add([value])
+        run.gradient.add(gradient)
+        run.values.totals[draw] = run.values.totals.get(draw, 0.0) + value.sum().item()
+        return value
+
+    def step(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
+        """Value per datum `(B,)` and gradient of the mean loss: what one training step computes."""
+        estimate = objective.estimate(self.pair.model, self.pair.guide, self.batch)
+        loss = -estimate.terms.scale * estimate.surrogate.mean()
+        gradient = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True, materialize_grads=True)
+        return estimate.value.detach(), list(gradient)
+
+    def measure(self, run: _Run) -> None:
+        """What is the same for every draw; it also warms up."""
+        with PeakMemory() as memory:
+            self.step(run.objective)
+        run.peak = memory.peak
+        with torch.no_grad():
+            run.how = run.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
+
+
+def _seed(seed: int, batch: int, draw: int, stream: int = 0) -> int:
+    return (((seed * 1_000_003 + batch) * 1_000_003 + draw) * 2 + stream) % 2**63
+
+
+def _estimator(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
+    values, gradients, target = run.values, run.gradients, run.objective.target
+    seconds, variance = median(run.seconds), gradients.variance()
+    difference, se = values.mean - reference.values.mean, math.hypot(values.se(draws), reference.values.se(draws))
+    means = torch.cat(values.means)
+    number = {
+        "value": values.mean,
+        "value_se": values.se(draws),
+        "value_se_data": means.std().item() / math.sqrt(len(means)) if len(means) > 1 else None,
+    }
+    elbo = {key.replace("value", "elbo"): x for key, x in number.items()} if target == "ELBO" else {}
     return {
-        "estimators": {
-            name: _estimator(tally, draws)
-            | {"num_samples": objectives[name].num_particles, "seconds_per_step": median(seconds[name])}
-            for name, tally in tallies.items()
-        },
-        "pairs": [_pair(a, b, tally, draws) for (a, b), tally in differences.items()],
+        "target": target,
+        **elbo,
+        **number,
+        "bias": {"reference": reference.objective.name, "difference": difference, "se": se, "z": _z(difference, se)},
+        "variance": torch.cat(values.variances).mean().item(),
+        "gradient_variance": variance,
+        "gradient_snr": gradients.snr(),
+        "gradient_cosine": gradients.cosine(reference.gradients),
+        "gradient_variance_by_tensor": gradients.variance_by_tensor(),
+        "gradient_snr_by_tensor": gradients.snr_by_tensor(),
+        "num_samples": run.objective.num_particles,
+        "seconds_per_step": seconds,
+        "peak_bytes_per_step": run.peak,
+        "efficiency": {group: 1 / (v * seconds) if v > 0 else None for group, v in variance.items()},
+        "sites": run.how,
     }
 
 
-def _step(
-    pair: Pair, objective: Objective, batch: Batch, trained: dict[str, torch.nn.Parameter]
-) -> tuple[Tensor, list[Tensor]]:
-    """Value per datum `(B,)` and gradient of the mean loss: what one training step computes."""
-    estimate = objective.estimate(pair.model, pair.guide, batch)
-    loss = -estimate.terms.scale * estimate.surrogate.mean()
-    gradient = torch.autograd.grad(loss, list(trained.values()), allow_unused=True, materialize_grads=True)
-    return estimate.value.detach(), list(gradient)
+def _pair(a: str, b: str, values: _Values, draws: int) -> dict[str, Any]:
+    difference, se = values.mean, values.se(draws)
+    return {"a": a, "b": b, "difference": difference, "se": se, "z": _z(difference, se)}
 
 
-def _seed(seed: int, batch: int, draw: int) -> int:
-    return ((seed * 1_000_003 + batch) * 1_000_003 + draw) % 2**63
+def _z(difference: float, se: float) -> float | None:
+    return difference / se if se > 0 else None
 
 
-def _add(tally: _Tally, moments: Moments) -> None:
-    tally.means += moments.mean
-    tally.variances += moments.variance
-
-
-def _add_gradient(tally: _Tally, variances: Mapping[str, Tensor]) -> None:
-    tally.batches += 1
-    for name, variance in variances.items():
-        summed = variance.sum(dtype=torch.float64).item()
-        tally.gradient_variance[name] = tally.gradient_variance.get(name, 0.0) + summed
-
-
-def _estimator(tally: _Tally, draws: int) -> dict[str, Any]:
-    means, variances = torch.cat(tally.means), torch.cat(tally.variances)
-    by_tensor = {name: v / tally.batches for name, v in tally.gradient_variance.items()}
-    return {
-        "elbo": means.mean().item(),
-        "elbo_se": _se(variances, draws),
-        "elbo_se_data": means.std().item() / math.sqrt(len(means)) if len(means) > 1 else None,
-        "variance": variances.mean().item(),
-        "gradient_variance": {
-            kind: sum((v for name, v in by_tensor.items() if name.startswith(f"{kind}.")), 0.0)
-            for kind in ("model", "guide")
-        },
-        "gradient_variance_by_tensor": by_tensor,
-    }
-
-
-def _se(variances: Tensor, draws: int) -> float:
-    """Standard error of the mean over rows and draws, rows being independent given the data."""
-    return math.sqrt(variances.sum().item() / draws) / len(variances)
-
-
-def _pair(a: str, b: str, tally: _Tally, draws: int) -> dict[str, Any]:
-    difference = torch.cat(tally.means).mean().item()
-    se = _se(torch.cat(tally.variances), draws)
-    return {"a": a, "b": b, "difference": difference, "se": se, "z": difference / se if se != 0 else None}
+def _arrays(run: _Run, draws: int) -> dict[str, Tensor]:
+    means = torch.cat(run.values.means)
+    totals = torch.tensor([run.values.totals[draw] for draw in range(draws)], dtype=torch.float64)
+    return {"row_mean": means, "row_variance": torch.cat(run.values.variances), "draw_mean": totals / len(means)}

@@ -17,8 +17,8 @@ class Renyi_ELBO(Objective):
     Bound: for α ≥ 0 a lower bound on log p(x) at every K: α = 0 is IWAE_K, α → 1 the ELBO, α > 1 lies below the ELBO.
     For α < 0 the limit K → ∞ is an upper bound, but at finite K the value lies below that limit and may lie on either
     side of log p(x): it is then no bound at all. K = 1 is the ELBO at every α. Value and gradient are unbiased for
-    L_α,K, which itself approaches the Rényi bound L_α only as K → ∞. Gradient: by reparameterization. Small α covers the
-    posterior's mass, large α seeks a mode. A site's scale is applied outside the logarithm.
+    L_α,K, which itself approaches the Rényi bound L_α only as K → ∞. Gradient: by reparameterization. Small α covers
+    the posterior's mass, large α seeks a mode. A site's scale is applied outside the logarithm.
 
     Raises:
         InputError: α is 1 (use `trace`) or not finite; a site is not reparameterized.

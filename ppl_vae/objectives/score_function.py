@@ -44,7 +44,7 @@ class ScoreFunction_ELBO(Objective):
 
 
 def _leave_one_out(log_w: Tensor) -> Tensor:
-    """For each entry of `(K, B)` the mean of the others of its column or, where K = 1, of the row; 0 if there are none."""
+    """For each entry of `(K, B)` the mean of the others in its column or, where K = 1, row; 0 if there are none."""
     dim = 0 if log_w.shape[0] > 1 else 1
     others = log_w.shape[dim] - 1
     return (log_w.sum(dim, keepdim=True) - log_w) / others if others else torch.zeros_like(log_w)

@@ -1,6 +1,8 @@
-"""Draws of the guide as a NetCDF file that ArviZ opens: 0.23 as `InferenceData`, 1.x as a `DataTree`."""
+"""NetCDF files that ArviZ opens, 0.23 as `InferenceData`, 1.x as a `DataTree`: draws of the guide, comparisons."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,8 @@ from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.terms import Batch, sum_sites
 
 CHUNK = 20
-ATTRIBUTES = {
-    "inference_library": "ppl_vae",
-    "inference_library_version": ppl_vae.__version__,
+LIBRARY = {"inference_library": "ppl_vae", "inference_library_version": ppl_vae.__version__}
+ATTRIBUTES = LIBRARY | {
     "sampling": "independent draws of the guide q(z|x), not of a Markov chain nor of the exact posterior",
 }
 
@@ -41,7 +42,67 @@ def export_draws(pair: Pair, rows: Batch, numbers: Tensor, draws: int, path: Pat
     t = terms(pair.model, pair.guide, rows)
     observed = {site: t.by_row(site, x)[0] for site, x in t.observed.items() if x.numel()}
     tree["/observed_data"] = _dataset(observed, {"row": coords["row"]})
-    encoding = {group: {name: {"zlib": True, "complevel": 1} for name in ds.data_vars} for group, ds in tree.items()}
+    _write(tree, path)
+
+
+def write_comparison(
+    results: Mapping[int, Mapping[str, Any]],
+    arrays: Mapping[int, Mapping[str, Mapping[str, Tensor]]],
+    numbers: Tensor,
+    path: Path,
+) -> None:
+    """Write what estimators gave at each checkpoint, by the step of the checkpoint.
+
+    Groups: `sample_stats`, the mean over rows of each draw, `(chain=1, draw, checkpoint, estimator)`; `constant_data`,
+    `row_mean` and `row_variance` over draws, `(checkpoint, estimator, row)`; `gradient_variance` and `gradient_snr`,
+    `(checkpoint, estimator, tensor)`; `seconds_per_step` and `peak_bytes_per_step`.
+
+    Args:
+        numbers: the rows' numbers in the data.
+    """
+    steps, names = list(results), list(next(iter(arrays.values())))
+    each = {step: [results[step]["estimators"][name] for name in names] for step in steps}
+
+    def stacked(key: str) -> np.ndarray:
+        return torch.stack([torch.stack([arrays[step][name][key] for name in names]) for step in steps]).cpu().numpy()
+
+    def listed(key: str) -> np.ndarray:
+        return np.array([[e[key] for e in each[step]] for step in steps])
+
+    def by_tensor(key: str) -> np.ndarray:  # None becomes NaN
+        return np.array([[list(e[key].values()) for e in each[step]] for step in steps], dtype=float)
+
+    coords = {"checkpoint": steps, "estimator": names}
+    tensors = list(each[steps[0]][0]["gradient_variance_by_tensor"])
+    draws = np.moveaxis(stacked("draw_mean"), -1, 0)[None]
+    by = ("checkpoint", "estimator")
+    tree = {
+        "/sample_stats": xr.Dataset(
+            {"value": (("chain", "draw", *by), draws)}, {"chain": [0], "draw": range(draws.shape[1]), **coords}
+        ),
+        "/constant_data": xr.Dataset(
+            {
+                "row_mean": ((*by, "row"), stacked("row_mean")),
+                "row_variance": ((*by, "row"), stacked("row_variance")),
+                "gradient_variance": ((*by, "tensor"), by_tensor("gradient_variance_by_tensor")),
+                "gradient_snr": ((*by, "tensor"), by_tensor("gradient_snr_by_tensor")),
+                "seconds_per_step": (by, listed("seconds_per_step")),
+                "peak_bytes_per_step": (by, listed("peak_bytes_per_step")),
+                "target": ("estimator", [e["target"] for e in each[steps[0]]]),
+            },
+            {**coords, "row": numbers.cpu().numpy(), "tensor": tensors},
+        ),
+    }
+    for group in tree.values():
+        group.attrs.update(LIBRARY | {"sampling": "independent draws of each estimator at fixed parameters and data"})
+    _write(tree, path)
+
+
+def _write(tree: Mapping[str, xr.Dataset], path: Path) -> None:
+    encoding = {
+        group: {name: {"zlib": True, "complevel": 1} for name, x in ds.data_vars.items() if x.dtype.kind in "fiu"}
+        for group, ds in tree.items()
+    }
     beside = path.with_name(f".{path.name}.part")
     try:
         xr.DataTree.from_dict(tree).to_netcdf(beside, engine="h5netcdf", encoding=encoding)

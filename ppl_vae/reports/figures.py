@@ -1,6 +1,7 @@
 """Figures, drawn without pyplot: no global state is touched."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#4a5568"
+BLUE, GREY = "#2b6cb0", "#4a5568"
 MOST_ROWS, MOST_COLUMNS = 16, 24  # of images in one figure
 
 
@@ -72,38 +74,55 @@ def latent_scatter(z: np.ndarray, path: Path, labels: np.ndarray | None = None) 
     _save(figure, path)
 
 
-def comparison(result: Mapping[str, Any], path: Path) -> None:
-    """ELBO with its standard error, variance of the estimate, and of the gradient, by estimator."""
-    estimators = result["estimators"]
-    names = list(estimators)
-    figure = _figure(10.5, 1.5 + 0.55 * len(names))
-    value, variance, gradient = figure.subplots(1, 3, sharey=True)
-    places = np.arange(len(names))
-    elbo = [estimators[n]["elbo"] for n in names]
-    value.errorbar(elbo, places, xerr=[2 * estimators[n]["elbo_se"] for n in names], fmt="o", color=BLUE, capsize=4)
-    value.set(title="ELBO ± 2 s.e. over draws", xlabel="nats per datum", yticks=places, yticklabels=names)
-    value.margins(x=0.4)
-    _bars(variance, places, {"": [estimators[n]["variance"] for n in names]})
-    variance.set(title="variance of one draw", xlabel="nats²")
-    kinds = {kind: [estimators[n]["gradient_variance"][kind] for n in names] for kind in ("model", "guide")}
-    _bars(gradient, places, kinds)
-    gradient.set(title="variance of the gradient", xlabel="summed over parameters")
-    gradient.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    if result["pairs"]:
-        first = result["pairs"][0]
-        paired = f"{first['a']} − {first['b']} = {first['difference']:.4f} ± {first['se']:.4f} (paired draws)"
-        figure.supxlabel(paired, fontsize=9)
-    value.set_ylim(len(names) - 0.5, -0.5)
+def comparison(results: Mapping[int, Mapping[str, Any]], path: Path) -> None:
+    """By checkpoint a row: each estimator's value, and for each target the gradient's variance against time.
+
+    An estimator has one colour throughout. Those of one target share a panel; further down and to the left is better,
+    and along a dashed line variance × time, which is 1/efficiency, is that of the best.
+    """
+    first = next(iter(results.values()))
+    targets = list(dict.fromkeys(e["target"] for e in first["estimators"].values()))
+    colors = {name: f"C{i % 10}" for i, name in enumerate(first["estimators"])}
+    height = max(3.2, 1.2 + 0.3 * len(colors))
+    figure = _figure(4.4 + 3.4 * len(targets), height * len(results))
+    panels = figure.subplots(len(results), 1 + len(targets), squeeze=False)
+    for row, (step, result) in zip(panels, results.items(), strict=True):
+        _values(row[0], result["estimators"], colors)
+        if len(results) > 1:
+            row[0].set_ylabel(f"step {step}")
+        for axes, target in zip(row[1:], targets, strict=True):
+            rivals = {name: e for name, e in result["estimators"].items() if e["target"] == target}
+            _variance_against_time(axes, rivals, colors)
+            axes.set_title(f"target {target}")
+    advice = "\n".join(textwrap.wrap(first["advice"], 40 + 45 * len(targets)))
+    figure.supxlabel(advice if len(results) == 1 else "", fontsize=9)
     _save(figure, path)
 
 
-def _bars(axes: Axes, places: np.ndarray, groups: Mapping[str, Sequence[float]]) -> None:
-    height = 0.6 / len(groups)
-    for i, (name, widths) in enumerate(groups.items()):
-        at = places + (i - (len(groups) - 1) / 2) * height
-        bars = axes.barh(at, widths, height=height * 0.9, color=(BLUE, ORANGE)[i], label=name)
-        axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
-    axes.margins(x=0.25)
+def _values(axes: Axes, estimators: Mapping[str, Mapping[str, Any]], colors: Mapping[str, str]) -> None:
+    for place, (name, e) in enumerate(estimators.items()):
+        axes.errorbar(e["value"], place, xerr=2 * e["value_se"], fmt="o", color=colors[name], capsize=4)
+    axes.set(yticks=range(len(estimators)), yticklabels=list(estimators), ylim=(len(estimators) - 0.5, -0.5))
+    axes.set(title="value ± 2 s.e. over draws", xlabel="nats per datum")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.margins(x=0.15)
+
+
+def _variance_against_time(axes: Axes, rivals: Mapping[str, Mapping[str, Any]], colors: Mapping[str, str]) -> None:
+    group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in rivals.values()) else "model"
+    points = {name: (1e3 * e["seconds_per_step"], e["gradient_variance"][group]) for name, e in rivals.items()}
+    seen = {name: point for name, point in points.items() if point[1] > 0}  # no noise has no place on a log scale
+    axes.set(xlabel="ms per step", yscale="log")
+    axes.set_ylabel(f"variance of the {group}'s gradient")
+    for name, point in seen.items():
+        axes.plot(*point, "o", color=colors[name])
+    if silent := [name for name in points if name not in seen]:
+        axes.text(0.03, 0.03, f"without noise: {', '.join(silent)}", transform=axes.transAxes, fontsize=8)
+    if seen:
+        longest = 1.15 * max(ms for ms, _ in seen.values())
+        times = np.geomspace(longest / 10, longest)
+        axes.plot(times, min(ms * v for ms, v in seen.values()) / times, "--", color="0.6", lw=0.9, zorder=0)
+        axes.set_xlim(0, longest)
 
 
 def as_images(x: np.ndarray) -> np.ndarray | None:

@@ -31,6 +31,8 @@ def fit_result(run: Run) -> dict[str, Any]:
 
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
     v = result["valid"]
+    if "objective" in v:
+        print(f"{run.objective().target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:")
     print(
         f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
         f"(validation, s.e. over data), rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
@@ -45,39 +47,83 @@ def checked(report: Report) -> None:
 
 
 def compared(result: Mapping[str, Any], folder: Path) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    headers = ("estimator", "ELBO", "± s.e.", "variance", "gradient var. model", "guide", "ms per step")
-    for header in headers:
-        table.add_column(header, justify="left" if header == "estimator" else "right")
-    for name, e in result["estimators"].items():
-        g = e["gradient_variance"]
-        table.add_row(
-            name,
-            f"{e['elbo']:.3f}",
-            f"{e['elbo_se']:.3f}",
-            f"{e['variance']:.3g}",
-            f"{g['model']:.3g}",
-            f"{g['guide']:.3g}",
-            f"{1e3 * e['seconds_per_step']:.2f}",
-        )
     print(
         f"{result['rows']} {result['split']} rows of {result['data']}, {result['draws']} draws at the same noise, "
-        f"batches of {result['batch_size']}; nats per datum, s.e. over draws"
+        f"batches of {result['batch_size']}; nats per datum, s.e. over draws; bias against as many draws of a reference"
     )
-    Console(width=max(100, Console().width)).print(table)
-    for pair in result["pairs"]:
-        z = "no noise" if pair["z"] is None else f"z = {pair['z']:.2f}"
-        print(f"{pair['a']} − {pair['b']} = {pair['difference']:.4f} ± {pair['se']:.4f}, {z}")
-        _quieter(result, pair["a"], pair["b"])
-    print(f"written: {folder / 'compare.json'}, {folder / 'compare.png'}")
+    for step, found in result.get("checkpoints", {result["step"]: result}).items():
+        print(f"\nat step {step}" if "checkpoints" in result else "")
+        _print(_estimators(found["estimators"]))
+        for name, e in found["estimators"].items():
+            for site, how in e["sites"].items():
+                print(f"{name}, rate of site {site!r}: {how}")
+        firsts = {e["target"]: name for name, e in reversed(found["estimators"].items())}
+        for pair in found["pairs"]:
+            if pair["a"] in firsts.values():  # the other pairs are in the JSON
+                z = "the same at every draw" if pair["z"] is None else f"z = {pair['z']:.2f}"
+                print(f"{pair['a']} − {pair['b']} = {pair['difference']:.4f} ± {pair['se']:.4f}, {z}")
+        print(f"advice: {found['advice']}")
+    print(f"written: {', '.join(str(folder / f'compare.{kind}') for kind in ('json', 'nc', 'png'))}")
 
 
-def _quieter(result: Mapping[str, Any], a: str, b: str) -> None:
-    for kind in ("model", "guide"):
-        va, vb = (result["estimators"][name]["gradient_variance"][kind] for name in (a, b))
-        if va > 0 and vb > 0 and va != vb:
-            quiet, ratio = (a, va / vb) if va < vb else (b, vb / va)
-            print(f"variance of the {kind}'s gradient under {quiet}: {ratio:.3f} of the other's")
+def _estimators(estimators: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table(
+        "target, estimator", "value", "± s.e.", "bias z", "variance", "gradient var. model", "guide", "SNR model",
+        "guide", "cosine guide", "ms", "MiB", "efficiency guide",
+    )  # fmt: skip
+    for target in dict.fromkeys(e["target"] for e in estimators.values()):
+        table.add_row(target)
+        for name, e in estimators.items():
+            if e["target"] == target:
+                table.add_row(f"  {name}", *_numbers(e))
+    return table
+
+
+def _numbers(e: Mapping[str, Any]) -> tuple[str, ...]:
+    variance, snr = e["gradient_variance"], e["gradient_snr"]
+    return (
+        f"{e['value']:.3f}", f"{e['value_se']:.3f}", _number(e["bias"]["z"], ".1f"),
+        f"{e['variance']:.3g}", f"{variance['model']:.3g}", f"{variance['guide']:.3g}",
+        _number(snr["model"], ".2f"), _number(snr["guide"], ".2f"), _number(e["gradient_cosine"]["guide"], ".3f"),
+        f"{1e3 * e['seconds_per_step']:.1f}", f"{e['peak_bytes_per_step'] / 2**20:.1f}",
+        _number(e["efficiency"]["guide"], ".3g"),
+    )  # fmt: skip
+
+
+def compared_runs(result: Mapping[str, Any]) -> None:
+    print(
+        f"{result['target']} by {result['objective']}, {result['draws']} draws, on the same {result['rows']} "
+        f"{result['split']} rows of {result['data']}; nats per datum"
+    )
+    runs = _table("run", "value", "± s.e. over draws", "± s.e. over data")
+    for name, r in result["runs"].items():
+        runs.add_row(name, f"{r['value']:.3f}", f"{r['se_mc']:.3f}", f"{r['se_data']:.3f}")
+    _print(runs)
+    pairs = _table("paired difference", "nats", "± s.e. over draws", "± s.e. over data", "z")
+    for p in result["pairs"]:
+        numbers = f"{p['difference']:.3f}", f"{p['se_mc']:.3f}", f"{p['se_data']:.3f}"
+        pairs.add_row(f"{p['a']} − {p['b']}", *numbers, _number(p["z"], ".1f"))
+    _print(pairs)
+    for g in result["over_seeds"]:
+        print(
+            f"over seeds ({g['how']}): {g['a']} and its kind − {g['b']} and its kind = {g['difference']:.3f} "
+            f"± {g['se_seeds']:.3f}, z = {_number(g['z'], '.1f')}"
+        )
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i else "left", no_wrap=not i)
+    return table
+
+
+def _print(table: Table) -> None:
+    Console(width=max(132, Console().width)).print(table)
+
+
+def _number(x: float | None, form: str) -> str:
+    return "–" if x is None else format(x, form)
 
 
 def written(values: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, Any], Shown]:

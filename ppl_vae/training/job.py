@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,13 +14,13 @@ from ppl_vae.checker import check_pair
 from ppl_vae.config import FitConfig
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError, NumericalError
-from ppl_vae.programs import Pair, load_owned, owned
+from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.terms import Batch
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import make_objective
-from ppl_vae.training.trainer import Step, Trainer, evaluate
+from ppl_vae.training.trainer import Step, Trainer, evaluate, evaluating
 
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
 
@@ -32,27 +33,29 @@ class State:
     epoch: int = 0
     batch: int = 0
     rows: int = 0
+    value: float = 0.0
     elbo: float = 0.0
     distortion: float = 0.0
     gradient_norm: float = 0.0
     best_step: int = 0
-    best_elbo: float = -math.inf
+    best_value: float = -math.inf
     waited: int = 0
 
     def add(self, seen: Step, rows: int) -> None:
         self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
+        self.value += seen.value
         self.elbo += seen.elbo
         self.distortion += seen.distortion
         self.gradient_norm += seen.gradient_norm
 
     def means(self) -> dict[str, float]:
         """Nats per datum over the epoch so far, while the parameters moved."""
-        elbo, distortion = self.elbo / self.rows, self.distortion / self.rows
-        return {"elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
+        value, elbo, distortion = (total / self.rows for total in (self.value, self.elbo, self.distortion))
+        return {"objective": value, "elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.rows = self.epoch + 1, 0, 0
-        self.elbo = self.distortion = self.gradient_norm = 0.0
+        self.value = self.elbo = self.distortion = self.gradient_norm = 0.0
 
 
 @dataclass
@@ -89,16 +92,15 @@ class Job:
             self.save(run)
         self.clock = time.perf_counter()
         with Signals() as signals, Progress(progress, steps * self.config.epochs) as bar:
-            for kind, source in self.pair.sources.items():
-                bar.say(f"{kind}: {source}")
-            bar.say(f"data: {self.dataset.describe()}")
+            for line in self.about():
+                bar.say(line)
             while not self.done():
                 batches = self.dataset.epoch(
                     self.state.epoch, self.config.batch_size, self.config.seed, start=self.state.batch
                 )
                 for batch in batches:
                     self.step(run, batch)
-                    bar.show(self.state.step, self.state.means())
+                    bar.show(self.state.step, self.reported(self.state.means()))
                     if self.state.batch == steps:
                         self.finish_epoch(run)
                     caught = signals.caught  # once: a signal may come at any moment
@@ -147,7 +149,7 @@ class Job:
     def finish_epoch(self, run: Run) -> None:
         now = time.perf_counter()
         line = {
-            "train": self.state.means(),
+            "train": self.reported(self.state.means()),
             "gradient_norm": self.state.gradient_norm / self.state.batch,
             "lr": self.trainer.learning_rate,
             "seconds": now - self.clock,
@@ -157,17 +159,32 @@ class Job:
         self.assess(run, line)
 
     def assess(self, run: Run, line: dict[str, Any]) -> None:
-        """Evaluate on the validation rows, note the best, and write a line of metrics."""
+        """Evaluate on the validation rows, note the best by the objective's value, and write a line of metrics."""
         rows = self.move(self.dataset.valid)
         valid = evaluate(self.pair, self.objective, rows, self.config.batch_size, VALIDATION_SEED).summary()
-        elbo = -math.inf if math.isnan(valid["elbo"]) else valid["elbo"]
-        better = elbo > self.state.best_elbo or self.state.step == 0
+        value = -math.inf if math.isnan(valid["objective"]) else valid["objective"]
+        better = value > self.state.best_value or self.state.step == 0
         self.state.waited = 0 if better else self.state.waited + 1
         if better:
-            self.state.best_step, self.state.best_elbo = self.state.step, elbo
+            self.state.best_step, self.state.best_value = self.state.step, value
             tensors = {name: t.detach().clone() for name, t in self.tensors().items()}
             self.best = self.state.step, tensors, asdict(self.state)
-        run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": valid} | line)
+        run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line)
+
+    def reported(self, numbers: dict[str, float]) -> dict[str, float]:
+        """The numbers, without the objective's own value where that is the ELBO."""
+        own = "objective" if self.objective.target == "ELBO" else ()
+        return {name: x for name, x in numbers.items() if not name.startswith(own)}
+
+    def about(self) -> Iterator[str]:
+        """What is trained, on what, and by which estimator."""
+        yield from (f"{kind}: {source}" for kind, source in self.pair.sources.items())
+        yield f"data: {self.dataset.describe()}"
+        yield f"objective: {self.objective.name}, an estimate of {self.objective.target}"
+        probe = self.move(tuple(x[:1] for x in self.dataset.train))
+        with torch.no_grad(), torch.random.fork_rng(), evaluating(self.pair):
+            how = self.objective.how(terms(self.pair.model, self.pair.guide, probe))
+        yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
 
     def tensors(self) -> dict[str, Tensor]:
         weights = dict(owned(self.pair.model, self.pair.guide, self.pair.borrower))
@@ -188,8 +205,8 @@ class Job:
         self.trainer.load_optimizer_state(tensors)
         torch.set_rng_state(tensors["rng"])
         self.state = State(**info)
-        if self.state.best_elbo is None:  # JSON has no −inf
-            self.state.best_elbo = -math.inf
+        if self.state.best_value is None:  # JSON has no −inf
+            self.state.best_value = -math.inf
 
     def move(self, batch: Batch) -> Batch:
         return tuple(x.to(self.config.device) for x in batch)

@@ -113,7 +113,7 @@ class Run:
         Args:
             checkpoint: a step, `best`, `last` or `first`.
         """
-        tensors, _ = self.checkpoints.load(self._step(checkpoint))
+        tensors, _ = self.checkpoints.load(self.step(checkpoint))
         with isolated(self.config.seed):
             pair = self.build({"model": model, "guide": guide}, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)
@@ -183,15 +183,21 @@ class Run:
             for shape, dtype in zip(batch["shapes"], batch["dtypes"], strict=True)
         )
 
-    def _step(self, checkpoint: int | str) -> int:
+    def step(self, checkpoint: int | str) -> int:
+        """The step of a checkpoint: itself, `best`, `last`, `first`, or `middle`, the one nearest to half of the last.
+
+        Raises:
+            InputError: no such word, or no checkpoint yet.
+        """
         steps = self.checkpoints.steps
         if not steps:
             raise InputError(f"{self.folder} has no checkpoint yet: fit --out {self.folder} --resume")
-        named = {"best": self.checkpoints.manifest["best"], "last": steps[-1], "first": steps[0]}
+        middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
+        named = {"best": self.checkpoints.manifest["best"], "last": steps[-1], "first": steps[0], "middle": middle}
         try:
             return named[checkpoint] if checkpoint in named else int(checkpoint)
         except ValueError:
-            raise InputError(f"--checkpoint {checkpoint}: give a step, best, last or first") from None
+            raise InputError(f"--checkpoint {checkpoint}: give a step, best, last, first or middle") from None
 
 
 def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, example: Batch) -> Run:

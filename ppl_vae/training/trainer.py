@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import NumericalError
-from ppl_vae.objectives import Objective
+from ppl_vae.objectives import Estimate, Objective
 from ppl_vae.programs import Pair, Terms, parameters
-from ppl_vae.programs.terms import Batch, batches, sum_sites
+from ppl_vae.programs.terms import Batch, batches, log_weight, sum_sites
 
 
 class Step(NamedTuple):
     """What one step saw, before it moved: sums over the batch, in nats, and the norm of the gradient."""
 
+    value: float
     elbo: float
     distortion: float
     gradient_norm: float
@@ -54,9 +55,9 @@ class Trainer:
             p.grad = None
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
-        value = estimate.value.detach().sum()
-        distortion = -sum_sites(estimate.terms.log_lik).detach().mean(0).sum()
-        seen = Step(*torch.stack([value, distortion, norm]).tolist())
+        with torch.no_grad():
+            numbers = [estimate.value, elbo_of(self.objective, estimate), _distortion(estimate)]
+            seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
         if not all(map(math.isfinite, seen)):
             for module, name, before in buffers:  # as a BatchNorm's, which the pass has moved
                 getattr(module, name).copy_(before)
@@ -95,22 +96,37 @@ class Trainer:
                 self.optimizer.state[p] = state
 
 
+def elbo_of(objective: Objective, estimate: Estimate) -> Tensor:
+    """The ELBO of each example, `(B,)`: the objective's own value, or from the same terms where that is another."""
+    return estimate.value if objective.target == "ELBO" else log_weight(estimate.terms).mean(0)
+
+
+def _distortion(estimate: Estimate) -> Tensor:
+    return -sum_sites(estimate.terms.log_lik).mean(0)
+
+
 class Evaluation(NamedTuple):
     """Per-datum numbers over a split, in nats, each `(N,)`; at one draw of the noise."""
 
+    value: Tensor
     elbo: Tensor
     distortion: Tensor
 
     def summary(self) -> dict[str, float]:
-        """Means with the standard error over data."""
+        """Means, with the standard error over data of the ELBO and of the objective's value."""
         rate = -self.elbo - self.distortion
-        se = self.elbo.std().item() / len(self.elbo) ** 0.5 if len(self.elbo) > 1 else math.nan
         return {
+            "objective": self.value.mean().item(),
+            "objective_se_data": _se(self.value),
             "elbo": self.elbo.mean().item(),
-            "elbo_se_data": se,
+            "elbo_se_data": _se(self.elbo),
             "rate": rate.mean().item(),
             "distortion": self.distortion.mean().item(),
         }
+
+
+def _se(x: Tensor) -> float:
+    return x.std().item() / len(x) ** 0.5 if len(x) > 1 else math.nan
 
 
 @torch.no_grad()
@@ -120,14 +136,13 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     One number per row, so the size of the batches does not weight any; in evaluation mode, so that it does not move a
     BatchNorm either.
     """
-    values, distortions = [], []
-    with torch.random.fork_rng(), _evaluating(pair):
+    numbers = []
+    with torch.random.fork_rng(), evaluating(pair):
         torch.manual_seed(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
-            values.append(estimate.value.double())
-            distortions.append(-sum_sites(estimate.terms.log_lik).mean(0).double())
-    return Evaluation(torch.cat(values), torch.cat(distortions))
+            numbers.append([estimate.value, elbo_of(objective, estimate), _distortion(estimate)])
+    return Evaluation(*(torch.cat(parts).double() for parts in zip(*numbers, strict=True)))
 
 
 def _modules(pair: Pair) -> list[nn.Module]:
@@ -135,7 +150,7 @@ def _modules(pair: Pair) -> list[nn.Module]:
 
 
 @contextlib.contextmanager
-def _evaluating(pair: Pair) -> Iterator[None]:
+def evaluating(pair: Pair) -> Iterator[None]:
     """Every module in evaluation mode, and each back in its own afterwards."""
     modes = {module: module.training for module in _modules(pair)}
     for module in modes:

@@ -1,0 +1,57 @@
+"""Which estimators to compare: names with settings, crossed with numbers of samples, and each target's reference."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ppl_vae import objectives
+from ppl_vae.errors import InputError
+from ppl_vae.objectives import IWAE_ELBO, Objective, Trace_ELBO
+from ppl_vae.programs.resolve import check_settings, parse_settings
+
+
+def named(
+    specs: Sequence[str], num_samples: Sequence[int] = (), common: Mapping[str, Any] | None = None
+) -> dict[str, Objective]:
+    """Objectives by what the user calls them: `trace`, `iwae:K=5`, `renyi:alpha=0.5`, `score-function:baseline=False`.
+
+    Args:
+        num_samples: values of K for every spec that names none; with several, K joins the name.
+        common: settings for every objective that has them; a spec's own have the last word.
+
+    Raises:
+        InputError: no such objective or setting, or a name that comes twice.
+    """
+    made: dict[str, Objective] = {}
+    for spec in specs:
+        name, _, listed = spec.partition(":")
+        objective = objectives.get(name)
+        own = {_full(key): value for key, value in parse_settings(tuple(filter(None, listed.split(",")))).items()}
+        check_settings(own, objective, name)
+        for K in num_samples if num_samples and "num_particles" not in own else (None,):
+            settings = _known(common or {}, objective) | ({} if K is None else {"num_particles": K}) | own
+            label = f"{spec}{',' if listed else ':'}K={K}" if K is not None and len(num_samples) > 1 else spec
+            if label in made:
+                raise InputError(f"{label} is named twice: name each objective to compare once")
+            check_settings(settings, objective, name)
+            made[label] = objective(**settings)
+    if not made:
+        raise InputError("name each objective to compare once: there is none")
+    return made
+
+
+def reference(objective: Objective) -> Objective:
+    """The defining estimator of an objective's target: Pyro's for the ELBO, `iwae` for IWAE_K, else itself."""
+    if objective.target == "ELBO":
+        return Trace_ELBO(objective.num_particles)
+    if objective.target.startswith("IWAE"):
+        return IWAE_ELBO(objective.num_particles)
+    return objective
+
+
+def _full(key: str) -> str:
+    return "num_particles" if key == "K" else key
+
+
+def _known(settings: Mapping[str, Any], objective: type[Objective]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key in inspect.signature(objective).parameters}

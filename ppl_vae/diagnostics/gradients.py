@@ -1,0 +1,78 @@
+"""What many draws of a gradient tell: its noise, its signal, and how it stands to a reference."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.moments import Moments
+
+GROUPS = ("model", "guide")
+
+
+@dataclass
+class Gradients:
+    """Sums over batches, per tensor, of three squared lengths, each estimated without bias.
+
+    Args:
+        names: of the parameters: `model.…` or `guide.…`.
+        noise: tr Cov(g), of one draw.
+        signal: |E g|², as |ḡ|² − tr Cov(g)/R for the mean ḡ of R draws; it may come out below 0.
+        product: E g · E h, with h the reference's gradient, from draws of its own.
+    """
+
+    names: Sequence[str]
+    batches: int = 0
+    noise: Tensor = field(init=False)
+    signal: Tensor = field(init=False)
+    product: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.noise, self.signal, self.product = torch.zeros(3, len(self.names), dtype=torch.float64)
+
+    def add(self, own: Moments, reference: Moments) -> None:
+        """One batch more."""
+        noise = _sums(own.variance)
+        self.batches += 1
+        self.noise += noise
+        self.signal += _sums([m.square() for m in own.mean]) - noise / own.count
+        self.product += _sums([m * r for m, r in zip(own.mean, reference.mean, strict=True)])
+
+    def variance(self) -> dict[str, float]:
+        """Summed over the parameters of the group, averaged over batches."""
+        return self._by_group(lambda own: (self.noise[own].sum() / self.batches).item())
+
+    def variance_by_tensor(self) -> dict[str, float]:
+        return dict(zip(self.names, (self.noise / self.batches).tolist(), strict=True))
+
+    def snr(self) -> dict[str, float | None]:
+        """|E g|/√tr Cov(g), without the bias that noise gives to |ḡ|: 0 where no signal shows, None without noise."""
+        return self._by_group(lambda own: _snr(self.signal[own].sum().item(), self.noise[own].sum().item()))
+
+    def snr_by_tensor(self) -> dict[str, float | None]:
+        pairs = zip(self.signal.tolist(), self.noise.tolist(), strict=True)
+        return {name: _snr(*pair) for name, pair in zip(self.names, pairs, strict=True)}
+
+    def cosine(self, reference: "Gradients") -> dict[str, float | None]:
+        """Between E g and the reference's, likewise; None where one of the two is lost in its noise."""
+
+        def cosine(own: Tensor) -> float | None:
+            lengths = [self.signal[own].sum().item(), reference.signal[own].sum().item()]
+            return self.product[own].sum().item() / math.sqrt(math.prod(lengths)) if min(lengths) > 0 else None
+
+        return self._by_group(cosine)
+
+    def _by_group(self, number: Callable[[Tensor], Any]) -> dict[str, Any]:
+        groups = {group: torch.tensor([name.startswith(f"{group}.") for name in self.names]) for group in GROUPS}
+        return {group: number(own) for group, own in groups.items()}
+
+
+def _snr(signal: float, noise: float) -> float | None:
+    return math.sqrt(max(signal, 0.0) / noise) if noise > 0 else None
+
+
+def _sums(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([t.sum(dtype=torch.float64) for t in tensors]).cpu()

@@ -1,0 +1,102 @@
+"""Runs side by side: the same held-out rows, datum by datum; and over seeds, where there are several."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.moments import Moments
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair
+from ppl_vae.programs.terms import Batch, batches
+
+KEEPING = ("seed", "checkpoint_every", "keep_every", "device")
+
+
+@torch.no_grad()
+def row_values(pair: Pair, objective: Objective, rows: Batch, batch_size: int, draws: int, seed: int) -> Moments:
+    """The objective at each row, `(N,)`: moments over draws."""
+    moments = Moments()
+    for draw in range(draws):
+        torch.manual_seed(seed * 1_000_003 + draw)
+        parts = [objective.estimate(pair.model, pair.guide, batch).value for batch in batches(rows, batch_size)]
+        moments.add([torch.cat(parts).double()])
+    return moments
+
+
+def compare_rows(runs: Mapping[str, Moments]) -> dict[str, Any]:
+    """Each run's mean over rows, and the paired differences of every two.
+
+    Standard errors: `se_mc` over draws, the rows fixed; `se_data` over rows, which contains the former. z is the
+    difference over `se_data`.
+    """
+    return {
+        "runs": {name: _mean(m.mean[0], m) for name, m in runs.items()},
+        "pairs": [
+            {"a": a, "b": b} | _difference(runs[a], runs[b]) for a, b in itertools.combinations(runs, 2)
+        ],
+    }  # fmt: skip
+
+
+def compare_groups(means: Mapping[str, Mapping[int, float]]) -> list[dict[str, Any]]:
+    """Differences of the means of groups of runs that differ in their seed alone, with standard errors over seeds.
+
+    Paired by seed where both groups have the same seeds, at least two; else, with two runs in each, Welch's.
+
+    Args:
+        means: for each group, the mean over rows by seed.
+    """
+    found = []
+    for a, b in itertools.combinations(means, 2):
+        if set(means[a]) == set(means[b]) and len(means[a]) > 1:
+            differences = torch.tensor([means[a][s] - means[b][s] for s in means[a]], dtype=torch.float64)
+            difference, se, how = differences.mean().item(), _se(differences), "paired by seed"
+        elif min(len(means[a]), len(means[b])) > 1:
+            x, y = (torch.tensor(list(means[g].values()), dtype=torch.float64) for g in (a, b))
+            difference, se, how = (x.mean() - y.mean()).item(), math.hypot(_se(x), _se(y)), "unpaired"
+        else:
+            continue
+        seeds = [sorted(means[g]) for g in (a, b)]
+        z = difference / se if se > 0 else None
+        found.append({"a": a, "b": b, "difference": difference, "se_seeds": se, "z": z, "seeds": seeds, "how": how})
+    return found
+
+
+def _mean(rows: Tensor, moments: Moments) -> dict[str, Any]:
+    return {"value": rows.mean().item(), "se_mc": _se_mc(moments), "se_data": _se(rows)}
+
+
+def _difference(a: Moments, b: Moments) -> dict[str, Any]:
+    rows = a.mean[0] - b.mean[0]
+    se = _se(rows)
+    return {
+        "difference": rows.mean().item(),
+        "se_mc": math.hypot(_se_mc(a), _se_mc(b)),
+        "se_data": se,
+        "z": rows.mean().item() / se if se else None,
+    }
+
+
+def _se_mc(moments: Moments) -> float:
+    variance = moments.variance[0]
+    return math.sqrt(variance.sum().item() / moments.count) / len(variance)
+
+
+def _se(x: Tensor) -> float:
+    return x.std().item() / math.sqrt(len(x)) if len(x) > 1 else math.nan
+
+
+def groups_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str]]:
+    """Names of runs that differ in nothing but the seed (and in how they were kept), under the name of the first."""
+    groups: dict[str, list[str]] = {}
+    seen: list[tuple[Any, str]] = []
+    for name, config in configs.items():
+        rest = {key: value for key, value in config.items() if key not in KEEPING}
+        first = next((label for other, label in seen if other == rest), name)
+        if first == name:
+            seen.append((rest, name))
+        groups.setdefault(first, []).append(name)
+    return dict(groups)

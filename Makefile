@@ -32,9 +32,12 @@ bench: install
 
 figures: install
 	$(BIN)/python examples/theory.py --out docs/images/theory.png
+	$(BIN)/python examples/why_reparameterize.py --out docs/images/why_reparameterize.png
+	$(BIN)/python examples/which_estimator.py --out docs/images/which_estimator.png
 	rm -rf demo-run
 	$(BIN)/ppl-vae demo --out demo-run
-	cp demo-run/learning.png demo-run/reconstructions.png docs/images/
+	$(BIN)/ppl-vae compare demo-run --objectives trace analytic-kl score-function sticking-the-landing iwae:K=5 dreg:K=5
+	cp demo-run/learning.png demo-run/reconstructions.png demo-run/compare.png docs/images/
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-run

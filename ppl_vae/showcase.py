@@ -32,7 +32,7 @@ _WRITTEN = {
     "samples.png": "x ~ p(x|z), z ~ p(z)",
     "sample_means.png": "E[x|z] at the same z",
     "latent.png": "where the guide puts each digit",
-    "compare.png": "the two estimators of the ELBO (numbers in compare.json)",
+    "compare.png": "the two estimators of the ELBO (numbers in compare.json and compare.nc)",
     "arviz.nc": "draws of the guide: arviz.from_netcdf opens it",
     "metrics.jsonl": "one line an epoch",
 }

@@ -56,8 +56,34 @@ def line_of(text: str, start: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda p: p.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
-    assert len(path.read_text().splitlines()) < 90
+    assert len(path.read_text().splitlines()) < 115
     assert f"python examples/{path.name}" in (load(path.stem).__doc__ or "")
+
+
+@pytest.mark.slow
+def test_why_reparameterize(run: Run) -> None:
+    text = run("why_reparameterize", "--epochs", "1", "--draws", "2000", "--compare-draws", "5", "--out", "why.png")
+    assert Path("why.png").stat().st_size > 10_000
+    ratios = [numbers(line)[0] for line in text.splitlines() if "times that of trace" in line]
+    assert ratios[0] == 1.0
+    assert ratios[1] > 10, "orders of magnitude"
+    assert ratios[2] > 2 * ratios[1], "the baseline helps"
+
+
+def test_the_variances_of_the_toy() -> None:
+    example = load("why_reparameterize")
+    for d in (1, 3, 10):
+        for name, draws in example.gradients(d, 400_000).items():
+            square = (draws - draws.mean()).square()
+            assert abs(draws.mean() - 2) < 4 * draws.std() / len(draws) ** 0.5, name
+            assert abs(square.mean() - example.variances(d)[name]) < 4 * square.std() / len(draws) ** 0.5, name
+
+
+@pytest.mark.slow
+def test_which_estimator(run: Run) -> None:
+    text = run("which_estimator", "--draws", "400", "--out", "which.png")
+    assert Path("which.png").stat().st_size > 10_000
+    assert len(text.splitlines()) == 6
 
 
 def test_svi_trains_and_repeats(run: Run) -> None:

@@ -1,5 +1,23 @@
 """What model and guide files are written with."""
 
+from ppl_vae.blocks.mixture import ReparameterizedMixture
 from ppl_vae.blocks.networks import mlp
+from ppl_vae.blocks.posteriors import (
+    DiagonalNormal,
+    FullNormal,
+    HouseholderNormal,
+    InverseAutoregressiveFlow,
+    LowRankNormal,
+    MixtureNormal,
+)
 
-__all__ = ["mlp"]
+__all__ = [
+    "DiagonalNormal",
+    "FullNormal",
+    "HouseholderNormal",
+    "InverseAutoregressiveFlow",
+    "LowRankNormal",
+    "MixtureNormal",
+    "ReparameterizedMixture",
+    "mlp",
+]

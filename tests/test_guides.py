@@ -1,0 +1,178 @@
+"""The shipped pairs of models and guides beyond the first. One line of PAIRS adds a pair to every test."""
+
+import ast
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI
+from pyro.optim import SGD
+from runs_for_tests import ROWS, binary_rows
+from torch import Tensor
+
+import ppl_vae
+from ppl_vae.errors import InputError
+from ppl_vae.objectives import AnalyticKL_ELBO, Trace_ELBO
+from ppl_vae.programs import Pair, Terms, owned, parameters, resolve_pair, score, simulate, terms
+from ppl_vae.training.setup import isolated
+
+ROOT = Path(__file__).parents[1]
+B = 5
+STANDARD_ERRORS = 4
+SMALL = {"latent_dim": 3, "hidden": 8}
+TWO = {"latent_dim": 3, "top_dim": 2, "hidden": 8}
+
+
+class Case(NamedTuple):
+    model: str
+    guide: str
+    set: dict[str, Any]
+    labels: bool = False
+
+    def data(self, rows: int = ROWS) -> tuple[Tensor, ...]:
+        x = torch.from_numpy(binary_rows(rows))
+        return (x, torch.arange(rows) % 3) if self.labels else (x,)
+
+    def pair(self) -> Pair:
+        with isolated(1):
+            return resolve_pair(self.model, self.guide, self.data(), self.set)
+
+
+PAIRS: dict[str, Case] = {
+    "full_normal": Case("bernoulli", "full_normal", SMALL),
+    "iaf": Case("bernoulli", "iaf", SMALL | {"guide.flow_hidden": 8}),
+    "bottom_up": Case("hierarchical", "bottom_up", TWO),
+    "ladder": Case("hierarchical", "ladder", TWO),
+}
+every_pair = pytest.mark.parametrize("case", PAIRS.values(), ids=PAIRS.keys())
+
+
+def all_terms(t: Terms) -> dict[str, Tensor]:
+    groups = {"p": t.log_prior, "x": t.log_lik, "q": t.log_q}
+    return {f"{group} {site}": value for group, of in groups.items() for site, value in of.items()}
+
+
+# ---- as programs ----
+
+
+@every_pair
+@pytest.mark.parametrize("K", [1, 3])
+def test_terms_are_those_of_each_sample_alone(case: Case, K: int) -> None:
+    """`(K, B)`, and equal to K scores at the values of one sample: also the densities at detached values."""
+    pair, batch = case.pair(), case.data(B)
+    t = terms(pair.model, pair.guide, batch, K)
+    assert {v.shape for v in all_terms(t).values()} == {(K, B)}
+    for k in range(K):
+        values = {site: value[k : k + 1].detach() for site, value in t.values.items()}
+        alone = all_terms(score(pair.model, pair.guide, batch, values))
+        for name, value in all_terms(t).items():
+            torch.testing.assert_close(value[k], alone[name][0], rtol=1e-4, atol=1e-4, msg=name)
+
+
+@every_pair
+def test_a_row_does_not_see_the_other_rows(case: Case) -> None:
+    pair, batch = case.pair(), case.data(B)
+    values = {site: v.detach() for site, v in terms(pair.model, pair.guide, batch, 2).values.items()}
+    before = all_terms(score(pair.model, pair.guide, batch, values))
+    others = (torch.cat([batch[0][:1], 1 - batch[0][1:]]), *batch[1:])
+    after = all_terms(score(pair.model, pair.guide, others, values))
+    for name, value in before.items():
+        torch.testing.assert_close(value[:, 0], after[name][:, 0], msg=name)
+
+
+@every_pair
+def test_double_precision(case: Case) -> None:
+    pair, (x, *others) = case.pair(), case.data(B)
+    pair.model.double()
+    pair.guide.double()
+    t = terms(pair.model, pair.guide, (x.double(), *others), 2)
+    assert {v.dtype for v in all_terms(t).values()} == {torch.float64}
+
+
+@every_pair
+def test_the_model_can_be_sampled_without_data(case: Case) -> None:
+    pair, (x, *others) = case.pair(), case.data(B)
+    sampled = simulate(pair.model, (torch.full_like(x, torch.nan), *others))["x"]
+    assert sampled.shape == x.shape
+    assert set(sampled.unique().tolist()) <= {0.0, 1.0}
+
+
+@every_pair
+def test_plain_svi_steps_every_parameter_once(case: Case) -> None:
+    """With SGD a step is the learning rate times the gradient, also where the guide borrows from the model."""
+    pair, batch = case.pair(), case.data(B)
+    before = {name: p.detach().clone() for name, p in parameters(pair.model, pair.guide, pair.borrower).items()}
+    torch.manual_seed(2)
+    loss = Trace_ELBO().differentiable_loss(pair.model, pair.guide, *batch)
+    leaves = parameters(pair.model, pair.guide, pair.borrower)
+    gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+    pyro.clear_param_store()
+    svi = SVI(pair.model, pair.guide, SGD({"lr": 1e-3}), pyro.infer.Trace_ELBO())
+    torch.manual_seed(2)
+    svi.step(*batch)
+    for name, p in leaves.items():
+        torch.testing.assert_close(p.detach(), before[name] - 1e-3 * gradients[name], msg=name)
+
+
+@every_pair
+def test_fit_raises_the_bound_and_the_run_opens_again(case: Case, tmp_path: Path) -> None:
+    """The paired difference of the ELBO, at the same rows and noise, is above 4 standard errors."""
+    data = case.data()
+    run = ppl_vae.fit(
+        case.model, case.guide, data if case.labels else data[0], tmp_path / "run", epochs=3, lr=1e-2, set=case.set
+    )
+    bounds = []
+    for checkpoint in ("first", "last"):
+        pair = run.pair(checkpoint=checkpoint)
+        torch.manual_seed(2)
+        bounds.append(Trace_ELBO().estimate(pair.model, pair.guide, data).value.detach())
+    rise = bounds[1] - bounds[0]
+    assert rise.mean() > STANDARD_ERRORS * rise.std() / len(rise) ** 0.5
+    saved, _ = run.checkpoints.load(run.checkpoints.steps[-1])
+    for name, tensor in owned(pair.model, pair.guide, pair.borrower):
+        assert torch.equal(tensor, saved[name]), name
+
+
+# ---- closed forms ----
+
+
+@pytest.mark.parametrize("name", ["full_normal", "ladder"])
+def test_the_analytic_rate_is_the_mean_of_the_sampled_one(name: str) -> None:
+    case, draws = PAIRS[name], 4000
+    pair, batch = case.pair(), case.data(B)
+    with torch.no_grad():
+        t = terms(pair.model, pair.guide, batch, draws)
+        sampled = sum(t.log_q.values()) - sum(t.log_prior.values())
+        per_draw, _ = AnalyticKL_ELBO().per_example(t)
+    rate = sum(t.log_lik.values()).mean(0) - per_draw
+    assert ((rate - sampled.mean(0)).abs() < STANDARD_ERRORS * sampled.std(0) / draws**0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("bottom_up", "the guide draws z1, z2 but the model z2, z1"), ("iaf", "no closed-form KL")],
+)
+def test_where_there_is_no_closed_form_it_is_refused(name: str, message: str) -> None:
+    pair = PAIRS[name].pair()
+    with pytest.raises(InputError, match=message):
+        AnalyticKL_ELBO().estimate(pair.model, pair.guide, PAIRS[name].data(B))
+
+
+# ---- as files ----
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("models/[!_]*.py"), *ROOT.glob("guides/[!_]*.py")]), ids=lambda p: p.stem
+)
+def test_a_file_is_a_page_that_needs_torch_pyro_and_the_blocks(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= 90
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module if node.module == "ppl_vae.blocks" else str(node.module).partition(".")[0])
+    assert modules <= {"torch", "pyro", "math", "typing", "ppl_vae.blocks"}

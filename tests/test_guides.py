@@ -45,6 +45,7 @@ PAIRS: dict[str, Case] = {
     "iaf": Case("bernoulli", "iaf", SMALL | {"guide.flow_hidden": 8}),
     "bottom_up": Case("hierarchical", "bottom_up", TWO),
     "ladder": Case("hierarchical", "ladder", TWO),
+    "autoregressive": Case("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 16}),
 }
 every_pair = pytest.mark.parametrize("case", PAIRS.values(), ids=PAIRS.keys())
 

@@ -1,7 +1,8 @@
 """What model and guide files are written with."""
 
+from ppl_vae.blocks.autoregressive import AutoregressiveBernoulli, autoregressive_network
 from ppl_vae.blocks.mixture import ReparameterizedMixture
-from ppl_vae.blocks.networks import mlp
+from ppl_vae.blocks.networks import AnyBatch, conv_decoder, conv_encoder, gated_mlp, mlp, residual_mlp
 from ppl_vae.blocks.posteriors import (
     DiagonalNormal,
     FullNormal,
@@ -12,6 +13,8 @@ from ppl_vae.blocks.posteriors import (
 )
 
 __all__ = [
+    "AnyBatch",
+    "AutoregressiveBernoulli",
     "DiagonalNormal",
     "FullNormal",
     "HouseholderNormal",
@@ -19,5 +22,10 @@ __all__ = [
     "LowRankNormal",
     "MixtureNormal",
     "ReparameterizedMixture",
+    "autoregressive_network",
+    "conv_decoder",
+    "conv_encoder",
+    "gated_mlp",
     "mlp",
+    "residual_mlp",
 ]

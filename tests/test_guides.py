@@ -45,6 +45,7 @@ PAIRS: dict[str, Case] = {
     "iaf": Case("bernoulli", "iaf", SMALL | {"guide.flow_hidden": 8}),
     "bottom_up": Case("hierarchical", "bottom_up", TWO),
     "ladder": Case("hierarchical", "ladder", TWO),
+    "power_spherical": Case("spherical", "power_spherical", SMALL),
     "autoregressive": Case("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 16}),
 }
 every_pair = pytest.mark.parametrize("case", PAIRS.values(), ids=PAIRS.keys())
@@ -139,7 +140,7 @@ def test_fit_raises_the_bound_and_the_run_opens_again(case: Case, tmp_path: Path
 # ---- closed forms ----
 
 
-@pytest.mark.parametrize("name", ["full_normal", "ladder"])
+@pytest.mark.parametrize("name", ["full_normal", "ladder", "power_spherical"])
 def test_the_analytic_rate_is_the_mean_of_the_sampled_one(name: str) -> None:
     case, draws = PAIRS[name], 4000
     pair, batch = case.pair(), case.data(B)

@@ -11,6 +11,7 @@ from ppl_vae.blocks.posteriors import (
     LowRankNormal,
     MixtureNormal,
 )
+from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 
 __all__ = [
     "AnyBatch",
@@ -21,7 +22,9 @@ __all__ = [
     "InverseAutoregressiveFlow",
     "LowRankNormal",
     "MixtureNormal",
+    "PowerSpherical",
     "ReparameterizedMixture",
+    "SphericalUniform",
     "autoregressive_network",
     "conv_decoder",
     "conv_encoder",

@@ -1,7 +1,7 @@
 """A likelihood of binary data that needs no latent variable: each dimension is predicted from those before it."""
 
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
@@ -43,7 +43,7 @@ class AutoregressiveBernoulli(TorchDistribution):
     Source: Germain et al. 2015; as the decoder of a VAE, Chen et al. 2017.
     """
 
-    arg_constraints = {"context": constraints.real_vector}  # noqa: RUF012
+    arg_constraints: ClassVar[dict[str, Any]] = {"context": constraints.real_vector}
 
     def __init__(
         self, network: nn.Module, context: Tensor, data_shape: tuple[int, ...], validate_args: bool | None = None

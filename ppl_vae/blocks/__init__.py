@@ -11,12 +11,14 @@ from ppl_vae.blocks.posteriors import (
     LowRankNormal,
     MixtureNormal,
 )
+from ppl_vae.blocks.relaxed import ExpRelaxedCategorical
 from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 
 __all__ = [
     "AnyBatch",
     "AutoregressiveBernoulli",
     "DiagonalNormal",
+    "ExpRelaxedCategorical",
     "FullNormal",
     "HouseholderNormal",
     "InverseAutoregressiveFlow",

@@ -1,6 +1,8 @@
 """The shipped pairs of models and guides beyond the first. One line of PAIRS adds a pair to every test."""
 
 import ast
+from collections.abc import Callable
+from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from runs_for_tests import ROWS, binary_rows
 from torch import Tensor, nn
 
 import ppl_vae
+from ppl_vae.blocks import as_features
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import AnalyticKL_ELBO, Trace_ELBO
 from ppl_vae.programs import Pair, Terms, owned, parameters, resolve_pair, score, simulate, terms
@@ -27,15 +30,26 @@ CLASSES = {"classes": 3, "hidden": 8}
 TWO = {"latent_dim": 3, "top_dim": 2, "hidden": 8}
 
 
+def labels(x: Tensor) -> Tensor:
+    """0 or 1, by which half of the row is on, and 2 where it is hard to tell."""
+    left, right = x.chunk(2, dim=-1)
+    difference = left.sum(-1) - right.sum(-1)
+    return (difference > 0).long() + 2 * (difference.abs() < 3).long()
+
+
+def covariates(x: Tensor) -> Tensor:
+    return x[:, ::4].cumsum(-1)
+
+
 class Case(NamedTuple):
     model: str
     guide: str
     set: dict[str, Any]
-    labels: bool = False
+    y: Callable[[Tensor], Tensor] | None = None
 
     def data(self, rows: int = ROWS) -> tuple[Tensor, ...]:
         x = torch.from_numpy(binary_rows(rows))
-        return (x, torch.arange(rows) % 3) if self.labels else (x,)
+        return (x,) if self.y is None else (x, self.y(x))
 
     def pair(self) -> Pair:
         with isolated(1):
@@ -50,6 +64,8 @@ PAIRS: dict[str, Case] = {
     "power_spherical": Case("spherical", "power_spherical", SMALL),
     "categorical": Case("categorical", "categorical", CLASSES),
     "relaxed_categorical": Case("relaxed_categorical", "relaxed_categorical", CLASSES),
+    "conditional on labels": Case("conditional", "conditional", SMALL | {"y_dim": 4}, labels),
+    "conditional on covariates": Case("conditional", "conditional", SMALL | {"y_dim": 4}, covariates),
     "autoregressive": Case("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 16}),
 }
 every_pair = pytest.mark.parametrize("case", PAIRS.values(), ids=PAIRS.keys())
@@ -127,9 +143,7 @@ def test_plain_svi_steps_every_parameter_once(case: Case) -> None:
 def test_fit_raises_the_bound_and_the_run_opens_again(case: Case, tmp_path: Path) -> None:
     """The paired difference of the ELBO, at the same rows and noise, is above 4 standard errors."""
     data = case.data()
-    run = ppl_vae.fit(
-        case.model, case.guide, data if case.labels else data[0], tmp_path / "run", epochs=3, lr=1e-2, set=case.set
-    )
+    run = ppl_vae.fit(case.model, case.guide, data, tmp_path / "run", epochs=3, lr=1e-2, set=case.set)
     bounds = []
     for checkpoint in ("first", "last"):
         pair = run.pair(checkpoint=checkpoint)
@@ -224,6 +238,45 @@ def test_svi_trains_by_enumeration() -> None:
     bound = -svi.evaluate_loss(x) / len(x)
     assert bound > -before + 3
     assert log_px - 0.1 < bound < log_px
+
+
+# ---- conditional ----
+
+
+def test_what_y_says_z_need_not_say() -> None:
+    """y is x: the bound passes minus the entropy of the data, which no model without y can, and at hardly a rate."""
+    case = Case("conditional", "conditional", SMALL | {"y_dim": 16}, lambda x: x)
+    pair, batch = case.pair(), case.data()
+    svi = SVI(pair.model, pair.guide, Adam({"lr": 1e-2}), pyro.infer.Trace_ELBO())
+    for _ in range(400):
+        svi.step(*batch)
+    t = terms(pair.model, pair.guide, batch, 20)
+    rate = (t.log_q["z"] - t.log_prior["z"]).mean()
+    entropy = log(2) - 16 * (0.9 * log(0.9) + 0.1 * log(0.1))  # one of two sides, and 16 bits flipped now and then
+    assert rate < 0.1  # the side alone is worth log 2
+    assert t.log_lik["x"].mean() - rate > -entropy / 2
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.tensor([0, 4]), "y holds labels from 0 to 4, outside 0 to 3: set y_dim to the number of classes"),
+        (torch.tensor([-1, 0]), "labels from -1 to 0, outside 0 to 3"),
+        (torch.zeros(2, 3), r"covariates of shape \(3,\), not \(4,\): set y_dim to their number"),
+        (torch.zeros(2), r"covariates of shape \(1,\), not \(4,\)"),
+        (torch.zeros(2, 4, dtype=torch.int64), r"integers of shape \(4,\) per row"),
+    ],
+)
+def test_a_y_that_does_not_fit_is_refused(y: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        as_features(y, 4, like=torch.zeros(()))
+
+
+def test_labels_are_one_hot_and_covariates_as_they_are() -> None:
+    like = torch.zeros((), dtype=torch.float64)
+    torch.testing.assert_close(as_features(torch.tensor([2, 0]), 3, like), torch.eye(3).double()[[2, 0]])
+    torch.testing.assert_close(as_features(torch.tensor([True, False]).long(), 2, like)[0], torch.eye(2).double()[1])
+    torch.testing.assert_close(as_features(torch.tensor([0.5, 2.0]), 1, like), torch.tensor([[0.5], [2.0]]).double())
 
 
 # ---- as files ----

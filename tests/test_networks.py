@@ -26,9 +26,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int, .
     "residual": (lambda: residual_mlp(5, 7, 3), (5,), (3,)),
     "encoder 1x28x28": (lambda: conv_encoder((1, 28, 28), 3, 4), (1, 28, 28), (3,)),
     "encoder 28x28": (lambda: conv_encoder((28, 28), 3, 4), (28, 28), (3,)),
+    "encoder 49": (lambda: conv_encoder((49,), 3, 4), (49,), (3,)),
     "encoder 3x5x6": (lambda: conv_encoder((3, 5, 6), 3, 4), (3, 5, 6), (3,)),
     "decoder 1x28x28": (lambda: conv_decoder(3, (1, 28, 28), 4), (3,), (1, 28, 28)),
     "decoder 28x28": (lambda: conv_decoder(3, (28, 28), 4), (3,), (28, 28)),
+    "decoder 49": (lambda: conv_decoder(3, (49,), 4), (3,), (49,)),
     "decoder 3x5x6": (lambda: conv_decoder(3, (3, 5, 6), 4), (3,), (3, 5, 6)),
     "decoder 1x1": (lambda: conv_decoder(3, (1, 1), 4), (3,), (1, 1)),
 }
@@ -80,8 +82,8 @@ def test_a_convolution_of_ones_own_takes_leading_dimensions() -> None:
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(InputError, match=r"shape \(784,\) is no image"):
-        conv_encoder((784,), 3)
+    with pytest.raises(InputError, match=r"shape \(785,\) is no image"):
+        conv_encoder((785,), 3)
 
 
 # ---- the autoregressive decoder ----

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -149,6 +150,30 @@ def test_keeps_the_dtype(make: Callable[[int], nn.Module], dtype: torch.dtype) -
     assert z.dtype == q.log_prob(z).dtype == log_q.dtype == dtype
     exact = family.double()(raw.double()).log_prob(z.double())
     torch.testing.assert_close(log_q.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+class DrawAndScore(nn.Module):
+    def __init__(self, family: nn.Module) -> None:
+        super().__init__()
+        self.family = family
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        q = self.family(raw)
+        z = q.rsample()
+        return z, q.log_prob(z)
+
+
+@every_family
+def test_can_be_captured_with_a_free_batch_size(make: Callable[[int], nn.Module]) -> None:
+    family, raw = built(make, 9, dim=4)
+    program, shapes = DrawAndScore(family), ({0: torch.export.Dim("B")},)
+    with pyro.validation_enabled(False):
+        captured = torch.export.export(program, (raw[:6],), strict=False, dynamic_shapes=shapes).module()
+        values = []
+        for f in (captured, program):
+            torch.manual_seed(2)
+            values.append(f(raw))
+    torch.testing.assert_close(*values)
 
 
 @pytest.mark.parametrize("name", ["diagonal", "full", "low rank", "Householder", "mixture"])

@@ -1,7 +1,7 @@
 """Networks that model and guide files are written with. Each takes any leading dimensions."""
 
 from itertools import pairwise
-from math import prod
+from math import isqrt, prod
 
 from torch import Tensor, nn
 
@@ -73,7 +73,7 @@ def conv_encoder(data_shape: tuple[int, ...], n_out: int, channels: int = 32) ->
     """Two convolutions of stride 2 and a linear layer: images `(..., *data_shape) -> (..., n_out)`.
 
     Args:
-        data_shape: `(height, width)` or `(colours, height, width)`.
+        data_shape: `(height, width)`, `(colours, height, width)`, or `(n²,)`, a square image written as a row.
         channels: of the first convolution; the second has twice as many.
 
     Raises:
@@ -114,10 +114,12 @@ def conv_decoder(n_in: int, data_shape: tuple[int, ...], channels: int = 32) -> 
 
 def _image(data_shape: tuple[int, ...]) -> tuple[int, ...]:
     """`(colours, height, width)`."""
+    if len(data_shape) == 1 and isqrt(data_shape[0]) ** 2 == data_shape[0]:
+        return (1, isqrt(data_shape[0]), isqrt(data_shape[0]))
     if len(data_shape) not in (2, 3):
         raise InputError(
-            f"a datum of shape {tuple(data_shape)} is no image: a convolution needs (height, width) or "
-            "(colours, height, width)"
+            f"a datum of shape {tuple(data_shape)} is no image: a convolution needs (height, width), "
+            "(colours, height, width) or (n²,)"
         )
     return (1, *data_shape)[-3:]
 

@@ -4,7 +4,7 @@ from math import lgamma, log, pi
 from typing import Any, ClassVar
 
 import torch
-from pyro.distributions import Dirichlet, TorchDistribution, constraints
+from pyro.distributions import Gamma, TorchDistribution, constraints
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -85,7 +85,9 @@ class PowerSpherical(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         shape = self._extended_shape(sample_shape)
-        b, c = Dirichlet(torch.stack(self._beta(), dim=-1)).rsample(sample_shape).unbind(-1)  # c is 1 − b, unrounded
+        # b as a share of two Gamma variables: `torch.export` can't capture a Beta; and 1 − b keeps its digits
+        a, c = (Gamma(parameter, torch.ones_like(parameter)).rsample(sample_shape) for parameter in self._beta())
+        b, c = a / (a + c), c / (a + c)
         radius = 2 * (b * c).clamp(min=torch.finfo(b.dtype).tiny).sqrt()
         v = normalize(_noise(self.loc, (*shape[:-1], shape[-1] - 1)), dim=-1)
         side = 1 - 2 * (self.loc[..., :1] < 0).to(self.loc.dtype)

@@ -16,13 +16,14 @@ from ppl_vae.blocks import PowerSpherical, mlp
 class Guide(nn.Module):
     def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400) -> None:
         super().__init__()
-        self.data_shape = data_shape
+        self.data_shape, self.latent_dim = data_shape, latent_dim
         self.encoder = mlp(prod(data_shape), hidden, latent_dim + 1)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
-        """q(z|x): swap these lines."""
+        """q(z|x): swap these lines. κ is in units of d, for the pull of a given κ fades as d grows."""
         raw = self.encoder(x.flatten(x.dim() - len(self.data_shape)))
-        return PowerSpherical(normalize(raw[..., 1:], dim=-1), softplus(raw[..., 0]) + 1e-6)
+        concentration = self.latent_dim * softplus(raw[..., 0]) + 1e-6
+        return PowerSpherical(normalize(raw[..., 1:], dim=-1), concentration)
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

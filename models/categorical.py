@@ -1,6 +1,6 @@
 """A discrete latent: z ~ Categorical(π), x_i | z ~ Bernoulli(sigmoid(θ_zi)), a mixture of Bernoullis with a guide.
 
-log p(x) = log Σ_k π_k p(x|z = k) is exact, and so is the bound of Pyro's `TraceEnum_ELBO`: see `guides/categorical.py`.
+log p(x) = log Σ_k π_k p(x|z = k) is exact, and with `guides/categorical.py` so is the sum over z in the bound.
 """
 
 from math import prod
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], classes: int = 10) -> None:
+    def __init__(self, data_shape: tuple[int, ...], classes: int = 10, data: Tensor | None = None) -> None:
         super().__init__()
         self.data_shape = data_shape
         self.weights = nn.Parameter(torch.zeros(classes))
         self.decoder = nn.Embedding(classes, prod(data_shape))
+        if data is not None:  # every class starts near the mean of the data
+            self.decoder.weight.data += data.flatten(1).mean(0).logit(eps=0.01)
 
     def prior(self, x: Tensor) -> dist.Distribution:
         """p(z): swap this line."""

@@ -15,11 +15,15 @@ from ppl_vae.blocks import ExpRelaxedCategorical
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], classes: int = 10, temperature: float = 0.5) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], classes: int = 10, temperature: float = 0.5, data: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.data_shape, self.temperature = data_shape, temperature
         self.weights = nn.Parameter(torch.zeros(classes))
         self.decoder = nn.Linear(classes, prod(data_shape), bias=False)
+        if data is not None:  # every class starts near the mean of the data
+            self.decoder.weight.data += data.flatten(1).mean(0).logit(eps=0.01).unsqueeze(-1)
 
     def prior(self, x: Tensor) -> dist.Distribution:
         """p(log z): swap this line."""

@@ -24,8 +24,9 @@ class Model(nn.Module):
         return SphericalUniform(x.new_zeros(self.latent_dim))
 
     def likelihood(self, z: Tensor) -> dist.Distribution:
-        """p(x|z): swap this line."""
-        return dist.Bernoulli(logits=self.decoder(z).unflatten(-1, self.data_shape)).to_event(len(self.data_shape))
+        """p(x|z): swap these lines. z · √d has coordinates of size 1, which networks expect."""
+        logits = self.decoder(z * self.latent_dim**0.5).unflatten(-1, self.data_shape)
+        return dist.Bernoulli(logits=logits).to_event(len(self.data_shape))
 
     def forward(self, x: Tensor) -> None:
         pyro.module("model", self)

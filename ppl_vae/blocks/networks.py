@@ -85,9 +85,9 @@ def conv_encoder(data_shape: tuple[int, ...], n_out: int, channels: int = 32) ->
         nn.Flatten(),
         nn.Unflatten(1, full),
         nn.Conv2d(full[0], channels, 3, stride=2, padding=1),
-        nn.Softplus(),
+        nn.SiLU(),
         nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
-        nn.Softplus(),
+        nn.SiLU(),
         nn.Flatten(),
         nn.Linear(2 * channels * prod(quarter), n_out),
     ]
@@ -102,9 +102,9 @@ def conv_decoder(n_in: int, data_shape: tuple[int, ...], channels: int = 32) -> 
     layers = [
         nn.Linear(n_in, 2 * channels * prod(quarter)),
         nn.Unflatten(1, (2 * channels, *quarter)),
-        nn.Softplus(),
+        nn.SiLU(),
         _doubled(2 * channels, channels, half),
-        nn.Softplus(),
+        nn.SiLU(),
         _doubled(channels, full[0], full[1:]),
         nn.Flatten(),
         nn.Unflatten(1, data_shape),

@@ -40,7 +40,10 @@ class DiagonalNormal(nn.Module):
 
 
 class FullNormal(nn.Module):
-    """N(μ, L Lᵀ), L lower triangular with diagonal softplus(s): any covariance. Source: Kingma & Welling 2019."""
+    """N(μ, L Lᵀ), L lower triangular with diagonal softplus(s): any covariance. Source: Kingma & Welling 2019.
+
+    Below the diagonal L is the raw output over √dim, so that at first a row's many numbers do not drown the signal.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -51,7 +54,7 @@ class FullNormal(nn.Module):
         loc, diagonal, below = raw.split([self.dim, self.dim, self.width - 2 * self.dim], dim=-1)
         rows, columns = torch.tril_indices(self.dim, self.dim, -1, device=raw.device)
         L = _positive(diagonal).diag_embed()
-        L[..., rows, columns] = below
+        L[..., rows, columns] = below / self.dim**0.5
         return dist.MultivariateNormal(loc, scale_tril=L)
 
 

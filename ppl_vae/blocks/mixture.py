@@ -14,13 +14,13 @@ class ReparameterizedMixture(dist.MixtureSameFamily):
 
         S_d(z) = F(z_d | z_<d) = Σ_k w_kd Φ((z_d − μ_kd)/σ_kd),    w_kd ∝ π_k Π_{j<d} N(z_j; μ_kj, σ_kj²),
 
-    so that dS = 0 and dz = −J⁻¹ ∂S/∂θ dθ, where J = ∂S/∂z is lower triangular. With G_kj = −(z_j − μ_kj)/σ_kj², the slope
-    of log N(z_j; μ_kj, σ_kj²),
+    so that dS = 0 and dz = −J⁻¹ ∂S/∂θ dθ, where J = ∂S/∂z is lower triangular. With G_kj = −(z_j − μ_kj)/σ_kj², the
+    slope of log N(z_j; μ_kj, σ_kj²),
 
         J_dj = Σ_k w_kd Φ_kd G_kj − S_d Σ_k w_kd G_kj  for j < d,    J_dd = Σ_k w_kd N(z_d; μ_kd, σ_kd²).
 
-    First derivatives only. Pyro's `MixtureOfDiagNormals` has pathwise gradients too, but takes the rows of a batch for one
-    another when it is given a `sample_shape`, and its gradient is NaN where two means coincide.
+    First derivatives only. Pyro's `MixtureOfDiagNormals` has pathwise gradients too, but takes the rows of a batch for
+    one another when it is given a `sample_shape`, and its gradient is NaN where two means coincide.
 
     Args:
         mixture_distribution: `Categorical` of batch shape `batch`.

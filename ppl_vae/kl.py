@@ -30,6 +30,7 @@ from torch.distributions import (
 )
 from torch.linalg import solve_triangular
 
+from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 from ppl_vae.errors import InputError
 
 
@@ -247,6 +248,22 @@ def _log_diagonal(L: Tensor) -> Tensor:
     return L.diagonal(dim1=-2, dim2=-1).log()
 
 
+# ---- the sphere ----
+
+
+def _power_spherical_uniform(q: PowerSpherical, p: SphericalUniform) -> Tensor:
+    """KL(PowerSpherical(μ, κ) ‖ uniform on S^{d−1}) = log area − H(q), for log p is −log area everywhere.
+
+    With β = (d − 1)/2, α = β + κ, the normalizer N = 2^{α+β} π^β Γ(α)/Γ(α + β) and b = (1 + μᵀz)/2 ~ Beta(α, β), whose
+    E[log b] is ψ(α) − ψ(α + β),
+
+        H(q) = log N − κ (log 2 + ψ(α) − ψ(α + β)),    log area = log 2 + (d/2) log π − log Γ(d/2).
+
+    At κ = 0, N is the area, by Legendre's duplication of Γ: De Cao & Aziz (2020). Returns `batch`.
+    """
+    return p.entropy() - q.entropy()
+
+
 _RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
     (Normal, Normal): _normal_normal,
     (Normal, MultivariateNormal): _diagonal_full,
@@ -254,6 +271,7 @@ _RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
     (MultivariateNormal, MultivariateNormal): _full_full,
     (LowRankMultivariateNormal, Normal): _low_rank_diagonal,
     (LowRankMultivariateNormal, MultivariateNormal): _low_rank_full,
+    (PowerSpherical, SphericalUniform): _power_spherical_uniform,
 }
 
 # ---- every other pair ----

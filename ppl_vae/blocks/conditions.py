@@ -1,0 +1,37 @@
+"""What a conditional model p(x|z, y) or guide q(z|x, y) makes of y, the second field of a batch."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ppl_vae.errors import InputError
+
+
+def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:
+    """Labels `(B,)`, integers from 0 to width − 1, as one-hot rows; covariates `(B, width)` or `(B,)` as they are.
+
+    Returns `(B, width)`, of the dtype of `like`.
+
+    Raises:
+        InputError: a label outside that range, or another number of covariates.
+    """
+    if y.is_floating_point():
+        y = y.unsqueeze(-1) if y.dim() == 1 else y
+        if y.shape[1:] != (width,):
+            raise InputError(
+                f"y holds covariates of shape {tuple(y.shape[1:])}, not ({width},): set y_dim to their number"
+            )
+        return y.to(like.dtype)
+    if y.dim() != 1:
+        raise InputError(f"y holds integers of shape {tuple(y.shape[1:])} per row: one label, or floats, are expected")
+    try:
+        return one_hot(y, width).to(like.dtype)
+    except RuntimeError as error:
+        found = f"labels from {int(y.min())} to {int(y.max())}"
+        raise InputError(f"y holds {found}, outside 0 to {width - 1}: set y_dim to the number of classes") from error
+
+
+def concat(*parts: Tensor) -> Tensor:
+    """`(..., a), (..., b), … -> (..., a + b + …)`, leading dimensions broadcast: those of z, say, against y's."""
+    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*lead, -1) for part in parts], dim=-1)

@@ -1,5 +1,26 @@
 """What model and guide files are written with."""
 
+from ppl_vae.blocks.flows import FlowPrior, ZukoPrior
 from ppl_vae.blocks.networks import mlp
+from ppl_vae.blocks.priors import (
+    DiagonalNormal,
+    GTMPrior,
+    GTMVampPrior,
+    MixturePrior,
+    SphereUniform,
+    StandardNormal,
+    VampPrior,
+)
 
-__all__ = ["mlp"]
+__all__ = [
+    "DiagonalNormal",
+    "FlowPrior",
+    "GTMPrior",
+    "GTMVampPrior",
+    "MixturePrior",
+    "SphereUniform",
+    "StandardNormal",
+    "VampPrior",
+    "ZukoPrior",
+    "mlp",
+]

@@ -1,5 +1,6 @@
 """What model and guide files are written with."""
 
+from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.flows import FlowPrior, ZukoPrior
 from ppl_vae.blocks.networks import mlp
 from ppl_vae.blocks.priors import (
@@ -22,5 +23,6 @@ __all__ = [
     "StandardNormal",
     "VampPrior",
     "ZukoPrior",
+    "likelihoods",
     "mlp",
 ]

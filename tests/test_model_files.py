@@ -18,7 +18,8 @@ from ppl_vae.programs import Pair, resolve_pair, score, simulate, terms
 from ppl_vae.programs.find import shipped_folder
 
 D, Z = 6, 2
-SMALL = {"model.hidden": 8, "guide.hidden": 8}
+KINDS = "real,positive,count,binary,categorical:3,ordinal:4"
+SMALL: dict[str, Any] = {"model.hidden": 8, "guide.hidden": 8}
 
 
 def binary(rng: np.random.Generator) -> np.ndarray:
@@ -33,16 +34,31 @@ def counts(rng: np.random.Generator) -> np.ndarray:
     return (rng.poisson(3, (60, D)) * (rng.random((60, D)) < 0.6)).astype(np.float32)
 
 
+def table(rng: np.random.Generator) -> np.ndarray:
+    """A column of each kind, and a tenth of the cells missing."""
+    n = 60
+    columns = [
+        rng.normal(5, 3, n),
+        rng.lognormal(2, 1, n),
+        rng.poisson(4, n),
+        *rng.integers(0, [[2], [3], [4]], (3, n)),
+    ]
+    x = np.stack(columns, 1).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    return x
+
+
 class Case(NamedTuple):
     data: Callable[[np.random.Generator], np.ndarray]
     guide: str = "diagonal_normal"
     settings: dict[str, Any] = SMALL
+    missing: str = "error"
 
     def rows(self) -> np.ndarray:
         return self.data(np.random.default_rng(0))
 
     def options(self) -> dict[str, Any]:
-        return {"set": {"latent_dim": Z} | self.settings}
+        return {"set": {"latent_dim": Z} | self.settings, "missing": self.missing}
 
 
 MODELS: dict[str, Case] = {
@@ -53,6 +69,7 @@ MODELS: dict[str, Case] = {
     "gtm_vampprior": Case(binary, settings=SMALL | {"grid": 3}),
     "linear_gaussian": Case(real, settings={"guide.hidden": 8}),
     "mixture": Case(binary),
+    "table": Case(table, "table", SMALL | {"kinds": KINDS}, missing="nan"),
     "vampprior": Case(binary, settings=SMALL | {"components": 5}),
 }
 
@@ -79,7 +96,7 @@ def test_every_file_is_tested_and_is_a_page() -> None:
 
 
 def test_check_finds_nothing(name: str) -> None:
-    dataset = open_data(MODELS[name].rows())
+    dataset = open_data(MODELS[name].rows(), missing=MODELS[name].missing)
     assert check_pair(pair(name), dataset).findings == ()
 
 

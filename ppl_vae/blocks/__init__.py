@@ -12,15 +12,18 @@ from ppl_vae.blocks.priors import (
     StandardNormal,
     VampPrior,
 )
+from ppl_vae.blocks.table import MixedTable, TableFeatures
 
 __all__ = [
     "DiagonalNormal",
     "FlowPrior",
     "GTMPrior",
     "GTMVampPrior",
+    "MixedTable",
     "MixturePrior",
     "SphereUniform",
     "StandardNormal",
+    "TableFeatures",
     "VampPrior",
     "ZukoPrior",
     "likelihoods",

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import mpmath  # torch brings it, by way of sympy
 import numpy as np
+import pyro
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import ppl_vae
 from ppl_vae.blocks import distributions, likelihoods
@@ -348,6 +350,29 @@ def test_a_floor_that_binds_warns_in_evaluation_and_not_in_training() -> None:
         with pytest.warns(UserWarning, match=r"Gaussian: a σ has come down to its floor of 0.001"):
             p = likelihood.eval()(raw)
         assert (p.variance.sqrt() >= likelihood.floor).all()
+
+
+def test_a_floor_that_binds_does_not_stop_a_capture() -> None:
+    likelihood = likelihoods.Gaussian((2,), "datum").eval()
+    raw, x = torch.full((3, 4), -9.0), torch.zeros(3, 2)
+
+    class LogProb(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p_x = likelihood
+
+        def forward(self, raw: Tensor) -> Tensor:
+            return self.p_x(raw).log_prob(x)
+
+    with pyro.validation_enabled(False), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        exported = torch.export.export(LogProb().eval(), (raw,), strict=False).module()(raw)
+        traced = make_fx(lambda raw, x: likelihood(raw).log_prob(x), tracing_mode="fake", _allow_non_fake_inputs=True)
+        captured = traced(raw, x)(raw, x)
+    with pytest.warns(UserWarning, match="floor"):
+        expected = likelihood(raw).log_prob(x)
+    assert torch.equal(exported, expected)
+    assert torch.equal(captured, expected)
 
 
 MODEL = """

@@ -8,7 +8,7 @@ columns, or one for each, with a comma between them:
 As Nazábal et al. (2020, HI-VAE), who take a Poisson for counts; here they are negative binomial.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import pyro.distributions as dist
@@ -21,7 +21,14 @@ from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.likelihoods.base import Likelihood, moments
 from ppl_vae.errors import InputError
 
-KINDS = ("real", "positive", "count", "binary", "categorical", "ordinal")
+KINDS: dict[str, Callable[[tuple[int, ...], int, Tensor], Likelihood]] = {
+    "real": lambda shape, _, data: likelihoods.Gaussian(shape, "dimension", data=data),
+    "positive": lambda shape, _, data: likelihoods.LogNormal(shape, "dimension", data=data),
+    "count": lambda shape, _, data: likelihoods.NegativeBinomial(shape, data),
+    "binary": lambda shape, *_: likelihoods.Bernoulli(shape),
+    "categorical": lambda shape, levels, _: likelihoods.Categorical(shape, levels),
+    "ordinal": lambda shape, levels, _: likelihoods.Ordinal(shape, levels),
+}
 FILL = 1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind
 
 
@@ -89,29 +96,15 @@ class MixedTable(nn.Module):
     def __init__(self, data_shape: tuple[int, ...], kinds: str, data: Tensor) -> None:
         super().__init__()
         self.groups = groups(kinds, data_shape)
-        self.parts = nn.ModuleList(_likelihood(group, data[:, group.columns]) for group in self.groups)
-        self.sizes = [part.size for part in self._parts()]
+        parts = [KINDS[kind]((len(columns),), levels, data[:, columns]) for kind, levels, columns in self.groups]
+        self.sizes = [part.size for part in parts]
         self.size = sum(self.sizes)
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
         """`(..., size)` to a distribution of batch shape `(...)` and event shape `(D,)`."""
-        each = zip(self._parts(), raw.split(self.sizes, -1), strict=True)
+        each = zip(self.parts, raw.split(self.sizes, -1), strict=True)
         return Cells(self.groups, [part(numbers).base_dist for part, numbers in each], raw.dtype)
-
-    def _parts(self) -> Iterator[Likelihood]:
-        yield from self.parts  # type: ignore[misc]
-
-
-def _likelihood(group: Group, data: Tensor) -> Likelihood:
-    shape = (len(group.columns),)
-    return {
-        "real": lambda: likelihoods.Gaussian(shape, "dimension", data=data),
-        "positive": lambda: likelihoods.LogNormal(shape, "dimension", data=data),
-        "count": lambda: likelihoods.NegativeBinomial(shape, data),
-        "binary": lambda: likelihoods.Bernoulli(shape),
-        "categorical": lambda: likelihoods.Categorical(shape, group.levels),
-        "ordinal": lambda: likelihoods.Ordinal(shape, group.levels),
-    }[group.kind]()
 
 
 class Cells(dist.TorchDistribution):

@@ -52,13 +52,18 @@ class LocationScale(Likelihood):
         if isinstance(self.scale, float | int):
             return loc, self.spread * self.scale
         free = softplus(raw[1]) if self.scale == "datum" else self.log_scale.exp()
-        if not self.training and not torch.compiler.is_compiling() and bool((free < self.floor).any()):
+        if not self.training and _holds_numbers(free) and bool((free < self.floor).any()):
             warnings.warn(
                 f"{type(self).__name__}: a σ has come down to its floor of {self.floor:g}: is a column constant, or "
                 "are rows copied exactly? Leave it out, or set another floor",
                 stacklevel=2,
             )
         return loc, self.spread * (self.floor + free)
+
+
+def _holds_numbers(x: Tensor) -> bool:
+    """Not while a program is captured or compiled: a branch on the numbers would break it."""
+    return type(x) is Tensor and not torch.compiler.is_compiling()
 
 
 class Gaussian(LocationScale):

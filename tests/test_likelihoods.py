@@ -17,7 +17,7 @@ from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import ppl_vae
-from ppl_vae.blocks import distributions, likelihoods
+from ppl_vae.blocks import MixedTable, distributions, likelihoods
 from ppl_vae.errors import InputError
 
 Shape = tuple[int, ...]
@@ -409,6 +409,15 @@ def test_a_scale_that_is_none_is_refused() -> None:
     for scale in ("each", 0.0, -1.0, math.inf):
         with pytest.raises(InputError, match="scale is"):
             likelihoods.Gaussian((2,), scale)
+
+
+def test_a_network_of_another_width_is_refused() -> None:
+    for likelihood in (
+        likelihoods.Gaussian((3,), "datum"),
+        MixedTable((3,), "real,binary,ordinal:4", torch.zeros(5, 3)),
+    ):
+        with pytest.raises(InputError, match=rf"asks for {likelihood.size} numbers, the network gives 7"):
+            likelihood(torch.zeros(4, 7))
 
 
 def test_a_grid_says_what_it_holds() -> None:

@@ -41,11 +41,12 @@ class FlowPrior(nn.Module):
         hidden: int = 100,
     ) -> None:
         super().__init__()
+        if kind not in _LAYERS:
+            raise InputError(f"there is no flow of kind {kind!r}: it is {' or '.join(_LAYERS)}")
         if latent_dim < 2:
             raise InputError("a flow needs latent_dim 2 or more: its layers move some dimensions by others")
         self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
-        make = {"coupling": _coupling, "autoregressive": _autoregressive}[kind]
-        self.layers = nn.ModuleList(make(latent_dim, hidden) for _ in range(layers))
+        self.layers = nn.ModuleList(_LAYERS[kind](latent_dim, hidden) for _ in range(layers))
 
     def forward(self) -> dist.Distribution:
         reverse = torch.arange(len(self.zero) - 1, -1, -1, device=self.zero.device)
@@ -106,8 +107,11 @@ def _autoregressive(latent_dim: int, hidden: int) -> nn.Module:
     return _Autoregressive(AutoRegressiveNN(latent_dim, [max(hidden, latent_dim)] * 2, permutation=order))
 
 
+_LAYERS = {"coupling": _coupling, "autoregressive": _autoregressive}
+
+
 class ZukoPrior(nn.Module):
-    """A flow of the package zuko, by name: NSF, a spline flow (Durkan et al. 2019), MAF, NAF, CNF, GMM and others.
+    """A flow of the package zuko, by name: NSF, a spline flow (Durkan et al. 2019), MAF, NAF, CNF and others.
 
     Args:
         flow: a class of `zuko.flows`.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ppl_vae.blocks import likelihoods
-from ppl_vae.blocks.likelihoods.base import Likelihood, moments
+from ppl_vae.blocks.likelihoods.base import Likelihood, check_size, moments
 from ppl_vae.errors import InputError
 
 KINDS: dict[str, Callable[[tuple[int, ...], int, Tensor], Likelihood]] = {
@@ -102,7 +102,8 @@ class MixedTable(nn.Module):
         self.parts = nn.ModuleList(parts)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
-        """`(..., size)` to a distribution of batch shape `(...)` and event shape `(D,)`."""
+        """`(..., size)` to a distribution of batch shape `(...)` and event shape `(D,)`. Raises as any likelihood."""
+        check_size(self, raw)
         each = zip(self.parts, raw.split(self.sizes, -1), strict=True)
         return Cells(self.groups, [part(numbers).base_dist for part, numbers in each], raw.dtype)
 

@@ -1,10 +1,13 @@
 """What all likelihoods have in common."""
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+
+from ppl_vae.errors import InputError
 
 
 class Likelihood(nn.Module):
@@ -16,13 +19,27 @@ class Likelihood(nn.Module):
         self.size = params * math.prod(data_shape)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
-        """`(..., size)` to a distribution of batch shape `(...)`."""
+        """`(..., size)` to a distribution of batch shape `(...)`.
+
+        Raises:
+            InputError: another number of numbers.
+        """
+        check_size(self, raw)
         parts = raw.unflatten(-1, (self.params, *self.data_shape)).movedim(-1 - len(self.data_shape), 0)
         return self.distribution(parts).to_event(len(self.data_shape))
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         """`(params, ..., *data_shape)` to a distribution of batch shape `(..., *data_shape)`."""
         raise NotImplementedError
+
+
+def check_size(likelihood: Any, raw: Tensor) -> None:
+    """Raise `InputError` unless the network gives as many numbers as the likelihood asks for."""
+    if raw.shape[-1] != likelihood.size:
+        raise InputError(
+            f"{type(likelihood).__name__} asks for {likelihood.size} numbers, the network gives {raw.shape[-1]}: "
+            "make its last layer as wide as the likelihood's size"
+        )
 
 
 def moments(data: Tensor) -> tuple[Tensor, Tensor]:

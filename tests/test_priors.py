@@ -80,6 +80,14 @@ def quadrature(case: Case) -> tuple[Tensor, float]:
     return torch.cartesian_prod(side, side), 1 / 20**2
 
 
+def test_every_prior_is_tested() -> None:
+    classes = [c for module in (blocks.priors, blocks.flows) for c in vars(module).values() if isinstance(c, type)]
+    ours = {c for c in classes if issubclass(c, nn.Module) and c.__module__.startswith("ppl_vae")}
+    public = {c for c in ours if not c.__name__.startswith("_")}
+    tested = {type(case.make(torch.float32)) for name, case in PRIORS.items() if name != "zuko"} | {blocks.ZukoPrior}
+    assert public == tested
+
+
 def test_the_density_integrates_to_one(case: Case) -> None:
     points, weight = quadrature(case)
     with torch.no_grad():

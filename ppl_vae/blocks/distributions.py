@@ -92,7 +92,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         lower = -torch.log1p(u * torch.expm1(-2 * t)) / (2 * t)
         x = torch.where(η > 0, 1 - lower, lower)
         series = value * (1 - value) * (η / 2 + η.square() * (1 - 2 * value) / 6)
-        return torch.where(near, value + series, x)
+        return torch.where(near, value + series, x).clamp(0, 1)
 
     def _halves(self) -> tuple[Tensor, Tensor]:
         """|η|/2, and where it is so small that a series is used; there, 1 in its place."""

@@ -117,7 +117,7 @@ class GTMVampPrior(nn.Module):
         self.register_buffer("points", _square(grid).to(data), persistent=False)
         self.logits = nn.Parameter(data.new_zeros(grid**2))
         self.network = mlp(2, hidden, math.prod(self.data_shape)).to(data)
-        self.network[-1].register_parameter("bias", nn.Parameter(data.mean(0).flatten()))
+        self.network[-1].register_parameter("bias", nn.Parameter(data.nanmean(0).flatten()))
 
     def forward(self) -> dist.Distribution:
         (guide,) = self.borrowed

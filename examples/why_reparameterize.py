@@ -10,6 +10,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 import ppl_vae
 
 DIMENSIONS = [1, 2, 4, 8, 16, 32, 64, 128]
-ESTIMATORS = {
+ESTIMATORS: dict[str, dict[str, Any]] = {
     "trace": {"objective": "trace"},
     "score-function": {"objective": "score-function"},
     "score-function:baseline=False": {"objective": "score-function", "set": ("objective.baseline=False",)},
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left.set(title="∂/∂μ₁ of E‖z‖², z ~ N(μ, I)", xlabel="dimensions of z", ylabel="variance of one draw")
 
     with tempfile.TemporaryDirectory() as folder:
-        runs = {}
+        runs: dict[str, ppl_vae.Run] = {}
         for name, options in ESTIMATORS.items():
             place = Path(folder) / str(len(runs))
             runs[name] = run = ppl_vae.fit(

@@ -41,6 +41,8 @@ class FitConfig:
     """By default once for mnist-5k, else none."""
     scale: float | None = None
     """Divide the first field by this, say 255."""
+    missing: Literal["error", "nan"] = "error"
+    """nan: cells of the first field may be missing, for programs that leave them out, such as table."""
     set: tuple[str, ...] = ()
     """One constructor setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or latent_dim=16
     for every constructor that has it. May be repeated."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from ppl_vae.errors import InputError
 from ppl_vae.readers import BUILTIN, Raw, Source, gather
 
+MISSING = ("error", "nan")
 BINARIZE = ("none", "threshold", "once", "epoch")
 LARGEST = {"mnist-5k": 255.0, "digits": 16.0}
 
@@ -76,9 +77,11 @@ class Dataset:
         splits = (self.train, self.valid, self.test)
         rows = " + ".join(f"{len(split[0])} {name}" for split, name in zip(splits, _SPLITS, strict=True))
         shapes = [f"{n} {tuple(v.shape[1:])}" for n, v in zip(self.fields, self.train, strict=True)]
-        low = min(split[0].min().item() for split in splits)
-        high = max(split[0].max().item() for split in splits)
-        shapes[0] += f" in [{low:g}, {high:g}]"
+        first = torch.cat([split[0].flatten() for split in splits])
+        there = first[~first.isnan()]
+        shapes[0] += f" in [{there.min().item():g}, {there.max().item():g}]"
+        if len(there) < len(first):
+            shapes[0] += f" with {len(first) - len(there)} of {len(first)} cells missing"
         return f"{self.name}: {rows} rows, {', '.join(shapes)}, binarize {self.binarize}"
 
 
@@ -86,6 +89,7 @@ def open_data(
     source: Source,
     *,
     scale: float | None = None,
+    missing: str = "error",
     binarize: str | None = None,
     split_seed: int = 0,
     valid: float = 0.1,
@@ -98,6 +102,8 @@ def open_data(
     a tuple of them. A tensor of floating dtype keeps it. Otherwise the first field and floats get torch's
     default dtype, integers and booleans of the other fields int64. `scale` divides the first field.
 
+    `missing`: NaN in the first field is an error, or under `nan` a missing cell, and stays NaN.
+
     `binarize` (default `once` for mnist-5k, else `none`): `threshold` is `x > 0.5`; `once` is one Bernoulli
     draw, the same for a row whatever the split; `epoch` draws training rows anew in each epoch, the others
     as `once`.
@@ -107,13 +113,13 @@ def open_data(
     name, fields, raws = gather(source)
     if binarize is None:
         binarize = "once" if name == "mnist-5k" else "none"
-    _check_options(name, scale, binarize, valid, test)
+    _check_options(name, scale, missing, binarize, valid, test)
     rows = {len(raw.values) for raw in raws}
     if len(rows) > 1:
         each = ", ".join(f"{len(raw.values)} in {raw.where}" for raw in raws)
         raise InputError(f"all fields need the same number of rows, but there are {each}")
     parts = _split(rows.pop(), valid, test, _generator("split", split_seed))
-    first = _converted(raws[0], LARGEST.get(name, scale), first=True)
+    first = _converted(raws[0], LARGEST.get(name, scale), first=True, missing=missing == "nan")
     others = [_converted(raw, None, first=False) for raw in raws[1:]]
     if binarize != "none":
         _check_unit(first, raws[0], scale, binarize)
@@ -140,8 +146,8 @@ def open_data(
 _SPLITS = ("train", "validation", "test")
 
 
-def _converted(raw: Raw, scale: float | None, first: bool) -> Tensor:
-    """Cast and scale `(rows, *shape)`; raises `InputError` unless all is finite."""
+def _converted(raw: Raw, scale: float | None, first: bool, missing: bool = False) -> Tensor:
+    """Cast and scale `(rows, *shape)`; raises `InputError` unless all is finite, or NaN where that is `missing`."""
     values = raw.values
     if first and values.ndim == 1:
         raise InputError(f"{raw.where} has one number per row: reshape to (rows, 1)")
@@ -151,10 +157,15 @@ def _converted(raw: Raw, scale: float | None, first: bool) -> Tensor:
     if scale is not None:
         values = values / scale
     bad = ~values.isfinite()
+    if missing:
+        bad &= ~values.isnan()
     if bad.any():
         kind = str(values.dtype).removeprefix("torch.")
         what = f"{raw.where}: {int(bad.sum())} of {bad.numel()} numbers are not finite as {kind}"
-        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; mend or leave out such rows")
+        mend = "mend or leave out such rows" + (", or --missing nan" if first and values[bad][0].isnan() else "")
+        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; {mend}")
+    if values.isnan().all():
+        raise InputError(f"{raw.where} holds no number: every cell is missing")
     return values
 
 
@@ -172,13 +183,17 @@ def _check_unit(values: Tensor, raw: Raw, scale: float | None, binarize: str) ->
     raise InputError(f"{what}\n{mend[0].upper()}{mend[1:]}")
 
 
-def _check_options(name: str, scale: Any, binarize: Any, valid: Any, test: Any) -> None:
+def _check_options(name: str, scale: Any, missing: Any, binarize: Any, valid: Any, test: Any) -> None:
     if scale is not None and name in BUILTIN:
         raise InputError(f"{name} comes scaled to [0, 1]: leave out the scale")
     if scale is not None and not (_is_finite(scale) and scale > 0):
         raise InputError(f"scale={scale} must be a finite number above 0, e.g. 255 for uint8 images")
     if binarize not in BINARIZE:
         raise InputError(f"unknown binarize {binarize!r}: use one of {', '.join(BINARIZE)}")
+    if missing not in MISSING:
+        raise InputError(f"unknown missing {missing!r}: use one of {', '.join(MISSING)}")
+    if missing == "nan" and binarize != "none":
+        raise InputError(f"missing nan and binarize {binarize} do not go together: a missing cell is neither 0 nor 1")
     if not (_is_finite(valid) and _is_finite(test) and valid > 0 and test > 0 and valid + test < 1):
         raise InputError(f"valid={valid} and test={test} must be fractions above 0 with a sum below 1")
 

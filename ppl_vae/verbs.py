@@ -24,7 +24,7 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     """Is this pair a VAE for this data? Each finding names the site, what is wrong and the mend.
 
     Args:
-        options: `set`, `scale`, `binarize`, `split_seed`, as for `fit`.
+        options: `set`, `scale`, `missing`, `binarize`, `split_seed`, as for `fit`.
     """
     settings = options.pop("set", ())
     settings, own = split_objective(parse_settings((settings,) if isinstance(settings, str) else settings))

@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import ppl_vae
 from ppl_vae.cli import VERBS, main, parse
@@ -49,6 +51,13 @@ def test_the_edited_prior_trains_and_has_no_closed_form(
     assert "Normal" in error
     assert "Mixture" in error
     assert not Path("other").exists()
+
+
+def test_the_swapped_lines_run() -> None:
+    names: dict = {"latent_dim": 3, "hidden": 8, "data_shape": (4,), "data": torch.randn(50, 4), "self": nn.Module()}
+    exec("from ppl_vae.blocks import *\n" + blocks("python")[2], names)
+    z = names["self"].p_z().sample((5,))
+    assert names["self"].p_x(names["self"].decoder(z)).log_prob(names["data"][:5]).shape == (5,)
 
 
 def test_every_command_parses() -> None:

@@ -1,7 +1,9 @@
-"""What model and guide files are written with."""
+"""What model and guide files are written with: networks, priors, likelihoods, families of q(z|x)."""
 
+from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.autoregressive import AutoregressiveBernoulli, autoregressive_network
 from ppl_vae.blocks.conditions import as_features, concat
+from ppl_vae.blocks.flows import FlowPrior, ZukoPrior
 from ppl_vae.blocks.mixture import ReparameterizedMixture
 from ppl_vae.blocks.networks import AnyBatch, conv_decoder, conv_encoder, gated_mlp, mlp, residual_mlp
 from ppl_vae.blocks.posteriors import (
@@ -12,28 +14,50 @@ from ppl_vae.blocks.posteriors import (
     LowRankNormal,
     MixtureNormal,
 )
+from ppl_vae.blocks.priors import (
+    DiagonalNormalPrior,
+    GTMPrior,
+    GTMVampPrior,
+    MixturePrior,
+    SphericalPrior,
+    StandardNormalPrior,
+    VampPrior,
+)
 from ppl_vae.blocks.relaxed import ExpRelaxedCategorical
 from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
+from ppl_vae.blocks.table import MixedTable, TableFeatures
 
 __all__ = [
     "AnyBatch",
     "AutoregressiveBernoulli",
     "DiagonalNormal",
+    "DiagonalNormalPrior",
     "ExpRelaxedCategorical",
+    "FlowPrior",
     "FullNormal",
+    "GTMPrior",
+    "GTMVampPrior",
     "HouseholderNormal",
     "InverseAutoregressiveFlow",
     "LowRankNormal",
+    "MixedTable",
     "MixtureNormal",
+    "MixturePrior",
     "PowerSpherical",
     "ReparameterizedMixture",
+    "SphericalPrior",
     "SphericalUniform",
+    "StandardNormalPrior",
+    "TableFeatures",
+    "VampPrior",
+    "ZukoPrior",
     "as_features",
     "autoregressive_network",
     "concat",
     "conv_decoder",
     "conv_encoder",
     "gated_mlp",
+    "likelihoods",
     "mlp",
     "residual_mlp",
 ]

@@ -1,6 +1,6 @@
 """Distributions on the unit sphere S^{d−1} = {z ∈ R^d : ‖z‖ = 1}. Densities are with respect to its surface area."""
 
-from math import lgamma, log, pi
+from math import inf, lgamma, log, pi
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,9 @@ from ppl_vae.errors import InputError
 
 
 class SphericalUniform(TorchDistribution):
-    """p(z) = Γ(d/2) / (2 π^{d/2}), one over the area of the sphere.
+    """p(z) = Γ(d/2) / (2 π^{d/2}), one over the area of the sphere; 0 where ‖z‖ is not 1 to a thousandth.
+
+    So a guide that draws off the sphere is found out.
 
     Args:
         like: a tensor `(d,)`: its size, dtype and device are those of the draws.
@@ -35,7 +37,8 @@ class SphericalUniform(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return -self.entropy().expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+        on = ((value.norm(dim=-1) - 1).abs() < 1e-3).expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+        return torch.where(on, -self.entropy(), -inf)
 
     def entropy(self) -> Tensor:
         """log area = log 2 + (d/2) log π − log Γ(d/2)."""

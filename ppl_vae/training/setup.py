@@ -35,7 +35,8 @@ def isolated(seed: int | None = None) -> Iterator[None]:
 def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
     """The data of `config`, or `data` in its place, split, scaled and binarized as it says."""
     source = list(config.data) if data is None else data
-    return open_data(source, scale=config.scale, binarize=config.binarize, split_seed=config.split_seed)
+    names = ("scale", "missing", "binarize", "split_seed")
+    return open_data(source, **{name: getattr(config, name) for name in names})
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -417,7 +417,7 @@ def test_patience_best_and_their_resumption(tmp_path):
 @pytest.mark.parametrize("step", ["median", 3, "1.5"])
 def test_no_such_checkpoint(tmp_path, step):
     run = small(tmp_path / "run")
-    with pytest.raises(InputError, match=r"it has 0, 5, 10|give a step, best, last or first|it has 0, 10"):
+    with pytest.raises(InputError, match=r"it has 0, 5, 10|give a step, best, last, first or middle|it has 0, 10"):
         run.pair(checkpoint=step)
 
 

@@ -135,7 +135,8 @@ def test_shapes_dtypes_and_leading_dimensions(case: Case) -> None:
 def test_gradients_are_finite_far_out_and_at_zero(case: Case, size: float) -> None:
     prior = case.prior(torch.float32)
     z = torch.full((3, Z), size).requires_grad_()
-    value = prior().log_prob(z).sum()
+    with pyro.validation_enabled(not case.sphere):
+        value = prior().log_prob(z).sum()
     if case.sphere:
         assert value == -math.inf
         return

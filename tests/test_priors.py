@@ -262,7 +262,6 @@ def test_without_zuko_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 # ---- the guide is borrowed ----
 
 VAMP = """
-import pyro
 from math import prod
 from torch import nn
 from ppl_vae import blocks

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from runs_for_tests import SMALL, binary_rows, fitted
@@ -262,6 +263,7 @@ def test_without_zuko_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 # ---- the guide is borrowed ----
 
 VAMP = """
+import pyro
 from math import prod
 from torch import nn
 from ppl_vae import blocks

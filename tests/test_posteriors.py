@@ -227,3 +227,14 @@ def test_flows_that_have_nothing_to_regress_on_are_refused() -> None:
         InverseAutoregressiveFlow(1)
     with pytest.raises(InputError, match="hidden is 3: an autoregressive network over 4 dimensions needs at least 4"):
         InverseAutoregressiveFlow(4, hidden=3)
+
+
+@every_family
+def test_a_value_may_broadcast_against_the_batch(make: Callable[[int], nn.Module]) -> None:
+    """As in a VampPrior: every row's z under every pseudo-input's posterior."""
+    family, raw = built(make, 4, dim=3)
+    z = torch.randn(5, 1, 3, dtype=torch.float64)
+    together = family(raw).log_prob(z)
+    assert together.shape == (5, 4)
+    one_by_one = torch.stack([family(raw).log_prob(row.expand(4, 3).contiguous()) for row in z])
+    torch.testing.assert_close(together, one_by_one)

@@ -150,7 +150,15 @@ class InverseAutoregressiveFlow(nn.Module):
     def forward(self, raw: Tensor) -> dist.Distribution:
         loc, scale, h = raw.split([self.dim, self.dim, self.context], dim=-1)
         base = dist.Normal(loc, _positive(scale)).to_event(1)
-        return dist.TransformedDistribution(base, [step.condition(h) for step in self.steps])
+        return _Conditioned(base, [step.condition(h) for step in self.steps])
+
+
+class _Conditioned(dist.TransformedDistribution):
+    """Scores a value that only broadcasts against the batch, which Pyro's conditioned networks do not."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        return super().log_prob(value if value.shape[:-1] == shape else value.expand(*shape, -1))
 
 
 def _positive(raw: Tensor, floor: float = FLOOR) -> Tensor:

@@ -1,0 +1,92 @@
+"""Priors and guides on `mnist-5k`, at one budget and with one decoder: which bound do they reach on held-out digits?
+
+Run `python examples/priors_and_guides.py --out runs/priors`. Each pair is fitted with the same network sizes, epochs
+and learning rate, once per seed; its best checkpoint by validation ELBO is then judged on the test digits by the ELBO
+and by IWAE_K. Printed: the mean over seeds and its standard error, and the difference from the first pair, paired by
+seed. GTM is `models/mixture.py` with one line swapped. Runs that are there already are used again.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import ppl_vae
+from ppl_vae.models import mixture
+
+LATENT = {"latent_dim": 20, "hidden": 200}
+PAIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "standard prior, diagonal guide": ("bernoulli", "diagonal_normal", {}),
+    "mixture prior": ("mixture", "diagonal_normal", {"components": 100}),
+    "VampPrior": ("vampprior", "diagonal_normal", {"components": 100}),
+    "GTM prior": ("gtm.py", "diagonal_normal", {}),
+    "GTM-VampPrior": ("gtm_vampprior", "diagonal_normal", {}),
+    "flow prior, coupling": ("flow", "diagonal_normal", {}),
+    "flow prior, autoregressive": ("flow", "diagonal_normal", {"flow": "autoregressive"}),
+    "hierarchical prior, bottom-up guide": ("hierarchical", "bottom_up", {"top_dim": 10}),
+    "hierarchical prior, ladder guide": ("hierarchical", "ladder", {"top_dim": 10}),
+    "full normal guide": ("bernoulli", "full_normal", {}),
+    "IAF guide": ("bernoulli", "iaf", {}),
+}
+
+
+def write_gtm(folder: Path) -> None:
+    """`models/mixture.py` with a GTM for its mixture."""
+    text = Path(mixture.__file__).read_text()
+    line = next(line for line in text.splitlines() if "self.p_z =" in line)
+    text = text.replace(line, "        self.p_z = GTMPrior(latent_dim, grid=10)").replace("MixturePrior", "GTMPrior")
+    (folder / "gtm.py").write_text(text)
+
+
+def fitted(name: str, seed: int, folder: Path, epochs: int) -> ppl_vae.Run:
+    model, guide, settings = PAIRS[name]
+    place = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    if (place / "manifest.json").is_file():
+        return ppl_vae.Run(place)
+    spec = folder / model if model.endswith(".py") else model
+    return ppl_vae.fit(
+        spec, guide, "mnist-5k", place, epochs=epochs, seed=seed, schedule="cosine", lr=2e-3, set=LATENT | settings
+    )
+
+
+def judged(run: ppl_vae.Run, name: str, folder: Path, K: int) -> tuple[float, float]:
+    """ELBO and IWAE_K on the test rows."""
+    model = PAIRS[name][0]
+    named = {"model": folder / model} if model.endswith(".py") else {}
+    objectives = ["trace:K=10", f"iwae:K={K}"]
+    found = ppl_vae.compare(run, objectives=objectives, draws=2, **named)["estimators"]
+    return found[objectives[0]]["value"], found[objectives[1]]["value"]
+
+
+def with_se(values: Sequence[float]) -> str:
+    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{mean(values):9.2f} ± {se:.2f}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=200, help="K of the importance-weighted bound")
+    parser.add_argument("--only", nargs="*", default=list(PAIRS))
+    parser.add_argument("--out", type=Path, default=Path("runs/priors"))
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_gtm(args.out)
+    print(f"{'':36}{'ELBO':>9}           {f'IWAE_{args.samples}':>9}           IWAE less the first's")
+    first: list[float] = []
+    for name in args.only:
+        runs = [fitted(name, seed, args.out, args.epochs) for seed in range(args.seeds)]
+        elbo, iwae = zip(*(judged(run, name, args.out, args.samples) for run in runs), strict=True)
+        first = first or list(iwae)
+        paired = [a - b for a, b in zip(iwae, first, strict=True)]
+        print(
+            f"{name:36}{with_se(elbo)}   {with_se(iwae)}   {with_se(paired) if name != args.only[0] else ''}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -54,9 +54,9 @@ def fitted(name: str, seed: int, folder: Path, epochs: int) -> ppl_vae.Run:
 def judged(run: ppl_vae.Run, name: str, folder: Path, K: int) -> tuple[float, float]:
     """ELBO and IWAE_K on the test rows."""
     model = PAIRS[name][0]
-    named = {"model": folder / model} if model.endswith(".py") else {}
+    named = folder / model if model.endswith(".py") else None
     objectives = ["trace:K=10", f"iwae:K={K}"]
-    found = ppl_vae.compare(run, objectives=objectives, draws=2, **named)["estimators"]
+    found = ppl_vae.compare(run, objectives=objectives, draws=2, model=named)["estimators"]
     return found[objectives[0]]["value"], found[objectives[1]]["value"]
 
 

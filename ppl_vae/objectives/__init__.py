@@ -14,6 +14,7 @@ from ppl_vae.objectives.renyi import Renyi_ELBO
 from ppl_vae.objectives.score_function import ScoreFunction_ELBO
 from ppl_vae.objectives.sticking_the_landing import StickingTheLanding_ELBO
 from ppl_vae.objectives.trace import Trace_ELBO
+from ppl_vae.objectives.trace_enum import TraceEnum_ELBO
 
 OBJECTIVES: dict[str, type[Objective]] = {
     objective.name: objective
@@ -28,6 +29,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         Renyi_ELBO,
         Beta_ELBO,
         FreeBits_ELBO,
+        TraceEnum_ELBO,
     )
 }
 
@@ -58,6 +60,7 @@ __all__ = [
     "Renyi_ELBO",
     "ScoreFunction_ELBO",
     "StickingTheLanding_ELBO",
+    "TraceEnum_ELBO",
     "Trace_ELBO",
     "get",
 ]

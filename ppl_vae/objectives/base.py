@@ -51,6 +51,10 @@ class Objective(ELBO):
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         """Value and surrogate, each `(B,)`."""
 
+    def expect(self, terms: Terms, x: Tensor) -> Tensor:
+        """E_q of x, `(K, B)`, over the values that `estimate` scored: `(B,)`."""
+        return x.mean(0)
+
     def how(self, terms: Terms) -> dict[str, str]:
         """What there is to say of a site's estimate, where sites are not all treated alike."""
         return {}

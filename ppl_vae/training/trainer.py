@@ -56,7 +56,7 @@ class Trainer:
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         with torch.no_grad():
-            numbers = [estimate.value, elbo_of(self.objective, estimate), _distortion(estimate)]
+            numbers = estimate.value, _elbo(self.objective, estimate), _distortion(self.objective, estimate)
             seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
         if not all(map(math.isfinite, seen)):
             for module, name, before in buffers:  # as a BatchNorm's, which the pass has moved
@@ -96,13 +96,14 @@ class Trainer:
                 self.optimizer.state[p] = state
 
 
-def elbo_of(objective: Objective, estimate: Estimate) -> Tensor:
+def _elbo(objective: Objective, estimate: Estimate) -> Tensor:
     """The ELBO of each example, `(B,)`: the objective's own value, or from the same terms where that is another."""
-    return estimate.value if objective.target == "ELBO" else log_weight(estimate.terms).mean(0)
+    terms = estimate.terms
+    return estimate.value if objective.target == "ELBO" else objective.expect(terms, log_weight(terms))
 
 
-def _distortion(estimate: Estimate) -> Tensor:
-    return -sum_sites(estimate.terms.log_lik).mean(0)
+def _distortion(objective: Objective, estimate: Estimate) -> Tensor:
+    return -objective.expect(estimate.terms, sum_sites(estimate.terms.log_lik))
 
 
 class Evaluation(NamedTuple):
@@ -141,7 +142,7 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
         torch.manual_seed(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
-            numbers.append([estimate.value, elbo_of(objective, estimate), _distortion(estimate)])
+            numbers.append([estimate.value, _elbo(objective, estimate), _distortion(objective, estimate)])
     return Evaluation(*(torch.cat(parts).double() for parts in zip(*numbers, strict=True)))
 
 

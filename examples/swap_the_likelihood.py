@@ -21,7 +21,7 @@ from ppl_vae.programs import terms
 from ppl_vae.training.run import Run
 
 OLD = "dist.Bernoulli(logits=self.decoder(z).unflatten(-1, self.data_shape))"
-CONTINUOUS = "dist.ContinuousBernoulli(logits=self.decoder(z).unflatten(-1, self.data_shape))"
+CONTINUOUS = "distributions.ContinuousBernoulli(logits=self.decoder(z).unflatten(-1, self.data_shape))"
 NORMAL = "dist.Normal(self.decoder(z).unflatten(-1, self.data_shape), {sigma})"
 
 
@@ -30,7 +30,7 @@ def swapped(path: Path, likelihood: str) -> str:
     source = Path(bernoulli.__file__).read_text()
     if source.count(OLD) != 1:
         raise SystemExit("models/bernoulli.py is not as shipped: its line of p(x|z) was not found")
-    path.write_text(source.replace(OLD, likelihood))
+    path.write_text(source.replace(OLD, likelihood).replace("import mlp", "import distributions, mlp"))
     return str(path)
 
 

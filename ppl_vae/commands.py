@@ -206,6 +206,10 @@ class Reconstruct(OnRun):
 
     num: int = 12
     """How many rows."""
+    show: Literal["means", "draws"] = "means"
+    """E[x|z], or a draw of p(x|z), for a likelihood without a mean in closed form."""
+    seed: int = 0
+    """Of the draws."""
     out: Path | None = None
     """By default RUN/reconstructions.npz; images also as PNG beside it."""
 
@@ -213,7 +217,9 @@ class Reconstruct(OnRun):
         import ppl_vae
         from ppl_vae.reports import text
 
-        values = ppl_vae.reconstruct(self.run, num=self.num, out=self.out, **self.opening())
+        values = ppl_vae.reconstruct(
+            self.run, num=self.num, show=self.show, seed=self.seed, out=self.out, **self.opening()
+        )
         return text.written(values, self.out or self.run / "reconstructions.npz")
 
 
@@ -223,6 +229,10 @@ class Encode(OnRun):
 
     data: tuple[str, ...] = ()
     """Other data of the same shape; by default the run's."""
+    draws: int | None = None
+    """Over so many draws, for a guide without a mean in closed form."""
+    seed: int = 0
+    """Of the draws."""
     out: Path | None = None
     """By default RUN/encoding.npz."""
 
@@ -230,7 +240,9 @@ class Encode(OnRun):
         import ppl_vae
         from ppl_vae.reports import text
 
-        values = ppl_vae.encode(self.run, list(self.data) or None, out=self.out, **self.opening())
+        values = ppl_vae.encode(
+            self.run, list(self.data) or None, draws=self.draws, seed=self.seed, out=self.out, **self.opening()
+        )
         return text.written(values, self.out or self.run / "encoding.npz")
 
 

@@ -65,34 +65,54 @@ def sample(
 
 
 def reconstruct(
-    run: str | Path | Run, *, num: int = 12, out: str | Path | None = None, **opening: Any
+    run: str | Path | Run,
+    *,
+    num: int = 12,
+    show: Show = "means",
+    seed: int = 0,
+    out: str | Path | None = None,
+    **opening: Any,
 ) -> dict[str, np.ndarray]:
     """The first `num` test rows of each observed site, and E[x|z] at a draw of q(z|x) as `<site>_mean`.
 
     Written to `out` (`RUN/reconstructions.npz`), and where a datum is an image to a PNG beside it.
+
+    Args:
+        show: `means`, or `draws` of p(x|z) as `<site>_draw`, for a likelihood that has no mean in closed form.
     """
     from ppl_vae.reports import figures
 
     if num < 1:
         raise InputError(f"num is {num}: it must be at least 1")
-    with isolated(0), torch.no_grad():
+    check_seed(seed)
+    with isolated(seed), torch.no_grad():
         opened = open_run(run, **opening)
         path = _npz_path(out, opened.run.folder / "reconstructions.npz")
         t = terms(opened.pair.model, opened.pair.guide, opened.move(tuple(x[:num] for x in opened.dataset.test)))
         values = {site: t.by_row(site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
-        means = {site: t.by_row(site, mean_of(site, t.p[site]))[0].cpu().numpy() for site in values}
-    result = values | {f"{site}_mean": means[site] for site in values}
+        again = {
+            site: t.by_row(site, mean_of(site, t.p[site]) if show == "means" else t.p[site].sample())[0].cpu().numpy()
+            for site in values
+        }
+    result = values | {f"{site}_{show.removesuffix('s')}": x for site, x in again.items()}
     _save(path, result)
     for site, x in values.items():
-        images, image_means = figures.as_images(x), figures.as_images(means[site])
-        if images is not None and image_means is not None:
-            figures.reconstructions(images, image_means, path.with_suffix(".png"))
+        images, images_again = figures.as_images(x), figures.as_images(again[site])
+        if images is not None and images_again is not None:
+            label = "E[x|z]" if show == "means" else "x ~ p(x|z)"
+            figures.reconstructions(images, images_again, path.with_suffix(".png"), label)
             break
     return result
 
 
 def encode(
-    run: str | Path | Run, data: Any = None, *, out: str | Path | None = None, **opening: Any
+    run: str | Path | Run,
+    data: Any = None,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    **opening: Any,
 ) -> dict[str, np.ndarray]:
     """Mean and standard deviation of q(z|x) for every row, in the order of the data: `<site>_mean`, `<site>_sd`.
 
@@ -100,17 +120,24 @@ def encode(
 
     Args:
         data: other data of the same shape, read as the run's own was; by default the run's.
+        draws: take them over so many draws, for a guide that has no mean in closed form (a flow).
     """
-    with isolated(0), torch.no_grad():
+    check_seed(seed)
+    if draws is not None and draws < 2:
+        raise InputError(f"draws is {draws}: a standard deviation needs at least 2")
+    with isolated(seed), torch.no_grad():
         run = run if isinstance(run, Run) else Run(Path(run))
         opened = Opened(run, run.pair(**opening), _to_encode(run, data, opening.get("force", False)))
         path = _npz_path(out, run.folder / "encoding.npz")
         found: dict[str, list[Tensor]] = {}
         for batch in batches(in_order(opened.dataset), run.config.batch_size):
-            t = terms(opened.pair.model, opened.pair.guide, opened.move(batch))
+            t = terms(opened.pair.model, opened.pair.guide, opened.move(batch), draws or 1)
             for site, q in t.q.items():
-                for name, x in (("mean", mean_of(site, q)), ("sd", q.variance.sqrt())):
-                    found.setdefault(f"{site}_{name}", []).append(t.by_row(site, x)[0].cpu())
+                z = t.layouts[site].rows_first(t.values[site], q)
+                mean = z.mean(0) if draws else t.by_row(site, mean_of(site, q))[0]
+                sd = z.std(0) if draws else t.by_row(site, q.variance.sqrt())[0]
+                for name, x in (("mean", mean), ("sd", sd)):
+                    found.setdefault(f"{site}_{name}", []).append(x.cpu())
     values = {name: torch.cat(parts).numpy() for name, parts in found.items()}
     _save(path, values)
     return values

@@ -197,6 +197,29 @@ def categorical_x(m: Any, x: torch.Tensor) -> None:
                     obs=x)  # fmt: skip
 
 
+def test_a_flow_is_encoded_by_draws(tmp_path: Path, run: ppl_vae.Run) -> None:
+    flow = fitted(tmp_path, guide="iaf", set=SMALL | {"guide.flow_hidden": 8})
+    with pytest.raises(InputError, match=r"site 'z': .* has no mean: ask for draws"):
+        ppl_vae.encode(flow)
+    assert ppl_vae.encode(flow, draws=3)["z_sd"].shape == (ROWS, Z)
+    exact, drawn = ppl_vae.encode(run), ppl_vae.encode(run, draws=2000)
+    error = (drawn["z_mean"] - exact["z_mean"]) / (exact["z_sd"] / 2000**0.5)
+    assert abs(error).max() < 5.2, "of 600 numbers"
+    np.testing.assert_allclose(drawn["z_sd"], exact["z_sd"], rtol=0.1)
+    with pytest.raises(InputError, match="draws is 1"):
+        ppl_vae.encode(run, draws=1)
+
+
+def test_reconstructions_by_draws(run: ppl_vae.Run, tmp_path: Path) -> None:
+    values = ppl_vae.reconstruct(run, num=5, show="draws", out=tmp_path / "r.npz")
+    assert set(values) == {"x", "x_draw"}
+    assert set(np.unique(values["x_draw"])) <= {0.0, 1.0}
+    made = fitted(tmp_path, model="autoregressive", set=SMALL | {"decoder_hidden": 16})
+    with pytest.raises(InputError, match="has no mean: ask for draws"):
+        ppl_vae.reconstruct(made, num=2)
+    assert ppl_vae.reconstruct(made, num=2, show="draws")["x_draw"].shape == (2, D)
+
+
 def test_a_likelihood_without_a_mean_is_refused_in_words(tmp_path: Path) -> None:
     model, guide = programs.write(categorical_x, programs.guide)
     model.vectorized = False

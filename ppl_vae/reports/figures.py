@@ -44,14 +44,14 @@ def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> 
     _save(figure, path)
 
 
-def reconstructions(data: np.ndarray, means: np.ndarray, path: Path) -> None:
-    """The first rows of the data above E[x|z] at a draw of the guide, each `(N, H, W)`."""
-    data, means = data[:MOST_COLUMNS], means[:MOST_COLUMNS]
+def reconstructions(data: np.ndarray, again: np.ndarray, path: Path, label: str) -> None:
+    """The first rows of the data above what a draw of the guide makes of them, each `(N, H, W)`."""
+    data, again = data[:MOST_COLUMNS], again[:MOST_COLUMNS]
     figure = _figure(len(data) * 0.75 + 0.8, 1.8)
-    for row, images in zip(figure.subplots(2, len(data), squeeze=False), (data, means), strict=True):
+    for row, images in zip(figure.subplots(2, len(data), squeeze=False), (data, again), strict=True):
         for axes, image in zip(row, images, strict=True):
             _show(axes, image, data)
-    for axes, name in zip(figure.axes[:: len(data)], ("x", "E[x|z]\nz ~ q(z|x)"), strict=True):
+    for axes, name in zip(figure.axes[:: len(data)], ("x", f"{label}\nz ~ q(z|x)"), strict=True):
         axes.text(-0.15, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=9)
     _save(figure, path)
 

@@ -1,0 +1,195 @@
+"""What the loss depends on is trained, and what is trained learns: the graph of one step, and five steps."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.checks.subject import KINDS, Finding, Subject, aligned
+from ppl_vae.objectives import Estimate
+from ppl_vae.programs import Terms, parameters, score
+from ppl_vae.programs.find import Kind
+from ppl_vae.programs.state import evaluating
+from ppl_vae.programs.terms import Values, sum_sites
+
+STEPS = 5
+
+
+def trains(s: Subject) -> Iterator[Finding]:
+    """The objective takes this pair, and what its loss depends on is what is trained."""
+    try:
+        estimate = s.objective.estimate(s.pair.model, s.pair.guide, s.probe)
+    except Exception as error:
+        yield s.failure(f"{type(s.objective).__name__} fails", error)
+        return
+    trained = {id(p): name for name, p in _trained(s).items()}
+    leaves = _leaves(estimate.surrogate)
+    for leaf in leaves:
+        if id(leaf) not in trained:
+            name = pyro.get_param_store().param_name(leaf)
+            what = f"pyro.param {name!r}" if name else f"a tensor of shape {tuple(leaf.shape)}"
+            yield s.error(
+                f"the loss depends on {what}, which is not among the programs' parameters and would never be trained: "
+                "make it an nn.Parameter of the module, or, in a plain function, a pyro.param or part of a pyro.module",
+                *_reads(leaf, estimate.terms),
+            )
+    if not trained:
+        yield s.error("neither program has a parameter: nothing to train")
+    unused = [name for key, name in trained.items() if key not in {id(leaf) for leaf in leaves}]
+    yield from _idle(s, unused, "the loss does not depend on {}: not trained")
+
+
+def learns(s: Subject) -> Iterator[Finding]:
+    """Five steps of Adam, then undone: gradients are finite and not all zero; the guide reads x, and the model z."""
+    trained = _trained(s)
+    still = dict(trained)
+    with _weights_kept(trained):
+        optimizer = torch.optim.Adam(trained.values())
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            estimate = s.objective.estimate(s.pair.model, s.pair.guide, s.probe)
+            (-estimate.surrogate.mean()).backward(retain_graph=True)
+            if bad := _not_finite(s, estimate, trained):
+                message, site, kind = bad
+                when = "at the first parameters" if step == 0 else f"after {step} steps of Adam"
+                yield s.error(
+                    f"{message} {when}: fit would stop; put a floor under scales, or guard a log or a division",
+                    site,
+                    kind,
+                )
+                return
+            still = {name: p for name, p in still.items() if p.grad is not None and not p.grad.any()}
+            optimizer.step()
+        zero = f"the gradient of {{}} is exactly 0 in {STEPS} steps, as behind a saturated clamp"
+        yield from _idle(s, list(still), zero)
+        if not s.unscorable:
+            with evaluating(s.pair.model, s.pair.guide):
+                yield from _reads_x(s)
+                yield from _reads_z(s)
+
+
+def _trained(s: Subject) -> dict[str, nn.Parameter]:
+    return parameters(s.pair.model, s.pair.guide, s.pair.borrower)
+
+
+@contextlib.contextmanager
+def _weights_kept(trained: dict[str, nn.Parameter]) -> Iterator[None]:
+    before = [(p, p.detach().clone(), p.grad) for p in trained.values()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for p, weights, grad in before:
+                p.copy_(weights)
+                p.grad = grad
+
+
+def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
+    """A warning about parameters that do not learn; an error where they are all that a program has."""
+    for kind in KINDS:
+        own = {name for name in _trained(s) if name.startswith(f"{kind}.")}
+        if mine := [name for name in names if name in own]:
+            where = s.pair.sources[kind].path
+            message = wording.format(", ".join(mine))
+            if own <= set(mine):
+                message += f". That is all of the {kind}: a detach(), .data, no_grad or factor 0 cuts it off"
+            yield Finding("error" if own <= set(mine) else "warning", message, where=str(where) if where else None)
+
+
+def _not_finite(
+    s: Subject, estimate: Estimate, trained: dict[str, nn.Parameter]
+) -> tuple[str, str | None, Kind] | None:
+    """What is not finite, log-probability or gradient, at which site of which program."""
+    t = estimate.terms
+    for kind, site, log_prob, _ in aligned(t, t):
+        if not torch.isfinite(log_prob).all():
+            row = (~torch.isfinite(log_prob).all(0)).nonzero().flatten()[0]
+            missing = any(x[row].isnan().any() for x in s.probe if x.is_floating_point())
+            hint = " (its row has missing cells: fill them, and mask them out of the likelihood)" if missing else ""
+            return f"site {site!r}: its log-probability is not finite{hint}", site, kind
+    for name, p in trained.items():
+        if p.grad is not None and not torch.isfinite(p.grad).all():
+            for kind, site, log_prob, _ in aligned(t, t):
+                if log_prob.requires_grad:
+                    (grad,) = torch.autograd.grad(log_prob.sum(), p, retain_graph=True, allow_unused=True)
+                    if grad is not None and not torch.isfinite(grad).all():
+                        return f"site {site!r}: the gradient of its log-probability in {name} is not finite", site, kind
+            return f"the gradient of {name} is not finite", None, "model"
+    return None
+
+
+def _reads_x(s: Subject) -> Iterator[Finding]:
+    """log q(z|x) changes with x."""
+    values = s.draw(s.probe)
+    a, b = (s.score(batch, values) for batch in (s.probe, s.other))
+    same_data = all(torch.equal(x, y) for x, y in zip(s.probe, s.other, strict=True))
+    if not same_data and all(torch.equal(a.log_q[site], b.log_q[site]) for site in a.log_q):
+        site = next(iter(a.log_q))
+        yield s.warning(
+            f"site {site!r}: log q(z|x) is the same for any x: let the guide's network read x", site, "guide"
+        )
+
+
+def _reads_z(s: Subject) -> Iterator[Finding]:
+    """Each latent is read by another site of the model, and its gradient gets through where it can."""
+    values, others = s.draw(s.probe), s.draw(s.probe, seed=1)
+    reached = _reached(s, values)
+    before = s.score(s.probe, values)
+    for site in before.log_prior:
+        moved = s.score(s.probe, values | {site: others[site]})
+        read = not torch.equal(_rest(before, site), _rest(moved, site))
+        if not read and not torch.equal(values[site], others[site]):
+            yield s.error(
+                f"site {site!r}: nothing in the model depends on its value: let a likelihood or a later prior read it",
+                site,
+            )
+        elif read and before.q[site].has_rsample and site not in reached:
+            yield s.error(
+                f"site {site!r}: the likelihood changes with it, but no gradient gets back to the guide: look for "
+                "detach(), .data, no_grad, round or argmax between it and the likelihood",
+                site,
+            )
+
+
+def _reached(s: Subject, values: Values) -> set[str]:
+    """The latent sites at whose values the rest of the model has a gradient."""
+    leaves = {site: v.clone().requires_grad_(v.is_floating_point()) for site, v in values.items()}
+    t = score(s.pair.model, s.pair.guide, s.probe, leaves)
+    reached = set()
+    for site in t.log_prior:
+        if (rest := _rest(t, site)).requires_grad and leaves[site].requires_grad:
+            (grad,) = torch.autograd.grad(rest.sum(), leaves[site], retain_graph=True, allow_unused=True)
+            if grad is not None and grad.any():
+                reached.add(site)
+    return reached
+
+
+def _rest(t: Terms, site: str) -> Tensor:
+    """log p of all sites but one, `(K, B)`."""
+    return sum_sites({name: log_prob for name, log_prob in (t.log_prior | t.log_lik).items() if name != site})
+
+
+def _reads(leaf: Tensor, t: Terms) -> tuple[str | None, Kind]:
+    """The first site whose log-probability depends on a tensor, and its program."""
+    for kind, site, log_prob, _ in aligned(t, t):
+        if any(leaf is each for each in _leaves(log_prob)):
+            return site, kind
+    return None, "model"
+
+
+def _leaves(loss: Tensor) -> list[Tensor]:
+    """The tensors that `loss` would send gradients to."""
+    leaves, seen = [], set()
+    nodes: list[Any] = [loss.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        nodes += [following for following, _ in node.next_functions]
+    return leaves

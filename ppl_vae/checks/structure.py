@@ -1,0 +1,118 @@
+"""Both programs run, their sites match, and every shape and scale is what a bound on log p(x) needs."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from pyro import poutine
+from pyro.distributions import Delta
+from pyro.poutine.util import site_is_subsample
+
+from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
+from ppl_vae.programs import terms
+from ppl_vae.programs.find import Kind
+from ppl_vae.programs.layout import DATA
+
+
+def plates(s: Subject) -> Iterator[Finding]:
+    """The plate `data` is as long as the batch: noted before a site in it fails."""
+    for kind in KINDS:
+        with contextlib.suppress(Exception), poutine.trace() as tracer:
+            s.trace(kind, s.probe)
+        node = tracer.trace.nodes.get(DATA)
+        if node is not None and site_is_subsample(node):
+            size = len(node["value"])
+            if size != len(s.probe[0]):
+                yield s.error(
+                    f"the plate {DATA!r} of the {kind} is of size {size} for a batch of {len(s.probe[0])} rows: "
+                    "make it x.shape[0]",
+                    DATA,
+                    kind,
+                )
+
+
+def runs(s: Subject) -> Iterator[Finding]:
+    """Both programs run, on one row fewer too, and no event holds the rows."""
+    for kind in KINDS:
+        try:
+            whole = dict(samples(s.trace(kind, s.probe)))
+        except Exception as error:
+            yield s.failure(f"the {kind} fails on {shapes(s.probe)}", error, kind)
+            return
+        if len(s.probe[0]) < 3:
+            continue
+        fewer = tuple(x[:-1] for x in s.probe)
+        try:
+            part = dict(samples(s.trace(kind, fewer)))
+        except Exception as error:
+            yield s.failure(f"the {kind} runs on {shapes(s.probe)} but fails on {shapes(fewer)}", error, kind)
+            return
+        for name in whole.keys() & part.keys():
+            a, b = (tuple(each[name]["fn"].event_shape) for each in (whole, part))
+            if a != b:
+                yield s.error(
+                    f"site {name!r}: a draw is {a} in a batch of {len(s.probe[0])} rows and {b} in one of "
+                    f"{len(fewer[0])}: the rows belong to the plate; give .to_event(n) only the n dimensions of one "
+                    "datum, and the distribution no other number of rows",
+                    name,
+                    kind,
+                )
+
+
+def sites(s: Subject) -> Iterator[Finding]:
+    """There are latent and observed sites, drawn and scored in one shape, on one scale, one number per row."""
+    q, p = (dict(samples(s.trace(kind, s.probe))) for kind in KINDS)
+    for name, site in q.items():
+        if name in p and not p[name]["is_observed"]:
+            guide, model = (tuple(each["value"].shape) for each in (site, p[name]))
+            if guide != model:
+                yield s.error(
+                    f"site {name!r}: the guide draws {guide}, the model {model}: give both one size and one .to_event",
+                    name,
+                    "guide",
+                )
+                return
+        if isinstance(getattr(site["fn"], "base_dist", site["fn"]), Delta):
+            yield s.warning(
+                f"site {name!r}: the guide draws a point (Delta), so what is maximized is no bound on log p(x): "
+                "give the draw a scale, as a Normal has",
+                name,
+                "guide",
+            )
+    if odd := _odd_scale(q, p):
+        kind, name, scale, common = odd
+        yield s.error(
+            f"site {name!r} of the {kind} is scaled differently, by {scale:g}, others by {common:g}: the sum is no "
+            "bound on log p(x). Put one poutine.scale around all of both programs, or none, and no subsample_size",
+            name,
+            kind,
+        )
+        return
+    try:
+        with torch.no_grad():
+            t = terms(s.pair.model, s.pair.guide, s.probe)
+    except Exception as error:
+        yield s.failure("the pair fails where it is scored", error)
+        return
+    if not t.log_lik:
+        yield s.error("the model observes nothing: give a site of it obs=x", next(iter(p), None))
+    if not t.log_prior:
+        yield s.error("the model has no latent site: nothing to infer", next(iter(p), None))
+    if t.scale != 1:
+        yield s.warning(
+            f"every site is scaled by {t.scale:g}: batches come from outside, so a plate needs no subsample_size, "
+            "and a weight such as 1/D is no part of log p(x)",
+            DATA,
+        )
+
+
+def _odd_scale(q: dict[str, dict], p: dict[str, dict]) -> tuple[Kind, str, float, float] | None:
+    """A site whose scale is the rarest, and the scale that is common."""
+    programs: dict[Kind, dict[str, dict]] = {"guide": q, "model": p}
+    scales = [(kind, name, float(site["scale"])) for kind, each in programs.items() for name, site in each.items()]
+    counted = Counter(scale for *_, scale in scales).most_common()
+    if len(counted) < 2:
+        return None
+    kind, name, scale = next(each for each in scales if each[2] == counted[-1][0])
+    return kind, name, scale, counted[0][0]

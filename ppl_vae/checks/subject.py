@@ -1,0 +1,221 @@
+"""What every check works on, and how it words what it finds."""
+
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+import ppl_vae
+from ppl_vae.data import Dataset
+from ppl_vae.errors import InputError
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair, Terms, draw, owned, score
+from ppl_vae.programs.find import Kind, blame
+from ppl_vae.programs.layout import DATA
+from ppl_vae.programs.state import buffers_kept, evaluating
+from ppl_vae.programs.terms import Batch, Values
+from ppl_vae.programs.terms import _samples as samples
+
+__all__ = ["KINDS", "Finding", "Subject", "aligned", "differ", "samples", "shapes"]
+
+PROBE_ROWS = 7
+KINDS: tuple[Kind, Kind] = ("guide", "model")  # in the order in which they run
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, with its mend.
+
+    Args:
+        site: the sample site that it is about, if it is about one.
+        where: `path:line` of the statement, or the file where no line is known.
+    """
+
+    level: Literal["error", "warning"]
+    message: str
+    site: str | None = None
+    where: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A pair, its data, and two small batches of it.
+
+    Args:
+        probe, other: as many rows each, of which those with missing cells come first; different rows where there are.
+        lines: `path:line` of the sites of each program, filled by `trace`.
+    """
+
+    pair: Pair
+    dataset: Dataset
+    objective: Objective
+    probe: Batch
+    other: Batch
+    lines: dict[Kind, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+
+    @classmethod
+    def of(cls, pair: Pair, dataset: Dataset, objective: Objective) -> "Subject":
+        dataset = _binary(dataset)
+        device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
+        order = _missing_first(dataset.train)
+        probe, other = (
+            tuple(x[rows].to(device) for x in dataset.train)
+            for rows in (order[:PROBE_ROWS], order.flip(0)[:PROBE_ROWS])
+        )
+        return cls(pair, dataset, objective, probe, other)
+
+    @property
+    def device(self) -> torch.device:
+        return self.probe[0].device
+
+    def trace(self, kind: Kind, batch: Batch, replayed: poutine.Trace | None = None) -> poutine.Trace:
+        """One program's pass, at the draws of another trace if given; notes the lines of its sites."""
+        program = getattr(self.pair, kind)
+        if replayed is not None:
+            program = poutine.replay(program, trace=replayed)
+        with torch.no_grad(), _Lines(self.lines[kind], self.pair.sources[kind].path):
+            return poutine.trace(program).get_trace(*batch)
+
+    def draw(self, batch: Batch, num_samples: int = 1, seed: int = 0) -> Values:
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return draw(self.pair.guide, batch, num_samples)
+
+    def score(self, batch: Batch, values: Values, seed: int = 0) -> Terms:
+        torch.manual_seed(seed)
+        with torch.no_grad(), buffers_kept(self.pair.model, self.pair.guide):
+            return score(self.pair.model, self.pair.guide, batch, values)
+
+    @cached_property
+    def unscorable(self) -> Exception | None:
+        """Why log q can't be computed at a draw that is given, if it can't."""
+        try:
+            self.score(self.probe, self.draw(self.probe))
+        except Exception as error:
+            return error
+        return None
+
+    @cached_property
+    def noisy(self) -> tuple[str, Kind] | None:
+        """A site, with its program, whose log-probability at one draw differs between two seeds in evaluation mode."""
+        with evaluating(self.pair.model, self.pair.guide):
+            values = self.draw(self.probe)
+            a, b = (self.score(self.probe, values, seed) for seed in (0, 1))
+        return next(((site, kind) for kind, site, x, y in aligned(a, b) if differ(x, y)), None)
+
+    def error(self, message: str, site: str | None = None, kind: Kind = "model") -> Finding:
+        return Finding("error", message, site, self.line(site, kind))
+
+    def warning(self, message: str, site: str | None = None, kind: Kind = "model") -> Finding:
+        return replace(self.error(message, site, kind), level="warning")
+
+    def line(self, site: str | None, kind: Kind) -> str | None:
+        """Where the site stands: in that program, or else in the other."""
+        for each in (kind, *KINDS):
+            if site in self.lines[each]:
+                return self.lines[each][site]
+        return None
+
+    def failure(self, what: str, error: Exception, kind: Kind = "model") -> Finding:
+        """An exception: at the line of the user's file that raised it, or else at the site that it names.
+
+        `what` failed; an `InputError` says so itself.
+        """
+        message = str(error) if isinstance(error, InputError) else f"{what}: {blame(error, None)}"
+        site = _sampled(error) or self._named(message)
+        where = self.raised(error) or self.line(site, kind)
+        hint = "; add .to_event(n) for the dimensions of one datum" if "Shape mismatch inside plate" in message else ""
+        return Finding("error", message + hint, site, where)
+
+    def raised(self, error: Exception) -> str | None:
+        """The last line of the programs' files that an exception went through; of other code, for a Python object."""
+        calls = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+        paths = {str(source.path) for source in self.pair.sources.values()}
+        own = [call for call in calls if call[0] in paths] or [c for c in calls if not c[0].startswith(_LIBRARIES)]
+        return "{}:{}".format(*own[-1]) if own else None
+
+    def _named(self, message: str) -> str | None:
+        if named := re.search(r"site '(.+?)'", message):
+            return named[1]
+        sites = [site for kind in KINDS for site in self.lines[kind] if site != DATA]
+        return next((site for site in sites if repr(site) in message), None)
+
+
+class _Lines(poutine.messenger.Messenger):
+    """Notes where each sample statement stands: the line in the program's file, or else that of `pyro.sample`."""
+
+    def __init__(self, lines: dict[str, str], path: Path | None) -> None:
+        super().__init__()
+        self.lines, self.path = lines, str(path)
+
+    def _pyro_sample(self, msg: dict) -> None:
+        calls = [(f.f_code.co_filename, f.f_lineno) for f in _frames()]
+        own = [call for call in calls if call[0] == self.path] or [c for c in calls if not c[0].startswith(_LIBRARIES)]
+        self.lines.setdefault(msg["name"], "{}:{}".format(*own[0]))
+
+
+_LIBRARIES = tuple(module.__path__[0] for module in (torch, pyro, ppl_vae))
+
+
+def _frames() -> Iterator[Any]:
+    """The stack, innermost first, outside this file."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename != __file__:
+            yield frame
+        frame = frame.f_back
+
+
+def _sampled(error: Exception) -> str | None:
+    """The site whose `pyro.sample` raised it, if one did."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code is pyro.sample.__code__)
+    return next((frame.f_locals["name"] for frame in frames), None)
+
+
+def aligned(a: Terms, b: Terms) -> Iterator[tuple[Kind, str, Tensor, Tensor]]:
+    """Program, site and log-probabilities `(K, B)` of two passes, in the order in which the sites ran."""
+    for kind, x, y in (
+        ("guide", a.log_q, b.log_q),
+        ("model", a.log_prior, b.log_prior),
+        ("model", a.log_lik, b.log_lik),
+    ):
+        for site in x:
+            yield kind, site, x[site], y[site]  # type: ignore[misc]
+
+
+def differ(a: Tensor, b: Tensor) -> bool:
+    """Do two computations of one number differ by more than the rounding of its summands?"""
+    return not torch.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def shapes(batch: Batch) -> str:
+    return ", ".join(str(tuple(x.shape)) for x in batch)
+
+
+def _binary(dataset: Dataset) -> Dataset:
+    """Under `binarize="epoch"`, with 0 and 1 for the grey training values, which no step will see as they are."""
+    if dataset.binarize != "epoch":
+        return dataset
+    grey, *others = dataset.train
+    return replace(dataset, train=((grey > 0.5).to(grey.dtype), *others))
+
+
+def _missing_first(batch: Batch) -> Tensor:
+    """Row numbers, of which up to three rows with missing cells come first."""
+    missing = torch.stack([x.reshape(len(x), -1).isnan().any(1) for x in batch]).any(0).cpu()
+    first = missing.nonzero().flatten()[:3]
+    rest = torch.ones(len(missing), dtype=torch.bool)
+    rest[first] = False
+    return torch.cat([first, rest.nonzero().flatten()])

@@ -17,11 +17,13 @@ from ppl_vae.programs.state import buffers_kept
 Check = Callable[[Subject], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
+    structure.batch_stays,
     structure.plates,
     structure.runs,
     structure.sites,
     support.supports,
     learning.trains,
+    samples.seeds,
     samples.deterministic,
     samples.scorable,
     rows.independent,
@@ -30,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     simulation.simulates,
     simulation.peeks,
     learning.learns,
+    support.squashed,
 )
 
 

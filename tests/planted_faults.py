@@ -140,13 +140,20 @@ FAULTS: dict[str, Fault] = {
         {GUIDE_Z: f"{GUIDE_Z}            {MODEL_X.replace('loc', 'x')}\n"}, "x", ["the guide observes 'x'"]
     ),
     # ---- plates ----
-    "a latent of the model outside the plate": Fault({MODEL_PLATE: OUTSIDE + MODEL_PLATE}, "u", ["the guide does not"]),
+    "a latent of the model outside the plate": Fault(
+        {MODEL_PLATE: OUTSIDE + MODEL_PLATE}, "u", ["'u' of the model stands outside the plate"]
+    ),
     "a latent of both outside the plate": Fault(
         {plate: OUTSIDE + plate for plate in (MODEL_PLATE, GUIDE_PLATE)},
         "u",
-        ["outside the plate 'data'", 'pyro.plate("data", x.shape[0])'],
+        ["outside the plate 'data'", 'with pyro.plate("data", x.shape[0])'],
     ),
-    "the plate has another name": Fault(
+    "the guide's plate has another name": Fault(
+        {GUIDE_PLATE: GUIDE_PLATE.replace('"data"', '"rows"')},
+        "z",
+        ["'z' of the guide stands outside the plate 'data'"],
+    ),
+    "both plates have another name": Fault(
         {plate: plate.replace('"data"', '"rows"') for plate in (MODEL_PLATE, GUIDE_PLATE)},
         "z",
         ["outside the plate 'data'"],
@@ -241,6 +248,9 @@ FAULTS: dict[str, Fault] = {
     "logits given as probabilities": Fault(
         likelihood("dist.Bernoulli(loc)"), "x", ["probs of Bernoulli is", "between 0 and 1", "logits="], data=binary
     ),
+    "a sigmoid before logits": Fault(
+        likelihood("dist.Bernoulli(logits=loc.sigmoid())"), "x", ["between 0 and 1", "probs="], "warning", data=binary
+    ),
     "grey values under a Bernoulli": Fault(
         likelihood("dist.Bernoulli(logits=loc)"),
         "x",
@@ -270,6 +280,11 @@ FAULTS: dict[str, Fault] = {
         "x",
         ["a tensor of shape (5,)", "would never be trained", "make it an nn.Parameter"],
     ),
+    "layers in a plain list": Fault(
+        {GUIDE_NET: "self.g = nn.Sequential(); self.layers = [nn.Linear(5, 2)]"} | encoder("loc = self.layers[0](x)"),
+        "z",
+        ["a tensor of shape (2, 5)", "would never be trained", "nn.ModuleList"],
+    ),
     "a parameter that nothing reads": Fault(
         {GUIDE_NET: f"{GUIDE_NET}; self.idle = nn.Linear(1, 1)"},
         None,
@@ -291,6 +306,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "the guide does not read x": Fault(
         encoder("loc = self.g(torch.zeros_like(x))"), "z", ["the same for any x", "network read x"], level="warning"
+    ),
+    "a likelihood that is masked out": Fault(
+        {MODEL_X: f"with pyro.poutine.mask(mask=False):\n                {MODEL_X}"},
+        None,
+        ["model.f.weight", "all of the model"],
     ),
     "a factor 0": Fault(encoder("loc = 0 * self.g(x)"), None, ["exactly 0 in 5 steps", "all of the guide"]),
     "a gradient that is NaN": Fault(
@@ -318,6 +338,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "Python's random numbers": Fault(
         decoder("loc = self.f(z) + random.random()"), "x", ["two passes under one seed differ", "not with random"]
+    ),
+    "a seed that is set in the program": Fault(
+        encoder("torch.manual_seed(0)", "loc = self.g(x)"), None, ["the guide seeds the generator", "before fit"]
     ),
     "a counter": Fault(
         encoder("self.calls += 1", "loc = self.g(x) * self.calls"), "z", ["two passes under one seed differ", "counter"]
@@ -352,6 +375,9 @@ FAULTS: dict[str, Fault] = {
         None,
         ["fails on a batch of one row", "squeeze()"],
         line="squeeze",
+    ),
+    "data standardized batch by batch": Fault(
+        {MODEL_X: MODEL_X.replace("obs=x", "obs=(x - x.mean(0)) / x.std(0)")}, "x", ["changes with the other rows"]
     ),
     # ---- samples ----
     "a decoder that flattens all but the first dimension": Fault(
@@ -408,6 +434,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "a likelihood of missing cells": Fault(
         FILLED, "x", ["column 1 of the data is missing", "fill it before log_prob", ".mask(~x.isnan())"], missing=True
+    ),
+    "missing cells filled in place": Fault(
+        encoder("x[x.isnan()] = 0", "loc = self.g(x)"),
+        None,
+        ["the guide changes its batch in place", "clone"],
+        missing=True,
     ),
     "missing cells filled from other rows": Fault(
         encoder("loc = self.g(torch.where(x.isnan(), x.nanmean(0), x))")

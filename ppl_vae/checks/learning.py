@@ -33,7 +33,8 @@ def trains(s: Subject) -> Iterator[Finding]:
             what = f"pyro.param {name!r}" if name else f"a tensor of shape {tuple(leaf.shape)}"
             yield s.error(
                 f"the loss depends on {what}, which is not among the programs' parameters and would never be trained: "
-                "make it an nn.Parameter of the module, or, in a plain function, a pyro.param or part of a pyro.module",
+                "make it an nn.Parameter of the module (a list of layers an nn.ModuleList), or, in a plain function, a "
+                "pyro.param or part of a pyro.module",
                 *_reads(leaf, estimate.terms),
             )
     if not trained:
@@ -92,11 +93,10 @@ def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
     for kind in KINDS:
         own = {name for name in _trained(s) if name.startswith(f"{kind}.")}
         if mine := [name for name in names if name in own]:
-            where = s.pair.sources[kind].path
             message = wording.format(", ".join(mine))
             if own <= set(mine):
                 message += f". That is all of the {kind}: a detach(), .data, no_grad or factor 0 cuts it off"
-            yield Finding("error" if own <= set(mine) else "warning", message, where=str(where) if where else None)
+            yield Finding("error" if own <= set(mine) else "warning", message, where=s.file(kind))
 
 
 def _not_finite(

@@ -4,11 +4,27 @@ from collections.abc import Iterator
 
 import torch
 
-from ppl_vae.checks.subject import Finding, Subject, aligned, differ
+from ppl_vae.checks.subject import KINDS, Finding, Subject, aligned, differ
 from ppl_vae.programs import terms
 from ppl_vae.programs.state import buffers_kept, evaluating
 
 SAMPLES = 3
+
+
+def seeds(s: Subject) -> Iterator[Finding]:
+    """Two seeds leave two states of the generator: no program sets a seed of its own."""
+    for kind in KINDS:
+        states = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            with buffers_kept(s.pair.model, s.pair.guide):
+                s.trace(kind, s.probe)
+            states.append(torch.get_rng_state())
+        if torch.equal(*states):
+            message = (
+                f"the {kind} seeds the generator, so that every step gets the same noise: seed before fit, not in it"
+            )
+            yield Finding("error", message, where=s.file(kind))
 
 
 def deterministic(s: Subject) -> Iterator[Finding]:

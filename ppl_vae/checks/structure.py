@@ -15,6 +15,17 @@ from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
 
 
+def batch_stays(s: Subject) -> Iterator[Finding]:
+    """Neither program changes its batch in place, which the other one gets too."""
+    for kind in KINDS:
+        batch = tuple(x.clone() for x in s.probe)
+        with contextlib.suppress(Exception):
+            s.trace(kind, batch)
+        if not all(torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in zip(batch, s.probe, strict=True)):
+            message = f"the {kind} changes its batch in place: work on a copy (x = x.clone()), or use torch.where"
+            yield Finding("error", message, where=s.file(kind))
+
+
 def plates(s: Subject) -> Iterator[Finding]:
     """The plate `data` is as long as the batch: noted before a site in it fails."""
     for kind in KINDS:
@@ -80,7 +91,18 @@ def sites(s: Subject) -> Iterator[Finding]:
                 name,
                 "guide",
             )
-    if odd := _odd_scale(q, p):
+    programs: dict[Kind, dict[str, dict]] = {"guide": q, "model": p}
+    for kind, each in programs.items():
+        for name, site in each.items():
+            if not any(frame.name == DATA for frame in site["cond_indep_stack"]):
+                yield s.error(
+                    f"site {name!r} of the {kind} stands outside the plate {DATA!r}: put it under "
+                    f'`with pyro.plate("{DATA}", x.shape[0]):`',
+                    name,
+                    kind,
+                )
+                return
+    if odd := _odd_scale(programs):
         kind, name, scale, common = odd
         yield s.error(
             f"site {name!r} of the {kind} is scaled differently, by {scale:g}, others by {common:g}: the sum is no "
@@ -107,9 +129,8 @@ def sites(s: Subject) -> Iterator[Finding]:
         )
 
 
-def _odd_scale(q: dict[str, dict], p: dict[str, dict]) -> tuple[Kind, str, float, float] | None:
+def _odd_scale(programs: dict[Kind, dict[str, dict]]) -> tuple[Kind, str, float, float] | None:
     """A site whose scale is the rarest, and the scale that is common."""
-    programs: dict[Kind, dict[str, dict]] = {"guide": q, "model": p}
     scales = [(kind, name, float(site["scale"])) for kind, each in programs.items() for name, site in each.items()]
     counted = Counter(scale for *_, scale in scales).most_common()
     if len(counted) < 2:

@@ -121,6 +121,10 @@ class Subject:
     def warning(self, message: str, site: str | None = None, kind: Kind = "model") -> Finding:
         return replace(self.error(message, site, kind), level="warning")
 
+    def file(self, kind: Kind) -> str | None:
+        path = self.pair.sources[kind].path
+        return str(path) if path else None
+
     def line(self, site: str | None, kind: Kind) -> str | None:
         """Where the site stands: in that program, or else in the other."""
         for each in (kind, *KINDS):

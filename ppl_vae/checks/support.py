@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pyro.distributions import Distribution, ExpandedDistribution, Independent, MaskedDistribution
+from pyro.distributions import (
+    Bernoulli,
+    Binomial,
+    ContinuousBernoulli,
+    Distribution,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+)
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
@@ -46,6 +54,21 @@ def supports(s: Subject) -> Iterator[Finding]:
                         if kind == "model" and (outside := _outside(site)):
                             seen.add((kind, name))
                             yield s.error(f"site {name!r}: {_where(site, rows, *outside)}", name)
+
+
+def squashed(s: Subject) -> Iterator[Finding]:
+    """Logits are not probabilities: no sigmoid stands before a `logits=`."""
+    for name, site in samples(s.trace("model", s.probe)):
+        for part in _parts(site["fn"]):
+            logits = vars(part).get("logits")
+            if not (site["is_observed"] and isinstance(part, Bernoulli | Binomial | ContinuousBernoulli)):
+                continue
+            if logits is not None and 0 < logits.min() < logits.max() < 1:
+                yield s.warning(
+                    f"site {name!r}: all logits of {type(part).__name__} lie between 0 and 1, as behind a sigmoid: "
+                    "give probs=, or leave the sigmoid out",
+                    name,
+                )
 
 
 def _where(site: dict, rows: torch.Tensor, row: int, column: list[int], value: Any, family: str) -> str:

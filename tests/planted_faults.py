@@ -132,7 +132,7 @@ FAULTS: dict[str, Fault] = {
         ["no latent site of the model"],
     ),
     "two sites of one name": Fault(
-        {MODEL_X: f"{MODEL_X}\n            {MODEL_X}"}, "x", ["the model fails", "Multiple"]
+        {MODEL_X: f"{MODEL_X}\n            {MODEL_X}"}, "x", ["the model fails", "Multiple", "a name of its own"]
     ),
     "the model observes nothing": Fault({MODEL_X: "pass"}, "z", ["observes nothing", "obs=x"]),
     "no latent": Fault({MODEL_Z: "z = torch.zeros(x.shape[0], 2)", GUIDE_Z: "pass\n"}, "x", ["no latent site"]),
@@ -219,7 +219,10 @@ FAULTS: dict[str, Fault] = {
         line="raise RuntimeError",
     ),
     "an encoder that reads three of five columns": Fault(
-        encoder("loc = self.g(x[:, :3])"), None, ["the guide fails", "mat1 and mat2"], line="x[:, :3]"
+        encoder("loc = self.g(x[:, :3])"),
+        None,
+        ["the guide fails", "mat1 and mat2", "a layer's first size"],
+        line="x[:, :3]",
     ),
     "a guide of points": Fault(
         {GUIDE_Z: "pyro.sample('z', dist.Delta(loc).to_event(1))\n"}, "z", ["a point", "no bound"], level="warning"
@@ -292,10 +295,10 @@ FAULTS: dict[str, Fault] = {
         level="warning",
     ),
     "the encoder is cut off": Fault(
-        encoder("loc = self.g(x).detach()"), None, ["guide.g.weight", "all of the guide", "detach()"]
+        encoder("loc = self.g(x).detach()"), "z", ["guide.g.weight", "all of the guide", "detach()"]
     ),
     "the encoder runs under no_grad": Fault(
-        encoder("with torch.no_grad():", "    loc = self.g(x)"), None, ["all of the guide", "no_grad"]
+        encoder("with torch.no_grad():", "    loc = self.g(x)"), "z", ["all of the guide", "no_grad"]
     ),
     "the draw is cut off from the likelihood": Fault(
         decoder("loc = self.f(z.detach())"), "z", ["no gradient gets back to the guide", "detach()"]
@@ -309,10 +312,10 @@ FAULTS: dict[str, Fault] = {
     ),
     "a likelihood that is masked out": Fault(
         {MODEL_X: f"with pyro.poutine.mask(mask=False):\n                {MODEL_X}"},
-        None,
+        "x",
         ["model.f.weight", "all of the model"],
     ),
-    "a factor 0": Fault(encoder("loc = 0 * self.g(x)"), None, ["exactly 0 in 5 steps", "all of the guide"]),
+    "a factor 0": Fault(encoder("loc = 0 * self.g(x)"), "z", ["exactly 0 in 5 steps", "all of the guide"]),
     "a gradient that is NaN": Fault(
         likelihood("dist.Normal(loc, 1.0 + (loc - loc).sqrt())"),
         "x",

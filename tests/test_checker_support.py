@@ -31,7 +31,7 @@ def test_row_of_image_data_and_name_of_a_transformed_family(tmp_path):
     assert check_text(tmp_path, text, data).passed
     data[11, 2] = -1
     (error,) = check_text(tmp_path, text, data).errors
-    assert "row 11, column 2 of the data is -1.0, outside the support of LogNormal" in error.message
+    assert "row 11, column 2 of the data is -1, outside the support of LogNormal" in error.message
     images = binary()[:, :4].reshape(40, 2, 2)
     images[5, 1, 0] = 2
     (error,) = check("bernoulli", "diagonal_normal", open_data(images), **SMALL).errors

@@ -1,5 +1,6 @@
 """The pair can be captured, as tensor operations with a free batch size: what compiling it needs."""
 
+import itertools
 import linecache
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.checks.lines import raised
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.programs import terms
 from ppl_vae.programs.terms import Batch
@@ -31,7 +33,8 @@ def captures(s: Subject) -> Iterator[Finding]:
         for module, attributes in modules.items():
             vars(module).clear()
             vars(module).update(attributes)
-    if where := _constant(graph):
+    if places := _constant(graph):
+        where = next((place for place in places if place.rpartition(":")[0] in s.files.values()), None)
         yield Finding(
             "warning",
             f"the batch size becomes a constant when the pair is captured{_statement(where)}, but it trains eagerly: "
@@ -44,31 +47,28 @@ def _batch(s: Subject) -> Batch:
     """As many rows as no other dimension has: equal sizes would be taken for one."""
     tensors = [*s.probe, *s.pair.model.parameters(), *s.pair.guide.parameters()]
     sizes = {n for x in tensors for n in x.shape}
-    rows = next(n for n in (13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53) if n not in sizes)
+    rows = next(n for n in itertools.count(13, step=2) if n not in sizes)
     return tuple(x[torch.arange(rows, device=x.device) % len(x)] for x in s.probe)
 
 
 def _prevented(s: Subject, error: Exception) -> Finding:
-    where = s.raised(error)
-    why = next((line for line in str(error).splitlines() if line.strip()), "it needs the value of a tensor")
-    return Finding(
-        "warning",
-        f"the pair can't be captured{_statement(where)}, but trains eagerly: {type(error).__name__}: {why.rstrip('.')}",
-        where=where,
-    )
+    where = raised(error, set(s.files.values()))
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    why = f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+    if "DataDependent" in type(error).__name__:
+        why = "it needs the value of a tensor, as if, int() and .item() do"
+    return Finding("warning", f"the pair can't be captured{_statement(where)}, but trains eagerly: {why}", where=where)
 
 
-def _constant(graph: Any) -> str | None:
-    """The statement that made a dimension of the batch a constant, if one did: its file and line."""
+def _constant(graph: Any) -> list[str]:
+    """The statements that made the batch size a constant, if any did: file and line of each."""
+    places = []
     for node in graph.graph.find_nodes(op="placeholder"):
         size = node.meta["val"].shape[0]
-        if isinstance(size, int) or size.node.expr.is_number:
-            symbol = None if isinstance(size, int) else size.node._expr
-            for guard in graph.shape_env.guards:
-                if symbol in guard.expr.free_symbols or symbol is None:
-                    place = guard.sloc.framework_loc
-                    return f"{place.filename}:{place.lineno}"
-    return None
+        if size.node.expr.is_number:
+            guards = [guard for guard in graph.shape_env.guards if size.node._expr in guard.expr.free_symbols]
+            places += [guard.sloc.framework_loc for guard in guards]
+    return [f"{place.filename}:{place.lineno}" for place in places]
 
 
 def _statement(where: str | None) -> str:

@@ -8,12 +8,12 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.checks import reading
 from ppl_vae.checks.subject import KINDS, Finding, Subject, aligned
 from ppl_vae.objectives import Estimate
-from ppl_vae.programs import Terms, parameters, score
+from ppl_vae.programs import Terms, parameters
 from ppl_vae.programs.find import Kind
-from ppl_vae.programs.state import evaluating
-from ppl_vae.programs.terms import Values, sum_sites
+from ppl_vae.programs.layout import DATA
 
 STEPS = 5
 
@@ -66,10 +66,7 @@ def learns(s: Subject) -> Iterator[Finding]:
             optimizer.step()
         zero = f"the gradient of {{}} is exactly 0 in {STEPS} steps, as behind a saturated clamp"
         yield from _idle(s, list(still), zero)
-        if not s.unscorable:
-            with evaluating(s.pair.model, s.pair.guide):
-                yield from _reads_x(s)
-                yield from _reads_z(s)
+        yield from reading.reads(s)
 
 
 def _trained(s: Subject) -> dict[str, nn.Parameter]:
@@ -94,9 +91,12 @@ def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
         own = {name for name in _trained(s) if name.startswith(f"{kind}.")}
         if mine := [name for name in names if name in own]:
             message = wording.format(", ".join(mine))
-            if own <= set(mine):
+            if own > set(mine):
+                yield Finding("warning", message, where=s.files[kind])
+            else:
+                site = [site for site in s.lines[kind] if site != DATA][-1]
                 message += f". That is all of the {kind}: a detach(), .data, no_grad or factor 0 cuts it off"
-            yield Finding("error" if own <= set(mine) else "warning", message, where=s.file(kind))
+                yield s.error(message, site, kind)
 
 
 def _not_finite(
@@ -119,57 +119,6 @@ def _not_finite(
                         return f"site {site!r}: the gradient of its log-probability in {name} is not finite", site, kind
             return f"the gradient of {name} is not finite", None, "model"
     return None
-
-
-def _reads_x(s: Subject) -> Iterator[Finding]:
-    """log q(z|x) changes with x."""
-    values = s.draw(s.probe)
-    a, b = (s.score(batch, values) for batch in (s.probe, s.other))
-    same_data = all(torch.equal(x, y) for x, y in zip(s.probe, s.other, strict=True))
-    if not same_data and all(torch.equal(a.log_q[site], b.log_q[site]) for site in a.log_q):
-        site = next(iter(a.log_q))
-        yield s.warning(
-            f"site {site!r}: log q(z|x) is the same for any x: let the guide's network read x", site, "guide"
-        )
-
-
-def _reads_z(s: Subject) -> Iterator[Finding]:
-    """Each latent is read by another site of the model, and its gradient gets through where it can."""
-    values, others = s.draw(s.probe), s.draw(s.probe, seed=1)
-    reached = _reached(s, values)
-    before = s.score(s.probe, values)
-    for site in before.log_prior:
-        moved = s.score(s.probe, values | {site: others[site]})
-        read = not torch.equal(_rest(before, site), _rest(moved, site))
-        if not read and not torch.equal(values[site], others[site]):
-            yield s.error(
-                f"site {site!r}: nothing in the model depends on its value: let a likelihood or a later prior read it",
-                site,
-            )
-        elif read and before.q[site].has_rsample and site not in reached:
-            yield s.error(
-                f"site {site!r}: the likelihood changes with it, but no gradient gets back to the guide: look for "
-                "detach(), .data, no_grad, round or argmax between it and the likelihood",
-                site,
-            )
-
-
-def _reached(s: Subject, values: Values) -> set[str]:
-    """The latent sites at whose values the rest of the model has a gradient."""
-    leaves = {site: v.clone().requires_grad_(v.is_floating_point()) for site, v in values.items()}
-    t = score(s.pair.model, s.pair.guide, s.probe, leaves)
-    reached = set()
-    for site in t.log_prior:
-        if (rest := _rest(t, site)).requires_grad and leaves[site].requires_grad:
-            (grad,) = torch.autograd.grad(rest.sum(), leaves[site], retain_graph=True, allow_unused=True)
-            if grad is not None and grad.any():
-                reached.add(site)
-    return reached
-
-
-def _rest(t: Terms, site: str) -> Tensor:
-    """log p of all sites but one, `(K, B)`."""
-    return sum_sites({name: log_prob for name, log_prob in (t.log_prior | t.log_lik).items() if name != site})
 
 
 def _reads(leaf: Tensor, t: Terms) -> tuple[str | None, Kind]:

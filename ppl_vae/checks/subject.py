@@ -1,20 +1,16 @@
 """What every check works on, and how it words what it finds."""
 
 import re
-import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
-import ppl_vae
+from ppl_vae.checks.lines import Lines, raised, sampled, source_file
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
@@ -29,6 +25,12 @@ __all__ = ["KINDS", "Finding", "Subject", "aligned", "differ", "samples", "shape
 
 PROBE_ROWS = 7
 KINDS: tuple[Kind, Kind] = ("guide", "model")  # in the order in which they run
+
+HINTS = {
+    "Shape mismatch inside plate": "add .to_event(n) for the dimensions of one datum",
+    "Multiple sample sites named": "give each site a name of its own",
+    "shapes cannot be multiplied": "a layer's first size must be the last dimension of what it gets",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Subject:
         )
         return cls(pair, dataset, objective, probe, other)
 
+    @cached_property
+    def files(self) -> dict[Kind, str]:
+        """Where each program is written."""
+        return {kind: str(self.pair.sources[kind].path or source_file(getattr(self.pair, kind))) for kind in KINDS}
+
     @property
     def device(self) -> torch.device:
         return self.probe[0].device
@@ -85,7 +92,7 @@ class Subject:
         program = getattr(self.pair, kind)
         if replayed is not None:
             program = poutine.replay(program, trace=replayed)
-        with torch.no_grad(), _Lines(self.lines[kind], self.pair.sources[kind].path):
+        with torch.no_grad(), Lines(self.lines[kind], self.files[kind]):
             return poutine.trace(program).get_trace(*batch)
 
     def draw(self, batch: Batch, num_samples: int = 1, seed: int = 0) -> Values:
@@ -121,10 +128,6 @@ class Subject:
     def warning(self, message: str, site: str | None = None, kind: Kind = "model") -> Finding:
         return replace(self.error(message, site, kind), level="warning")
 
-    def file(self, kind: Kind) -> str | None:
-        path = self.pair.sources[kind].path
-        return str(path) if path else None
-
     def line(self, site: str | None, kind: Kind) -> str | None:
         """Where the site stands: in that program, or else in the other."""
         for each in (kind, *KINDS):
@@ -138,54 +141,16 @@ class Subject:
         `what` failed; an `InputError` says so itself.
         """
         message = str(error) if isinstance(error, InputError) else f"{what}: {blame(error, None)}"
-        site = _sampled(error) or self._named(message)
-        where = self.raised(error) or self.line(site, kind)
-        hint = "; add .to_event(n) for the dimensions of one datum" if "Shape mismatch inside plate" in message else ""
-        return Finding("error", message + hint, site, where)
-
-    def raised(self, error: Exception) -> str | None:
-        """The last line of the programs' files that an exception went through; of other code, for a Python object."""
-        calls = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-        paths = {str(source.path) for source in self.pair.sources.values()}
-        own = [call for call in calls if call[0] in paths] or [c for c in calls if not c[0].startswith(_LIBRARIES)]
-        return "{}:{}".format(*own[-1]) if own else None
+        site = sampled(error) or self._named(message)
+        where = raised(error, set(self.files.values())) or self.line(site, kind)
+        hints = [f"; {hint}" for words, hint in HINTS.items() if words in message]
+        return Finding("error", "".join([message, *hints]), site, where)
 
     def _named(self, message: str) -> str | None:
         if named := re.search(r"site '(.+?)'", message):
             return named[1]
         sites = [site for kind in KINDS for site in self.lines[kind] if site != DATA]
         return next((site for site in sites if repr(site) in message), None)
-
-
-class _Lines(poutine.messenger.Messenger):
-    """Notes where each sample statement stands: the line in the program's file, or else that of `pyro.sample`."""
-
-    def __init__(self, lines: dict[str, str], path: Path | None) -> None:
-        super().__init__()
-        self.lines, self.path = lines, str(path)
-
-    def _pyro_sample(self, msg: dict) -> None:
-        calls = [(f.f_code.co_filename, f.f_lineno) for f in _frames()]
-        own = [call for call in calls if call[0] == self.path] or [c for c in calls if not c[0].startswith(_LIBRARIES)]
-        self.lines.setdefault(msg["name"], "{}:{}".format(*own[0]))
-
-
-_LIBRARIES = tuple(module.__path__[0] for module in (torch, pyro, ppl_vae))
-
-
-def _frames() -> Iterator[Any]:
-    """The stack, innermost first, outside this file."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename != __file__:
-            yield frame
-        frame = frame.f_back
-
-
-def _sampled(error: Exception) -> str | None:
-    """The site whose `pyro.sample` raised it, if one did."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code is pyro.sample.__code__)
-    return next((frame.f_locals["name"] for frame in frames), None)
 
 
 def aligned(a: Terms, b: Terms) -> Iterator[tuple[Kind, str, Tensor, Tensor]]:

@@ -73,15 +73,16 @@ def squashed(s: Subject) -> Iterator[Finding]:
 
 def _where(site: dict, rows: torch.Tensor, row: int, column: list[int], value: Any, family: str) -> str:
     """What is outside which support, and the mend."""
+    shown = f"{value:.6g}" if isinstance(value, float) else value
     if not site["is_observed"]:
         return (
-            f"the guide draws {value}, outside the support of its prior, {family}: let the guide draw in it, or swap it"
+            f"the guide draws {shown}, outside the support of its prior, {family}: let the guide draw in it, or swap it"
         )
     place = f"row {rows[row]}" + (f", column {', '.join(map(str, column))}" if column else "")
     if value != value:
         return f"{place} of the data is missing: fill it before log_prob, and mask it out: .mask(~x.isnan())"
     mend = "binarize or rescale the data, or swap the likelihood"
-    return f"{place} of the data is {value}, outside the support of {family}: {mend}"
+    return f"{place} of the data is {shown}, outside the support of {family}: {mend}"
 
 
 def _bad_parameter(fn: Any) -> str | None:

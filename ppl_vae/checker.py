@@ -29,11 +29,11 @@ CHECKS: tuple[Check, ...] = (
     rows.independent,
     rows.alone,
     samples.many_samples,
-    simulation.simulates,
     simulation.peeks,
     learning.learns,
     support.squashed,
 )
+THOROUGH: tuple[Check, ...] = (learning.finite, simulation.simulates, capture.captures)
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ class Report:
         return "\n".join([*(f"{f.level}: {f}" for f in self.findings), verdict])
 
 
-def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None, *, captured: bool = False) -> Report:
+def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False) -> Report:
     """Run every check; the first that finds an error ends the list, since the later ones build on it.
 
     Weights, buffers, Pyro's parameter store and torch's random state are left as they were.
 
     Args:
-        captured: also ask whether the pair can be captured, which takes a second or two.
+        thorough: also what `fit` can do without: are five steps finite, is x drawn from p(x|z), can the pair be
+            captured? That may take seconds.
     """
     findings: list[Finding] = []
-    checks = (*CHECKS, capture.captures) if captured else CHECKS
     with (
         pyro.get_param_store().scope(),
         torch.random.fork_rng(),
@@ -76,7 +76,7 @@ def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None,
         buffers_kept(pair.model, pair.guide),
     ):
         subject = Subject.of(pair, dataset, objective or Trace_ELBO())
-        for check in checks:
+        for check in (*CHECKS, *THOROUGH) if thorough else CHECKS:
             torch.manual_seed(0)
             findings += _run(check, subject)
             if any(f.level == "error" for f in findings):

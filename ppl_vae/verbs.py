@@ -38,7 +38,7 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     dataset = open_data(data, **options)
     with isolated(0):
         pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
-        return check_pair(pair, dataset, made, captured=True)
+        return check_pair(pair, dataset, made, thorough=True)
 
 
 def compare(

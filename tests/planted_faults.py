@@ -488,7 +488,7 @@ def dataset_of(fault: Fault) -> Dataset:
 def check(model: Any, guide: Any, dataset: Dataset, objective: str = "trace", **settings: object) -> Report:
     with isolated(0):
         pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
-        return check_pair(pair, dataset, objectives.get(objective)(), captured=True)
+        return check_pair(pair, dataset, objectives.get(objective)(), thorough=True)
 
 
 def find(fault: Fault, folder: Path) -> Report:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.checks.lines import raised
+from ppl_vae.checks.lines import place, raised
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.programs import terms
 from ppl_vae.programs.terms import Batch
@@ -34,7 +34,7 @@ def captures(s: Subject) -> Iterator[Finding]:
             vars(module).clear()
             vars(module).update(attributes)
     if places := _constant(graph):
-        where = next((place for place in places if place.rpartition(":")[0] in s.files.values()), None)
+        where = place(places, set(s.files.values()))
         yield Finding(
             "warning",
             f"the batch size becomes a constant when the pair is captured{_statement(where)}, but it trains eagerly: "
@@ -60,15 +60,15 @@ def _prevented(s: Subject, error: Exception) -> Finding:
     return Finding("warning", f"the pair can't be captured{_statement(where)}, but trains eagerly: {why}", where=where)
 
 
-def _constant(graph: Any) -> list[str]:
-    """The statements that made the batch size a constant, if any did: file and line of each."""
+def _constant(graph: Any) -> list[tuple[str, int]]:
+    """File and line of the statements that made the batch size a constant, if any did."""
     places = []
     for node in graph.graph.find_nodes(op="placeholder"):
         size = node.meta["val"].shape[0]
         if size.node.expr.is_number:
             guards = [guard for guard in graph.shape_env.guards if size.node._expr in guard.expr.free_symbols]
             places += [guard.sloc.framework_loc for guard in guards]
-    return [f"{place.filename}:{place.lineno}" for place in places]
+    return [(each.filename, each.lineno) for each in places]
 
 
 def _statement(where: str | None) -> str:

@@ -44,29 +44,37 @@ def trains(s: Subject) -> Iterator[Finding]:
 
 
 def learns(s: Subject) -> Iterator[Finding]:
-    """Five steps of Adam, then undone: gradients are finite and not all zero; the guide reads x, and the model z."""
-    trained = _trained(s)
-    still = dict(trained)
-    with _weights_kept(trained):
-        optimizer = torch.optim.Adam(trained.values())
-        for step in range(STEPS):
-            optimizer.zero_grad()
-            estimate = s.objective.estimate(s.pair.model, s.pair.guide, s.probe)
-            (-estimate.surrogate.mean()).backward(retain_graph=True)
-            if bad := _not_finite(s, estimate, trained):
-                message, site, kind = bad
-                when = "at the first parameters" if step == 0 else f"after {step} steps of Adam"
-                yield s.error(
-                    f"{message} {when}: fit would stop; put a floor under scales, or guard a log or a division",
-                    site,
-                    kind,
-                )
-                return
+    """After five steps of Adam no gradient has always been 0, the guide reads x, and the model z."""
+    still = _trained(s)
+    with _weights_kept(s):
+        for _ in _steps(s):
             still = {name: p for name, p in still.items() if p.grad is not None and not p.grad.any()}
-            optimizer.step()
         zero = f"the gradient of {{}} is exactly 0 in {STEPS} steps, as behind a saturated clamp"
         yield from _idle(s, list(still), zero)
         yield from reading.reads(s)
+
+
+def finite(s: Subject) -> Iterator[Finding]:
+    """In five steps of Adam every log-probability and gradient is finite. `fit` sees that itself, at each step."""
+    with _weights_kept(s):
+        for step, estimate in enumerate(_steps(s)):
+            if bad := _not_finite(s, estimate):
+                message, site, kind = bad
+                when = "at the first parameters" if step == 0 else f"after {step} steps of Adam"
+                mend = "fit would stop; put a floor under scales, or guard a log or a division"
+                yield s.error(f"{message} {when}: {mend}", site, kind)
+                return
+
+
+def _steps(s: Subject) -> Iterator[Estimate]:
+    """Each step's estimate, at gradients that are not yet taken."""
+    optimizer = torch.optim.Adam(_trained(s).values())
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        estimate = s.objective.estimate(s.pair.model, s.pair.guide, s.probe)
+        (-estimate.surrogate.mean()).backward(retain_graph=True)
+        yield estimate
+        optimizer.step()
 
 
 def _trained(s: Subject) -> dict[str, nn.Parameter]:
@@ -74,8 +82,8 @@ def _trained(s: Subject) -> dict[str, nn.Parameter]:
 
 
 @contextlib.contextmanager
-def _weights_kept(trained: dict[str, nn.Parameter]) -> Iterator[None]:
-    before = [(p, p.detach().clone(), p.grad) for p in trained.values()]
+def _weights_kept(s: Subject) -> Iterator[None]:
+    before = [(p, p.detach().clone(), p.grad) for p in _trained(s).values()]
     try:
         yield
     finally:
@@ -92,16 +100,14 @@ def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
         if mine := [name for name in names if name in own]:
             message = wording.format(", ".join(mine))
             if own > set(mine):
-                yield Finding("warning", message, where=s.files[kind])
+                yield s.warning(message)
             else:
                 site = [site for site in s.lines[kind] if site != DATA][-1]
                 message += f". That is all of the {kind}: a detach(), .data, no_grad or factor 0 cuts it off"
                 yield s.error(message, site, kind)
 
 
-def _not_finite(
-    s: Subject, estimate: Estimate, trained: dict[str, nn.Parameter]
-) -> tuple[str, str | None, Kind] | None:
+def _not_finite(s: Subject, estimate: Estimate) -> tuple[str, str | None, Kind] | None:
     """What is not finite, log-probability or gradient, at which site of which program."""
     t = estimate.terms
     for kind, site, log_prob, _ in aligned(t, t):
@@ -110,7 +116,7 @@ def _not_finite(
             missing = any(x[row].isnan().any() for x in s.probe if x.is_floating_point())
             hint = " (its row has missing cells: fill them, and mask them out of the likelihood)" if missing else ""
             return f"site {site!r}: its log-probability is not finite{hint}", site, kind
-    for name, p in trained.items():
+    for name, p in _trained(s).items():
         if p.grad is not None and not torch.isfinite(p.grad).all():
             for kind, site, log_prob, _ in aligned(t, t):
                 if log_prob.requires_grad:

@@ -24,7 +24,7 @@ def seeds(s: Subject) -> Iterator[Finding]:
             message = (
                 f"the {kind} seeds the generator, so that every step gets the same noise: seed before fit, not in it"
             )
-            yield Finding("error", message, where=s.files[kind])
+            yield Finding("error", message, where=s.files.get(kind))
 
 
 def deterministic(s: Subject) -> Iterator[Finding]:

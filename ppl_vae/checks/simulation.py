@@ -10,7 +10,7 @@ from torch import Tensor
 from ppl_vae.checks.subject import Finding, Subject, differ, samples
 from ppl_vae.programs import simulate
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch
+from ppl_vae.programs.terms import Batch, Values
 
 
 def simulates(s: Subject) -> Iterator[Finding]:
@@ -30,7 +30,6 @@ def simulates(s: Subject) -> Iterator[Finding]:
 
 def peeks(s: Subject) -> Iterator[Finding]:
     """At the same z, p(z) and p(x|z) stay what they are when the values of x change."""
-    torch.manual_seed(0)
     guide = s.trace("guide", s.probe)
     for field in range(len(s.probe)):
         batch = tuple(
@@ -44,7 +43,8 @@ def peeks(s: Subject) -> Iterator[Finding]:
         }
         if not observing:  # given, never observed: the model may read it
             continue
-        before, after = (_simulated(s, each, guide) for each in (s.probe, batch))
+        values = {name: seen[name]["value"] for name in seen if seen[name]["is_observed"]}
+        before, after = (_given(s, each, guide, values) for each in (s.probe, batch))
         for name, site in before.items():
             fn, other = (_unmasked(each[name]["fn"]) for each in (before, after))
             if isinstance(fn, Unit) or not differ(fn.log_prob(site["value"]), other.log_prob(site["value"])):
@@ -70,10 +70,10 @@ def peeks(s: Subject) -> Iterator[Finding]:
             return
 
 
-def _simulated(s: Subject, batch: Batch, guide: poutine.Trace) -> dict[str, dict]:
-    """The sites of the model at the guide's draws, with x drawn, under one seed."""
+def _given(s: Subject, batch: Batch, guide: poutine.Trace, values: Values) -> dict[str, dict]:
+    """The sites of the model at the guide's draws and at these values of x, whatever the batch holds."""
     torch.manual_seed(0)
-    model = poutine.replay(poutine.uncondition(s.pair.model), trace=guide)
+    model = poutine.replay(poutine.condition(poutine.uncondition(s.pair.model), data=values), trace=guide)
     with torch.no_grad(), buffers_kept(s.pair.model):
         return dict(samples(poutine.trace(model).get_trace(*batch)))
 

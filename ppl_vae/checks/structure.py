@@ -23,7 +23,7 @@ def batch_stays(s: Subject) -> Iterator[Finding]:
             s.trace(kind, batch)
         if not all(torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in zip(batch, s.probe, strict=True)):
             message = f"the {kind} changes its batch in place: work on a copy (x = x.clone()), or use torch.where"
-            yield Finding("error", message, where=s.files[kind])
+            yield Finding("error", message, where=s.files.get(kind))
 
 
 def plates(s: Subject) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.checks.lines import Lines, raised, sampled, source_file
+from ppl_vae.checks.lines import Lines, raised, sampled
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
@@ -48,7 +48,7 @@ class Finding:
     where: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" if self.where else self.message
+        return f"{self.message} ({self.where})" if self.where else self.message
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,11 @@ class Subject:
         )
         return cls(pair, dataset, objective, probe, other)
 
-    @cached_property
+    @property
     def files(self) -> dict[Kind, str]:
-        """Where each program is written."""
-        return {kind: str(self.pair.sources[kind].path or source_file(getattr(self.pair, kind))) for kind in KINDS}
+        """Where each program is written; those given from Python are not there."""
+        paths = {kind: self.pair.sources[kind].path for kind in KINDS}
+        return {kind: str(path) for kind, path in paths.items() if path}
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +93,7 @@ class Subject:
         program = getattr(self.pair, kind)
         if replayed is not None:
             program = poutine.replay(program, trace=replayed)
-        with torch.no_grad(), Lines(self.lines[kind], self.files[kind]):
+        with torch.no_grad(), Lines(self.lines[kind], set(self.files.values())):
             return poutine.trace(program).get_trace(*batch)
 
     def draw(self, batch: Batch, num_samples: int = 1, seed: int = 0) -> Values:

@@ -17,7 +17,7 @@ from ppl_vae.programs.state import buffers_kept
 Check = Callable[[Subject], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
-    structure.batch_stays,
+    structure.values_stay,
     structure.plates,
     structure.runs,
     structure.sites,

@@ -179,6 +179,12 @@ FAULTS: dict[str, Fault] = {
         "data",
         ["of size 1 ", "make it x.shape[0]"],
     ),
+    "the model changes the draw in place": Fault(
+        decoder("z[..., 0] = z[..., 0].exp()", "loc = self.f(z)"), "z", ["the model changes its value in place", "copy"]
+    ),
+    "the guide changes its draw in place": Fault(
+        {GUIDE_Z: f"z = {GUIDE_Z}            z.mul_(2.0)\n"}, "z", ["the guide changes its value in place", "copy"]
+    ),
     # ---- shapes ----
     "the guide draws more dimensions": Fault(
         {GUIDE_NET: "self.g = nn.Linear(5, 3)"}, "z", ["the guide draws (7, 3), the model (7, 2)"]
@@ -218,6 +224,19 @@ FAULTS: dict[str, Fault] = {
         ["the model fails on (7, 5)", "boom"],
         line="raise RuntimeError",
     ),
+    "a KL that is weighted": Fault(
+        {
+            MODEL_Z: f"with pyro.poutine.scale(scale=0.1):\n                {MODEL_Z}",
+            GUIDE_Z: f"with pyro.poutine.scale(scale=0.1):\n                {GUIDE_Z}",
+        },
+        "z",
+        ["is scaled by 0.1, another site by 1", "no bound on log p(x)"],
+    ),
+    "a program without an argument for the batch": Fault(
+        {'forward(self, x):\n        pyro.module("guide", self)': 'forward(self):\n        pyro.module("guide", self)'},
+        None,
+        ["the guide fails on (7, 5)", "one tensor for each field"],
+    ),
     "an encoder that reads three of five columns": Fault(
         encoder("loc = self.g(x[:, :3])"),
         None,
@@ -231,12 +250,12 @@ FAULTS: dict[str, Fault] = {
     "the model alone scales": Fault(
         {MODEL_PLATE: MODEL_PLATE.replace("x.shape[0]", "1000, subsample_size=x.shape[0]")},
         "z",
-        ["scaled differently", "by 142.857", "no subsample_size"],
+        ["'z' of the model is scaled by 142.857, another site by 1", "no subsample_size"],
     ),
     "one site alone is scaled": Fault(
         {MODEL_X: f"with pyro.poutine.scale(scale=0.5):\n                {MODEL_X}"},
         "x",
-        ["of the model is scaled differently, by 0.5, others by 1", "one poutine.scale"],
+        ["of the model is scaled by 0.5, another site by 1", "one poutine.scale"],
     ),
     "a subsampling plate in both": Fault(
         {p: p.replace("x.shape[0]", "1000, subsample_size=x.shape[0]") for p in (MODEL_PLATE, GUIDE_PLATE)},
@@ -412,17 +431,23 @@ FAULTS: dict[str, Fault] = {
     "a scale taken from the data": Fault(
         likelihood("dist.Normal(loc, x.std(-1, keepdim=True))"),
         "x",
-        ["parameters of p(x|z) change with the values of x"],
+        ["parameters of p(x|z) change with the values of 'x'"],
     ),
     "a prior that reads x": Fault(
         prior("dist.Normal(x[..., :2], 1.0)"),
         "z",
-        ["its prior changes with the values of x", "no more of x than its shape"],
+        ["its prior changes with the values of 'x'", "no more of it than its shape"],
     ),
     "a second likelihood that reads the data": Fault(
         {MODEL_X: f"{MODEL_X}\n            pyro.sample('y', dist.Normal(x.sum(-1), 1.0), obs=torch.zeros(x.shape[0]))"},
         "y",
-        ["reads the data that 'x' observes", "pyro.sample returns"],
+        ["reads 'x', which another site observes", "pyro.sample returns"],
+        level="warning",
+    ),
+    "columns that are not observed": Fault(
+        likelihood("dist.Normal(loc[..., :3], 1.0)") | {"obs=x": "obs=x[..., :3]"},
+        "x",
+        ["observes 3 of the 5 numbers of a datum of 'x'", "no part of log p(x)"],
         level="warning",
     ),
     "a likelihood that can't be sampled": Fault(

@@ -71,7 +71,7 @@ def ordered_model(m: Any, x: Tensor) -> None:
     with rows(x):
         loc = m.f(pyro.sample("z", normal(x.new_zeros(Z))))
         first = pyro.sample("x0", dist.Normal(loc[..., 0], 1.0), obs=x[..., 0])
-        pyro.sample("x1", dist.Normal(loc[..., 1] + first, 1.0), obs=x[..., 1])
+        pyro.sample("x1", normal(loc[..., 1:] + first.unsqueeze(-1)), obs=x[..., 1:])
 
 
 class Chain(dist.TorchDistribution):

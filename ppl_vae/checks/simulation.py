@@ -7,7 +7,7 @@ from pyro import poutine
 from pyro.distributions import Distribution, ExpandedDistribution, Independent, MaskedDistribution, Unit
 from torch import Tensor
 
-from ppl_vae.checks.subject import Finding, Subject, differ, samples
+from ppl_vae.checks.subject import Finding, Subject, differ, same, samples
 from ppl_vae.programs import simulate
 from ppl_vae.programs.state import buffers_kept
 from ppl_vae.programs.terms import Batch, Values
@@ -29,45 +29,48 @@ def simulates(s: Subject) -> Iterator[Finding]:
 
 
 def peeks(s: Subject) -> Iterator[Finding]:
-    """At the same z, p(z) and p(x|z) stay what they are when the values of x change."""
+    """At the same z, p(z) and p(x|z) stay what they are when the values of a field that is observed change."""
     guide = s.trace("guide", s.probe)
-    for field in range(len(s.probe)):
-        batch = tuple(
-            _replaced(x, y) if i == field else x for i, (x, y) in enumerate(zip(s.probe, s.other, strict=True))
-        )
-        seen, changed = (dict(samples(s.trace("model", each, guide))) for each in (s.probe, batch))
-        observing = {
-            name
-            for name, site in seen.items()
-            if site["is_observed"] and not torch.equal(site["value"], changed[name]["value"])
-        }
+    seen = dict(samples(s.trace("model", s.probe, guide)))
+    for i, field in enumerate(s.dataset.fields):
+        batch = (*s.probe[:i], _replaced(s.probe[i], s.other[i]), *s.probe[i + 1 :])
+        moved = dict(samples(s.trace("model", batch, guide)))
+        observing = [x for x in seen if seen[x]["is_observed"] and not same(seen[x]["value"], moved[x]["value"])]
         if not observing:  # given, never observed: the model may read it
             continue
-        values = {name: seen[name]["value"] for name in seen if seen[name]["is_observed"]}
+        whole = s.probe[i].numel() // len(s.probe[i])
+        given = sum(seen[x]["value"].numel() for x in observing) // len(s.probe[i])
+        if given < whole:
+            yield s.warning(
+                f"site {observing[0]!r} observes {given} of the {whole} numbers of a datum of {field!r}: the others "
+                "are no part of log p(x). Observe them too, or give them as a field of their own",
+                observing[0],
+            )
+        values = {x: site["value"] for x, site in seen.items() if site["is_observed"]}
         before, after = (_given(s, each, guide, values) for each in (s.probe, batch))
-        for name, site in before.items():
-            fn, other = (_unmasked(each[name]["fn"]) for each in (before, after))
-            if isinstance(fn, Unit) or not differ(fn.log_prob(site["value"]), other.log_prob(site["value"])):
-                continue
-            if name in seen and not seen[name]["is_observed"]:
-                yield s.error(
-                    f"site {name!r}: its prior changes with the values of x, which {_names(observing)} observes: "
-                    "let p(z) read no more of x than its shape, or a field of its own that is not observed",
-                    name,
-                )
-            elif name in observing:
-                yield s.error(
-                    f"site {name!r}: at one z, the parameters of p(x|z) change with the values of x that it observes: "
-                    "compute them from z alone; what may be given, give as a field of its own that is not observed",
-                    name,
-                )
-            else:
-                yield s.warning(
-                    f"site {name!r} reads the data that {_names(observing)} observes, so a simulation reads it too: "
-                    "let it read what that pyro.sample returns",
-                    name,
-                )
-            return
+        if name := next((x for x in before if _changes(before[x], after[x])), None):
+            yield _peek(s, name, field, "prior" if name not in values else "own" if name in observing else "other")
+
+
+def _peek(s: Subject, site: str, field: str, kind: str) -> Finding:
+    if kind == "other":
+        return s.warning(
+            f"site {site!r} reads {field!r}, which another site observes, so a simulation would read it too: "
+            "let it read what that pyro.sample returns",
+            site,
+        )
+    what = "its prior changes" if kind == "prior" else "at one z, the parameters of p(x|z) change"
+    mend = "read no more of it than its shape" if kind == "prior" else "compute them from z alone"
+    return s.error(
+        f"site {site!r}: {what} with the values of {field!r}, which the model observes: {mend}. What may be given, "
+        "give as a field of its own that is not observed",
+        site,
+    )
+
+
+def _changes(site: dict, other: dict) -> bool:
+    fn, other_fn = _unmasked(site["fn"]), _unmasked(other["fn"])
+    return not isinstance(fn, Unit) and differ(fn.log_prob(site["value"]), other_fn.log_prob(site["value"]))
 
 
 def _given(s: Subject, batch: Batch, guide: poutine.Trace, values: Values) -> dict[str, dict]:
@@ -92,7 +95,3 @@ def _unmasked(fn: Distribution) -> Distribution:
     if isinstance(fn, ExpandedDistribution):
         return _unmasked(fn.base_dist).expand(fn.batch_shape)
     return fn
-
-
-def _names(sites: set[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(sites))

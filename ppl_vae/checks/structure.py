@@ -1,29 +1,37 @@
 """Both programs run, their sites match, and every shape and scale is what a bound on log p(x) needs."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
-from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
+from ppl_vae.checks.subject import KINDS, Finding, Subject, same, samples, shapes
 from ppl_vae.programs import terms
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
 
 
-def batch_stays(s: Subject) -> Iterator[Finding]:
-    """Neither program changes its batch in place, which the other one gets too."""
+def values_stay(s: Subject) -> Iterator[Finding]:
+    """Neither program changes its batch or a draw in place: the other one, and the next score, would get it too."""
+    batch = tuple(x.clone() for x in s.probe)
+    guide = None
     for kind in KINDS:
-        batch = tuple(x.clone() for x in s.probe)
-        with contextlib.suppress(Exception):
-            s.trace(kind, batch)
-        if not all(torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in zip(batch, s.probe, strict=True)):
+        kept = _Values()
+        with contextlib.suppress(Exception), kept:
+            guide = s.trace(kind, batch, guide)
+        if not all(map(same, batch, s.probe)):
             message = f"the {kind} changes its batch in place: work on a copy (x = x.clone()), or use torch.where"
             yield Finding("error", message, where=s.files.get(kind))
+            return
+        for name, (value, drawn) in kept.seen.items():
+            if not same(value, drawn):
+                message = f"site {name!r}: the {kind} changes its value in place after pyro.sample: work on a copy"
+                yield s.error(f"{message} (z = z.clone()), or on z + ..., z * ...", name, kind)
+                return
 
 
 def plates(s: Subject) -> Iterator[Finding]:
@@ -103,10 +111,10 @@ def sites(s: Subject) -> Iterator[Finding]:
                 )
                 return
     if odd := _odd_scale(programs):
-        kind, name, scale, common = odd
+        kind, name, scale, other = odd
         yield s.error(
-            f"site {name!r} of the {kind} is scaled differently, by {scale:g}, others by {common:g}: the sum is no "
-            "bound on log p(x). Put one poutine.scale around all of both programs, or none, and no subsample_size",
+            f"site {name!r} of the {kind} is scaled by {scale:g}, another site by {other:g}: the sum is no bound on "
+            "log p(x). Put one poutine.scale around all of both programs, or none, and give plates no subsample_size",
             name,
             kind,
         )
@@ -129,11 +137,22 @@ def sites(s: Subject) -> Iterator[Finding]:
         )
 
 
+class _Values(poutine.messenger.Messenger):
+    """Values as they are drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def _pyro_post_sample(self, msg: dict) -> None:
+        if isinstance(msg["value"], Tensor):
+            self.seen[msg["name"]] = msg["value"], msg["value"].clone()
+
+
 def _odd_scale(programs: dict[Kind, dict[str, dict]]) -> tuple[Kind, str, float, float] | None:
-    """A site whose scale is the rarest, and the scale that is common."""
+    """A site that is scaled, unlike others, and how these are."""
     scales = [(kind, name, float(site["scale"])) for kind, each in programs.items() for name, site in each.items()]
-    counted = Counter(scale for *_, scale in scales).most_common()
-    if len(counted) < 2:
+    if len({scale for *_, scale in scales}) < 2:
         return None
-    kind, name, scale = next(each for each in scales if each[2] == counted[-1][0])
-    return kind, name, scale, counted[0][0]
+    kind, name, scale = next(each for each in scales if each[2] != 1)
+    return kind, name, scale, next(other for *_, other in scales if other != scale)

@@ -21,7 +21,7 @@ from ppl_vae.programs.state import buffers_kept, evaluating
 from ppl_vae.programs.terms import Batch, Values
 from ppl_vae.programs.terms import _samples as samples
 
-__all__ = ["KINDS", "Finding", "Subject", "aligned", "differ", "samples", "shapes"]
+__all__ = ["KINDS", "Finding", "Subject", "aligned", "differ", "same", "samples", "shapes"]
 
 PROBE_ROWS = 7
 KINDS: tuple[Kind, Kind] = ("guide", "model")  # in the order in which they run
@@ -29,6 +29,7 @@ KINDS: tuple[Kind, Kind] = ("guide", "model")  # in the order in which they run
 HINTS = {
     "Shape mismatch inside plate": "add .to_event(n) for the dimensions of one datum",
     "Multiple sample sites named": "give each site a name of its own",
+    "positional argument": "a program gets one tensor for each field of the data",
     "shapes cannot be multiplied": "a layer's first size must be the last dimension of what it gets",
 }
 
@@ -143,7 +144,7 @@ class Subject:
         """
         message = str(error) if isinstance(error, InputError) else f"{what}: {blame(error, None)}"
         site = sampled(error) or self._named(message)
-        where = raised(error, set(self.files.values())) or self.line(site, kind)
+        where = raised(error, set(self.files.values())) or self.line(site, kind) or self.files.get(kind)
         hints = [f"; {hint}" for words, hint in HINTS.items() if words in message]
         return Finding("error", "".join([message, *hints]), site, where)
 
@@ -163,6 +164,11 @@ def aligned(a: Terms, b: Terms) -> Iterator[tuple[Kind, str, Tensor, Tensor]]:
     ):
         for site in x:
             yield kind, site, x[site], y[site]  # type: ignore[misc]
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Equal to the bit, missing cells included."""
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def differ(a: Tensor, b: Tensor) -> bool:

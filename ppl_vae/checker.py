@@ -7,7 +7,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_vae.checks import capture, learning, rows, samples, simulation, structure, support
+from ppl_vae.checks import capture, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.data import Dataset
 from ppl_vae.objectives import Objective, Trace_ELBO
@@ -20,7 +20,10 @@ CHECKS: tuple[Check, ...] = (
     structure.values_stay,
     structure.plates,
     structure.runs,
-    structure.sites,
+    sites.draws,
+    sites.plated,
+    sites.weighted,
+    sites.scored,
     support.supports,
     learning.trains,
     samples.seeds,

@@ -232,6 +232,16 @@ FAULTS: dict[str, Fault] = {
         "z",
         ["is scaled by 0.1, another site by 1", "no bound on log p(x)"],
     ),
+    "a weight for each row": Fault(
+        {MODEL_X: f"with pyro.poutine.scale(scale=torch.rand(x.shape[0])):\n                {MODEL_X}"},
+        "x",
+        ["of the model", "one number, not one per row"],
+    ),
+    "a mask in the guide alone": Fault(
+        {GUIDE_Z: f"with pyro.poutine.mask(mask=x[:, 0] > 0):\n                {GUIDE_Z}"},
+        "z",
+        ["masked in one program alone", "the same in both"],
+    ),
     "a program without an argument for the batch": Fault(
         {'forward(self, x):\n        pyro.module("guide", self)': 'forward(self):\n        pyro.module("guide", self)'},
         None,

@@ -1,17 +1,13 @@
-"""Both programs run, their sites match, and every shape and scale is what a bound on log p(x) needs."""
+"""Both programs run, on any number of rows, and leave alone what they are given."""
 
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.checks.subject import KINDS, Finding, Subject, same, samples, shapes
-from ppl_vae.programs import terms
-from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
 
 
@@ -79,64 +75,6 @@ def runs(s: Subject) -> Iterator[Finding]:
                 )
 
 
-def sites(s: Subject) -> Iterator[Finding]:
-    """There are latent and observed sites, drawn and scored in one shape, on one scale, one number per row."""
-    q, p = (dict(samples(s.trace(kind, s.probe))) for kind in KINDS)
-    for name, site in q.items():
-        if name in p and not p[name]["is_observed"]:
-            guide, model = (tuple(each["value"].shape) for each in (site, p[name]))
-            if guide != model:
-                yield s.error(
-                    f"site {name!r}: the guide draws {guide}, the model {model}: give both one size and one .to_event",
-                    name,
-                    "guide",
-                )
-                return
-        if isinstance(getattr(site["fn"], "base_dist", site["fn"]), Delta):
-            yield s.warning(
-                f"site {name!r}: the guide draws a point (Delta), so what is maximized is no bound on log p(x): "
-                "give the draw a scale, as a Normal has",
-                name,
-                "guide",
-            )
-    programs: dict[Kind, dict[str, dict]] = {"guide": q, "model": p}
-    for kind, each in programs.items():
-        for name, site in each.items():
-            if not any(frame.name == DATA for frame in site["cond_indep_stack"]):
-                yield s.error(
-                    f"site {name!r} of the {kind} stands outside the plate {DATA!r}: put it under "
-                    f'`with pyro.plate("{DATA}", x.shape[0]):`',
-                    name,
-                    kind,
-                )
-                return
-    if odd := _odd_scale(programs):
-        kind, name, scale, other = odd
-        yield s.error(
-            f"site {name!r} of the {kind} is scaled by {scale:g}, another site by {other:g}: the sum is no bound on "
-            "log p(x). Put one poutine.scale around all of both programs, or none, and give plates no subsample_size",
-            name,
-            kind,
-        )
-        return
-    try:
-        with torch.no_grad():
-            t = terms(s.pair.model, s.pair.guide, s.probe)
-    except Exception as error:
-        yield s.failure("the pair fails where it is scored", error)
-        return
-    if not t.log_lik:
-        yield s.error("the model observes nothing: give a site of it obs=x", next(iter(p), None))
-    if not t.log_prior:
-        yield s.error("the model has no latent site: nothing to infer", next(iter(p), None))
-    if t.scale != 1:
-        yield s.warning(
-            f"every site is scaled by {t.scale:g}: batches come from outside, so a plate needs no subsample_size, "
-            "and a weight such as 1/D is no part of log p(x)",
-            DATA,
-        )
-
-
 class _Values(poutine.messenger.Messenger):
     """Values as they are drawn."""
 
@@ -147,12 +85,3 @@ class _Values(poutine.messenger.Messenger):
     def _pyro_post_sample(self, msg: dict) -> None:
         if isinstance(msg["value"], Tensor):
             self.seen[msg["name"]] = msg["value"], msg["value"].clone()
-
-
-def _odd_scale(programs: dict[Kind, dict[str, dict]]) -> tuple[Kind, str, float, float] | None:
-    """A site that is scaled, unlike others, and how these are."""
-    scales = [(kind, name, float(site["scale"])) for kind, each in programs.items() for name, site in each.items()]
-    if len({scale for *_, scale in scales}) < 2:
-        return None
-    kind, name, scale = next(each for each in scales if each[2] != 1)
-    return kind, name, scale, next(other for *_, other in scales if other != scale)

@@ -97,6 +97,10 @@ class Subject:
         with torch.no_grad(), Lines(self.lines[kind], set(self.files.values())):
             return poutine.trace(program).get_trace(*batch)
 
+    def sites(self) -> dict[Kind, dict[str, dict]]:
+        """The sites of both programs on the probe, each at its own draws."""
+        return {kind: dict(samples(self.trace(kind, self.probe))) for kind in KINDS}
+
     def draw(self, batch: Batch, num_samples: int = 1, seed: int = 0) -> Values:
         torch.manual_seed(seed)
         with torch.no_grad():

@@ -19,8 +19,8 @@ Check = Callable[[Subject], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
     structure.values_stay,
     structure.plates,
-    structure.runs,
     sites.draws,
+    structure.runs,
     sites.plated,
     sites.weighted,
     sites.scored,

@@ -3,7 +3,6 @@
 `python tests/planted_faults.py` prints the table fault → message.
 """
 
-import linecache
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +188,9 @@ FAULTS: dict[str, Fault] = {
     "the guide draws more dimensions": Fault(
         {GUIDE_NET: "self.g = nn.Linear(5, 3)"}, "z", ["the guide draws (7, 3), the model (7, 2)"]
     ),
+    "a prior of one number": Fault(
+        {MODEL_Z: 'z = pyro.sample("z", dist.Normal(0.0, 1.0))'}, "z", ["the guide draws (7, 2), the model (7,)"]
+    ),
     "the prior lacks to_event": Fault({MODEL_Z: MODEL_Z.replace(".to_event(1)", "")}, "z", ["add .to_event"]),
     "the guide lacks to_event": Fault({GUIDE_Z: GUIDE_Z.replace(".to_event(1)", "")}, "z", ["add .to_event"]),
     "the likelihood lacks to_event": Fault({MODEL_X: MODEL_X.replace(".to_event(1)", "")}, "x", ["add .to_event"]),
@@ -206,7 +208,7 @@ FAULTS: dict[str, Fault] = {
     "the prior's to_event takes the rows in": Fault(
         {MODEL_Z: MODEL_Z.replace("zeros(2), 1.0).to_event(1)", "zeros(x.shape[0], 2), 1.0).to_event(2)")},
         "z",
-        ["the rows belong to the plate", ".to_event(n)"],
+        ["the guide draws (7, 2), the model (7, 7, 2)", "one .to_event"],
     ),
     "the likelihood's to_event takes the rows in": Fault(
         {MODEL_X: MODEL_X.replace("to_event(1)", "to_event(2)")}, "x", ["(7, 5)", "the rows belong to the plate"]
@@ -390,6 +392,9 @@ FAULTS: dict[str, Fault] = {
     "a mean over the batch in the encoder": Fault(
         encoder("loc = self.g(x - x.mean(0))"), "z", ["of the guide", "changes with the other rows of its batch"]
     ),
+    "a little of the batch's mean in the encoder": Fault(
+        encoder("loc = self.g(x - 0.01 * x.mean(0))"), "z", ["of the guide", "changes with the other rows"]
+    ),
     "a mean over the batch in the decoder": Fault(
         decoder("loc = self.f(z - z.mean(-2, keepdim=True))"), "x", ["of the model", "changes with the other rows"]
     ),
@@ -437,6 +442,9 @@ FAULTS: dict[str, Fault] = {
     # ---- p(x|z) without x ----
     "a decoder that reads x": Fault(
         decoder("loc = self.f(z) + 0.5 * x"), "x", ["at one z, the parameters of p(x|z) change", "from z alone"]
+    ),
+    "a decoder that reads a little of x": Fault(
+        decoder("loc = self.f(z) + 1e-5 * x[..., :1]"), "x", ["at one z, the parameters of p(x|z) change"]
     ),
     "a scale taken from the data": Fault(
         likelihood("dist.Normal(loc, x.std(-1, keepdim=True))"),
@@ -530,7 +538,6 @@ def find(fault: Fault, folder: Path) -> Report:
     """What `check` says of a file with this fault."""
     file = folder / "vae.py"
     file.write_text(fault.text())
-    linecache.clearcache()
     return check(str(file), str(file), dataset_of(fault), fault.objective)
 
 

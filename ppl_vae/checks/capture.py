@@ -75,4 +75,5 @@ def _statement(where: str | None) -> str:
     if where is None:
         return ""
     path, _, line = where.rpartition(":")
+    linecache.checkcache(path)  # it may have been edited since
     return f" (`{linecache.getline(path, int(line)).strip()}`)"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ppl_vae.checks.subject import Finding, Subject, aligned, differ, shapes
+from ppl_vae.checks.subject import OTHER_SHAPE, Finding, Subject, aligned, differ, shapes
 from ppl_vae.programs import Terms
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
@@ -51,7 +51,7 @@ def alone(s: Subject) -> Iterator[Finding]:
             yield Finding("error", f"{failure.message}; squeeze() drops the row too", failure.site, failure.where)
             return
     for kind, site, x, y in aligned(whole, one):
-        if differ(x[:, :1], y):
+        if differ(x[:, :1], y, OTHER_SHAPE):
             yield s.error(
                 f"site {site!r} of the {kind}: row 0 is scored {x[0, 0]:.6g} in a batch of {len(s.probe[0])} rows, "
                 f"{y[0, 0]:.6g} by itself: let nothing depend on the size of the batch",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ppl_vae.checks.subject import KINDS, Finding, Subject, aligned, differ
+from ppl_vae.checks.subject import KINDS, OTHER_SHAPE, Finding, Subject, aligned, differ
 from ppl_vae.programs import terms
 from ppl_vae.programs.state import buffers_kept, evaluating
 
@@ -84,7 +84,7 @@ def many_samples(s: Subject) -> Iterator[Finding]:
         for k in range(SAMPLES):
             alone = s.score(s.probe, {site: v[k : k + 1] for site, v in values.items()})
             for kind, site, x, y in aligned(together, alone):
-                if differ(x[k], y[0]):
+                if differ(x[k], y[0], OTHER_SHAPE):
                     row = (x[k] - y[0]).abs().nan_to_num(torch.inf).argmax()
                     yield s.error(
                         f"site {site!r} of the {kind}: with {SAMPLES} samples per row, one is scored {x[k, row]:.6g}, "

@@ -11,8 +11,8 @@ from pyro import poutine
 
 import ppl_vae
 
-ROOMS = ("blocks", "checks", "objectives", "programs")
-LIBRARIES = (torch.__path__[0], pyro.__path__[0], *(f"{ppl_vae.__path__[0]}/{room}/" for room in ROOMS))
+ROOMS = ("blocks/", "checks/", "kl.py", "objectives/", "programs/")  # models and guides are the user's
+LIBRARIES = (torch.__path__[0], pyro.__path__[0], *(f"{ppl_vae.__path__[0]}/{room}" for room in ROOMS))
 
 
 class Lines(poutine.messenger.Messenger):

@@ -25,8 +25,8 @@ def values_stay(s: Subject) -> Iterator[Finding]:
             return
         for name, (value, drawn) in kept.seen.items():
             if not same(value, drawn):
-                message = f"site {name!r}: the {kind} changes its value in place after pyro.sample: work on a copy"
-                yield s.error(f"{message} (z = z.clone()), or on z + ..., z * ...", name, kind)
+                message = f"site {name!r}: the {kind} changes its value in place after pyro.sample"
+                yield s.error(f"{message}: write z = z + 1, not z += 1, or work on a copy (z.clone())", name, kind)
                 return
 
 

@@ -57,7 +57,7 @@ class Report:
         return {"passed": self.passed, "findings": [asdict(f) for f in self.findings]}
 
     def __str__(self) -> str:
-        """One finding a line, and the verdict: what `assert report.passed, report` shows in a test of yours."""
+        """One finding a line, and the verdict: what `assert report.passed, str(report)` shows in a test of yours."""
         verdict = "this pair is a VAE for this data" if self.passed else "this pair is not a VAE for this data"
         return "\n".join([*(f"{f.level}: {f}" for f in self.findings), verdict])
 

@@ -27,7 +27,7 @@ from ppl_vae.training.setup import isolated, split_objective
 def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **options: Any) -> Report:
     """Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend.
 
-    In a test of your own: `report = check("mine.py", "mine.py", data)`, then `assert report.passed, report`.
+    In a test of your own: `report = check("mine.py", "mine.py", data)`, then `assert report.passed, str(report)`.
 
     Args:
         options: `set`, `scale`, `binarize`, `split_seed`, as for `fit`.

@@ -47,7 +47,7 @@ def alone(s: Subject) -> Iterator[Finding]:
         try:
             one = s.score(first, {site: v.narrow(_row_dim(whole, site, v), 0, 1) for site, v in values.items()})
         except Exception as error:
-            failure = s.failure(f"the pair fails on a batch of one row, {shapes(first)}", error)
+            failure = s.failure(f"the pair fails on a batch of one row, {shapes(first)}", error, hints={})
             yield Finding("error", f"{failure.message}; squeeze() drops the row too", failure.site, failure.where)
             return
     for kind, site, x, y in aligned(whole, one):

@@ -72,7 +72,7 @@ def many_samples(s: Subject) -> Iterator[Finding]:
             values = s.draw(s.probe, SAMPLES)
             together = s.score(s.probe, values)
         except Exception as error:
-            failure = s.failure(f"the pair fails with {SAMPLES} samples per row", error)
+            failure = s.failure(f"the pair fails with {SAMPLES} samples per row", error, hints={})
             yield Finding(
                 "warning",
                 f"{failure.message}. Networks get (K, B, ...): work on the last dimensions, with x.flatten(-2) or "

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -150,16 +150,16 @@ class Subject:
                 return self.lines[each][site]
         return None
 
-    def failure(self, what: str, error: Exception, kind: Kind = "model") -> Finding:
+    def failure(self, what: str, error: Exception, kind: Kind = "model", hints: Mapping[str, str] = HINTS) -> Finding:
         """An exception: at the line of the user's file that raised it, or else at the site that it names.
 
-        `what` failed; an `InputError` says so itself.
+        `what` failed, which an `InputError` says itself; words of the message call for one of the `hints`.
         """
         message = str(error) if isinstance(error, InputError) else f"{what}: {blame(error, None)}"
         site = sampled(error) or self._named(message)
         where = raised(error, set(self.files.values())) or self.line(site, kind) or self.files.get(kind)
-        hints = [f"; {hint}" for words, hint in HINTS.items() if words in message]
-        return Finding("error", "".join([message, *hints]), site, where)
+        hint = "".join(f"; {hint}" for words, hint in hints.items() if words in message)
+        return Finding("error", message + hint, site, where)
 
     def _named(self, message: str) -> str | None:
         if named := re.search(r"site '(.+?)'", message):

@@ -17,9 +17,8 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
-from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
-from ppl_vae.programs.terms import batches
+from ppl_vae.programs.terms import Batch, batches
 
 CHUNK_ROWS = 1000
 ALLOWED = {
@@ -35,25 +34,30 @@ ALLOWED = {
 
 def supports(s: Subject) -> Iterator[Finding]:
     """All rows, in chunks; the first offender of each site."""
-    seen: set[tuple[Kind, str]] = set()
+    seen: set[str] = set()
+    for rows, batch in _chunks(s):
+        try:
+            guide = s.trace("guide", batch)
+            traces = dict(zip(KINDS, (guide, s.trace("model", batch, guide)), strict=True))
+        except Exception as error:
+            yield s.failure(f"the pair fails on {shapes(batch)}", error)
+            return
+        for kind, trace in traces.items():
+            for name, site in samples(trace):
+                if bad := _bad_parameter(site["fn"]):
+                    yield s.error(f"site {name!r}: {bad}", name, kind)
+                    return  # all that is drawn after it is nonsense
+                if kind == "model" and name not in seen and (outside := _outside(site)):
+                    seen.add(name)
+                    yield s.error(f"site {name!r}: {_offence(site, rows, *outside)}", name)
+
+
+def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:
+    """Numbers and values of the rows of all splits."""
     for split, numbers in s.dataset.rows.items():
-        for rows, chunk in zip(numbers.split(CHUNK_ROWS), batches(getattr(s.dataset, split), CHUNK_ROWS), strict=True):
-            batch = tuple(x.to(s.device) for x in chunk)
-            try:
-                guide = s.trace("guide", batch)
-                traces = dict(zip(KINDS, (guide, s.trace("model", batch, guide)), strict=True))
-            except Exception as error:
-                yield s.failure(f"the pair fails on {shapes(batch)}", error)
-                return
-            for kind, trace in traces.items():
-                for name, site in samples(trace):
-                    if (kind, name) not in seen:
-                        if bad := _bad_parameter(site["fn"]):
-                            yield s.error(f"site {name!r}: {bad}", name, kind)
-                            return  # all that is drawn after it is nonsense
-                        if kind == "model" and (outside := _outside(site)):
-                            seen.add((kind, name))
-                            yield s.error(f"site {name!r}: {_where(site, rows, *outside)}", name)
+        chunks = batches(getattr(s.dataset, split), CHUNK_ROWS)
+        for rows, chunk in zip(numbers.split(CHUNK_ROWS), chunks, strict=True):
+            yield rows, tuple(x.to(s.device) for x in chunk)
 
 
 def squashed(s: Subject) -> Iterator[Finding]:
@@ -71,7 +75,7 @@ def squashed(s: Subject) -> Iterator[Finding]:
                 )
 
 
-def _where(site: dict, rows: torch.Tensor, row: int, column: list[int], value: Any, family: str) -> str:
+def _offence(site: dict, rows: torch.Tensor, row: int, column: list[int], value: Any, family: str) -> str:
     """What is outside which support, and the mend."""
     shown = f"{value:.6g}" if isinstance(value, float) else value
     if not site["is_observed"]:

@@ -79,7 +79,7 @@ class Fit(FitConfig, Verb):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Verb):
-    """Does this pair form a VAE for this data? Names the site and the mend; exit code 1 if not."""
+    """Does this pair form a VAE for this data? Names the site, the line and the mend; exit code 1 if not."""
 
     model: str
     """p(z) p(x|z): a name, a file.py, file.py:Name or pkg.mod:Name."""

@@ -21,7 +21,9 @@ from ppl_vae.training.setup import isolated, split_objective
 
 
 def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **options: Any) -> Report:
-    """Is this pair a VAE for this data? Each finding names the site, what is wrong and the mend.
+    """Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend.
+
+    In a test of your own: `report = check("mine.py", "mine.py", data)`, then `assert report.passed, str(report)`.
 
     Args:
         options: `set`, `scale`, `missing`, `binarize`, `split_seed`, as for `fit`.
@@ -33,7 +35,7 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     dataset = open_data(data, **options)
     with isolated(0):
         pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
-        return check_pair(pair, dataset, made(**own))
+        return check_pair(pair, dataset, made(**own), thorough=True)
 
 
 def export(

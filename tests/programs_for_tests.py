@@ -41,6 +41,11 @@ def rows(x: Tensor, dim: int | None = None) -> Any:
     return pyro.plate("data", x.shape[0], dim=dim)
 
 
+def mask_of(x: Tensor) -> Tensor:
+    """MASK again and again, for as many rows as there are."""
+    return MASK.repeat(-(-x.shape[0] // B))[: x.shape[0]]
+
+
 def normal(loc: Tensor | float, log_scale: Tensor | float = 0.0) -> dist.Distribution:
     """A diagonal Normal over the last dimension."""
     return dist.Normal(loc, torch.as_tensor(log_scale).exp()).to_event(1)
@@ -172,7 +177,7 @@ def factor_model(m: Any, x: Tensor) -> None:
 
 def masked(body: Callable[..., Any]) -> Callable[..., Any]:
     def program(m: Any, x: Tensor) -> None:
-        with poutine.mask(mask=MASK.repeat(x.shape[0] // B)):
+        with poutine.mask(mask=mask_of(x)):
             body(m, x)
 
     return program
@@ -181,7 +186,7 @@ def masked(body: Callable[..., Any]) -> Callable[..., Any]:
 def masked_data(m: Any, x: Tensor) -> None:
     with rows(x):
         z = pyro.sample("z", normal(m.t))
-        with poutine.mask(mask=MASK.repeat(x.shape[0] // B)):
+        with poutine.mask(mask=mask_of(x)):
             pyro.sample("x", normal(z @ m.v, m.s), obs=x)
 
 
@@ -194,11 +199,11 @@ def scaled(body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def subsampled(body: Callable[..., Any]) -> Callable[..., Any]:
-    """The data plate is of 10 B rows, of which the batch is a part: scale 10."""
+    """The data plate is of ten times as many rows as the batch, which is a part of them: scale 10."""
 
     def program(m: Any, x: Tensor) -> None:
         def part(*_: Any, **__: Any) -> Any:
-            return pyro.plate("data", 10 * B, subsample=torch.arange(B))
+            return pyro.plate("data", 10 * x.shape[0], subsample=torch.arange(x.shape[0]))
 
         body(m, x, part)
 

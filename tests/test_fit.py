@@ -168,8 +168,8 @@ class Wide(nn.Module):
         pyro.module("model", self)
         torch.set_default_dtype(torch.float64)
         with pyro.plate("data", x.shape[0]):
-            pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(self.b, 1.0).to_event(1), obs=x)
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.b + z[..., :1], 1.0).to_event(1), obs=x)
 
 
 def test_same_seed_same_bytes(tmp_path, elsewhere):
@@ -277,7 +277,9 @@ class FromData(gaussian.Model):
         return dist.Normal(loc, 1.0).to_event(1)
 
 
-@pytest.mark.filterwarnings("ignore:the loss does not depend on model.log_sigma")
+@pytest.mark.filterwarnings(
+    "ignore:the loss does not depend on model.log_sigma", "ignore:.* in training mode .BatchNorm"
+)
 @pytest.mark.parametrize("when", ["no checkpoint", "first checkpoint", "step 7"])
 def test_resume_of_a_model_made_from_data(tmp_path, monkeypatch, when):
     options = {"model": FromData, "set": {"latent_dim": 2}}
@@ -500,7 +502,7 @@ class Fragile(gaussian.Model):
         return super().likelihood(self.norm(z + poison))
 
 
-@pytest.mark.filterwarnings("ignore:the pair fails with 3 samples per row")
+@pytest.mark.filterwarnings("ignore:the pair fails with 3 samples per row", "ignore:.* in training mode .BatchNorm")
 @pytest.mark.parametrize("normed", [False, True])
 def test_resume_after_a_nan_goes_on_from_the_state_before_it(tmp_path, monkeypatch, normed):
     options = {"model": Fragile, "set": {"latent_dim": 2, "normed": normed}}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs_for_tests import binary_rows
 from torch import nn
 
 import ppl_vae
@@ -40,7 +41,7 @@ def test_the_edited_prior_trains_and_has_no_closed_form(
     lines = [line for line in before.splitlines() if "p(z): swap" in line]
     at = before.splitlines().index(lines[0]) + 1
     edited = before.splitlines()
-    edited[at] = "        " + blocks("python")[1].strip()
+    edited[at] = "        " + blocks("python")[2].strip()
     model.write_text("\n".join(edited) + "\n")
     fit = "fit --model bernoulli --guide diagonal_normal --data digits --binarize threshold --epochs 1"
     assert main([*shlex.split(fit), "--out", "run"]) == 0
@@ -53,9 +54,19 @@ def test_the_edited_prior_trains_and_has_no_closed_form(
     assert not Path("other").exists()
 
 
+def test_the_two_lines_of_check_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["new", str(tmp_path)]) == 0
+    monkeypatch.chdir(tmp_path)
+    for kind, name in (("models", "bernoulli"), ("guides", "diagonal_normal")):
+        (tmp_path / kind / f"{name}.py").rename(tmp_path / kind / "mine.py")
+    exec(blocks("python")[1], {"ppl_vae": ppl_vae, "data": binary_rows()})
+    with pytest.raises(AssertionError, match="outside the support of Bernoulli"):
+        exec(blocks("python")[1], {"ppl_vae": ppl_vae, "data": 2 * binary_rows()})
+
+
 def test_the_swapped_lines_run() -> None:
     names: dict = {"latent_dim": 3, "hidden": 8, "data_shape": (4,), "data": torch.randn(50, 4), "self": nn.Module()}
-    exec("from ppl_vae.blocks import *\n" + blocks("python")[2], names)
+    exec("from ppl_vae.blocks import *\n" + blocks("python")[3], names)
     z = names["self"].p_z().sample((5,))
     assert names["self"].p_x(names["self"].decoder(z)).log_prob(names["data"][:5]).shape == (5,)
 

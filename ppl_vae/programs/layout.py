@@ -10,9 +10,10 @@ import torch
 from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.programs.state import buffers_kept
 
 DATA = "data"
 SAMPLES = "num_samples"
@@ -171,12 +172,8 @@ def _owner(program: Callable[..., Any]) -> Any:
 def _nesting(program: Callable[..., Any], batch: tuple[Tensor, ...]) -> int:
     """How many dimensions the program's own plates take; found once, by running it without a lasting effect."""
     if program not in _nestings:
-        owner = _owner(program)
-        buffers = [(b, b.clone()) for b in owner.buffers()] if isinstance(owner, nn.Module) else []
-        with torch.random.fork_rng(), torch.no_grad(), poutine.block():
+        with torch.random.fork_rng(), torch.no_grad(), poutine.block(), buffers_kept(_owner(program)):
             trace = poutine.trace(program).get_trace(*batch)
-            for buffer, before in buffers:  # the running statistics of a BatchNorm
-                buffer.copy_(before)
         plain = [(Layout(1, False, 0).at(site), site["fn"]) for _, site in samples(trace)]
         for layout, fn in plain:  # here a stray dimension can't be taken for that of the samples
             layout.check(fn.batch_shape)

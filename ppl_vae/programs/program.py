@@ -1,5 +1,6 @@
 """A plain Pyro function as an `nn.Module`, and who owns which tensor of a model-guide pair."""
 
+import contextlib
 import sys
 import weakref
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from torch.distributions.constraints import Constraint
 
 from ppl_vae.errors import InputError
 from ppl_vae.programs.layout import takes_samples
+from ppl_vae.programs.state import buffers_kept
 from ppl_vae.programs.terms import Batch, ProgramLike
 
 
@@ -35,10 +37,8 @@ class Program(nn.Module):
         self.vectorized = takes_samples(fn)
         self.constraints: dict[str, Constraint] = {}
         found = _Find()
-        with pyro.get_param_store().scope(), poutine.block(), torch.no_grad(), found:
+        with pyro.get_param_store().scope(), poutine.block(), torch.no_grad(), found, found.kept:
             trace = poutine.trace(fn).get_trace(*example)
-            for buffer, before in found.buffers:  # the running statistics of a BatchNorm
-                buffer.copy_(before)
         self.owned = nn.ModuleDict({name.replace(".", "_"): module for name, module in found.modules.items()})
         self.free = nn.ParameterDict()
         for name, constraint in found.constraints.items():
@@ -87,7 +87,7 @@ class _Find(poutine.messenger.Messenger):
     def __init__(self) -> None:
         super().__init__()
         self.modules: dict[str, nn.Module] = {}
-        self.buffers: list[tuple[Tensor, Tensor]] = []
+        self.kept = contextlib.ExitStack()
         self.constraints: dict[str, Constraint] = {}
 
     def _pyro_param(self, msg: dict) -> None:
@@ -98,7 +98,7 @@ class _Find(poutine.messenger.Messenger):
             self.constraints.setdefault(msg["name"], msg["kwargs"]["constraint"])
         elif frame.f_locals["name"] not in self.modules:
             module = self.modules[frame.f_locals["name"]] = frame.f_locals["nn_module"]
-            self.buffers += [(buffer, buffer.clone()) for buffer in module.buffers()]
+            self.kept.enter_context(buffers_kept(module))
 
 
 def owned(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> Iterator[tuple[str, Tensor]]:

@@ -41,9 +41,7 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
 
 
 def checked(report: Report) -> None:
-    for finding in report.findings:
-        print(f"{finding.level}: {finding}")
-    print("this pair is a VAE for this data" if report.passed else "this pair is not a VAE for this data")
+    print(report)
 
 
 def compared(result: Mapping[str, Any], folder: Path) -> None:

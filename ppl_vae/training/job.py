@@ -15,12 +15,13 @@ from ppl_vae.config import FitConfig
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError, NumericalError
 from ppl_vae.programs import Pair, load_owned, owned, terms
+from ppl_vae.programs.state import evaluating
 from ppl_vae.programs.terms import Batch
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import make_objective
-from ppl_vae.training.trainer import Step, Trainer, evaluate, evaluating
+from ppl_vae.training.trainer import Step, Trainer, evaluate
 
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
 
@@ -182,7 +183,7 @@ class Job:
         yield f"data: {self.dataset.describe()}"
         yield f"objective: {self.objective.name}, an estimate of {self.objective.target}"
         probe = self.move(tuple(x[:1] for x in self.dataset.train))
-        with torch.no_grad(), torch.random.fork_rng(), evaluating(self.pair):
+        with torch.no_grad(), torch.random.fork_rng(), evaluating(self.pair.model, self.pair.guide):
             how = self.objective.how(terms(self.pair.model, self.pair.guide, probe))
         yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from ppl_vae.errors import NumericalError
 from ppl_vae.objectives import Estimate, Objective
 from ppl_vae.programs import Pair, Terms, parameters
+from ppl_vae.programs.state import buffers_kept, evaluating
 from ppl_vae.programs.terms import Batch, batches, log_weight, sum_sites
 
 
@@ -39,7 +39,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
-        self.modules = [m for m in _modules(self.pair) if m._buffers]
+        everything = [*self.pair.model.modules(), *self.pair.guide.modules()]
+        self.with_buffers = [module for module in everything if module._buffers]
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.lr, fused=True)
 
     def step(self, batch: Batch) -> Step:
@@ -48,7 +49,19 @@ class Trainer:
         Raises:
             NumericalError: the loss or the gradient is not finite; names the site and rows, or the parameter.
         """
-        buffers = [(m, name, b.clone()) for m in self.modules for name, b in m.named_buffers(recurse=False)]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(buffers_kept(*self.with_buffers))  # as a BatchNorm's, which the pass moves
+            seen = self.backward(batch)
+            stack.pop_all()  # all is finite: they stay moved
+        if self.clip is not None and seen.gradient_norm > self.clip:
+            for p in self.parameters.values():
+                if p.grad is not None:
+                    p.grad.mul_(self.clip / seen.gradient_norm)
+        self.optimizer.step()
+        return seen
+
+    def backward(self, batch: Batch) -> Step:
+        """The gradients of one batch. Raises as `step`."""
         estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
         loss = -estimate.terms.scale * estimate.surrogate.mean()
         for p in self.parameters.values():
@@ -59,14 +72,7 @@ class Trainer:
             numbers = estimate.value, _elbo(self.objective, estimate), _distortion(self.objective, estimate)
             seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
         if not all(map(math.isfinite, seen)):
-            for module, name, before in buffers:  # as a BatchNorm's, which the pass has moved
-                getattr(module, name).copy_(before)
             raise diagnose(estimate.terms, self.parameters)
-        if self.clip is not None and seen.gradient_norm > self.clip:
-            for p in self.parameters.values():
-                if p.grad is not None:
-                    p.grad.mul_(self.clip / seen.gradient_norm)
-        self.optimizer.step()
         return seen
 
     @property
@@ -138,29 +144,12 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     BatchNorm either.
     """
     numbers = []
-    with torch.random.fork_rng(), evaluating(pair):
+    with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
         torch.manual_seed(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
             numbers.append([estimate.value, _elbo(objective, estimate), _distortion(objective, estimate)])
     return Evaluation(*(torch.cat(parts).double() for parts in zip(*numbers, strict=True)))
-
-
-def _modules(pair: Pair) -> list[nn.Module]:
-    return list(dict.fromkeys([*pair.model.modules(), *pair.guide.modules()]))
-
-
-@contextlib.contextmanager
-def evaluating(pair: Pair) -> Iterator[None]:
-    """Every module in evaluation mode, and each back in its own afterwards."""
-    modes = {module: module.training for module in _modules(pair)}
-    for module in modes:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:

@@ -1,0 +1,1 @@
+"""The checks of `check`: one concern a file, each `check(subject) -> Iterator[Finding]`."""

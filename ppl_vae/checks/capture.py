@@ -1,0 +1,79 @@
+"""The pair can be captured, as tensor operations with a free batch size: what compiling it needs."""
+
+import itertools
+import linecache
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.checks.lines import place, raised
+from ppl_vae.checks.subject import Finding, Subject
+from ppl_vae.programs import terms
+from ppl_vae.programs.terms import Batch
+
+
+def captures(s: Subject) -> Iterator[Finding]:
+    """Tracing meets no statement that needs a tensor's value or makes the batch size a constant."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # a second: here, where it is asked for
+
+    @torch.no_grad()
+    def log_probs(*batch: Tensor) -> list[Tensor]:
+        t = terms(s.pair.model, s.pair.guide, batch)
+        return [*t.log_q.values(), *t.log_prior.values(), *t.log_lik.values()]
+
+    modules = {m: dict(vars(m)) for program in (s.pair.model, s.pair.guide) for m in program.modules()}
+    try:
+        graph = make_fx(log_probs, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*_batch(s))
+    except Exception as error:
+        yield _prevented(s, error)
+        return
+    finally:  # an attribute that a pass sets would be a fake tensor
+        for module, attributes in modules.items():
+            vars(module).clear()
+            vars(module).update(attributes)
+    if places := _constant(graph):
+        where = place(places, set(s.files.values()))
+        yield Finding(
+            "warning",
+            f"the batch size becomes a constant when the pair is captured{_statement(where)}, but it trains eagerly: "
+            "write x.shape[0], not len(x), and no int() or comparison of it",
+            where=where,
+        )
+
+
+def _batch(s: Subject) -> Batch:
+    """As many rows as no other dimension has: equal sizes would be taken for one."""
+    tensors = [*s.probe, *s.pair.model.parameters(), *s.pair.guide.parameters()]
+    sizes = {n for x in tensors for n in x.shape}
+    rows = next(n for n in itertools.count(13, step=2) if n not in sizes)
+    return tuple(x[torch.arange(rows, device=x.device) % len(x)] for x in s.probe)
+
+
+def _prevented(s: Subject, error: Exception) -> Finding:
+    where = raised(error, set(s.files.values()))
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    why = f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+    if "DataDependent" in type(error).__name__:
+        why = "it needs the value of a tensor, as if, int() and .item() do"
+    return Finding("warning", f"the pair can't be captured{_statement(where)}, but trains eagerly: {why}", where=where)
+
+
+def _constant(graph: Any) -> list[tuple[str, int]]:
+    """File and line of the statements that made the batch size a constant, if any did."""
+    places = []
+    for node in graph.graph.find_nodes(op="placeholder"):
+        size = node.meta["val"].shape[0]
+        if size.node.expr.is_number:
+            guards = [guard for guard in graph.shape_env.guards if size.node._expr in guard.expr.free_symbols]
+            places += [guard.sloc.framework_loc for guard in guards]
+    return [(each.filename, each.lineno) for each in places]
+
+
+def _statement(where: str | None) -> str:
+    if where is None:
+        return ""
+    path, _, line = where.rpartition(":")
+    linecache.checkcache(path)  # it may have been edited since
+    return f" (`{linecache.getline(path, int(line)).strip()}`)"

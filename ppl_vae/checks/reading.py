@@ -1,0 +1,70 @@
+"""The guide reads x, and the model z, and the gradient gets from the one to the other."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ppl_vae.checks.subject import Finding, Subject
+from ppl_vae.programs import Terms, score
+from ppl_vae.programs.state import evaluating
+from ppl_vae.programs.terms import Values, sum_sites
+
+
+def reads(s: Subject) -> Iterator[Finding]:
+    """After some steps, for a layer may well begin at 0. Whatever reads a number changes with it, if only in a bit."""
+    if not s.unscorable:
+        with evaluating(s.pair.model, s.pair.guide):
+            yield from _reads_x(s)
+            yield from _reads_z(s)
+
+
+def _reads_x(s: Subject) -> Iterator[Finding]:
+    """log q(z|x) changes with x."""
+    values = s.draw(s.probe)
+    a, b = (s.score(batch, values) for batch in (s.probe, s.other))
+    same_data = all(torch.equal(x, y) for x, y in zip(s.probe, s.other, strict=True))
+    if not same_data and all(torch.equal(a.log_q[site], b.log_q[site]) for site in a.log_q):
+        site = next(iter(a.log_q))
+        yield s.warning(
+            f"site {site!r}: log q(z|x) is the same for any x: let the guide's network read x", site, "guide"
+        )
+
+
+def _reads_z(s: Subject) -> Iterator[Finding]:
+    """Each latent is read by another site of the model, and its gradient gets through where it can."""
+    values, others = s.draw(s.probe), s.draw(s.probe, seed=1)
+    reached = _reached(s, values)
+    before = s.score(s.probe, values)
+    for site in before.log_prior:
+        moved = s.score(s.probe, values | {site: others[site]})
+        read = not torch.equal(_rest(before, site), _rest(moved, site))
+        if not read and not torch.equal(values[site], others[site]):
+            yield s.error(
+                f"site {site!r}: nothing in the model depends on its value: let a likelihood or a later prior read it",
+                site,
+            )
+        elif read and before.q[site].has_rsample and site not in reached:
+            yield s.error(
+                f"site {site!r}: the rest of the model changes with it, but no gradient gets back to the guide: look "
+                "for detach(), .data, no_grad, round or argmax between it and the likelihood",
+                site,
+            )
+
+
+def _reached(s: Subject, values: Values) -> set[str]:
+    """The latent sites at whose values the rest of the model has a gradient."""
+    leaves = {site: v.clone().requires_grad_(v.is_floating_point()) for site, v in values.items()}
+    t = score(s.pair.model, s.pair.guide, s.probe, leaves)
+    reached = set()
+    for site in t.log_prior:
+        if (rest := _rest(t, site)).requires_grad and leaves[site].requires_grad:
+            (grad,) = torch.autograd.grad(rest.sum(), leaves[site], retain_graph=True, allow_unused=True)
+            if grad is not None and grad.any():
+                reached.add(site)
+    return reached
+
+
+def _rest(t: Terms, site: str) -> Tensor:
+    """log p of all sites but one, `(K, B)`."""
+    return sum_sites({name: log_prob for name, log_prob in (t.log_prior | t.log_lik).items() if name != site})

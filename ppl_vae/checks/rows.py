@@ -1,0 +1,87 @@
+"""Row i of p and q is a function of row i alone."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ppl_vae.checks.subject import OTHER_SHAPE, Finding, Subject, aligned, differ, shapes
+from ppl_vae.programs import Terms
+from ppl_vae.programs.find import Kind
+from ppl_vae.programs.layout import DATA
+from ppl_vae.programs.state import evaluating
+from ppl_vae.programs.terms import Values
+
+
+def independent(s: Subject) -> Iterator[Finding]:
+    """No row's log-probabilities, at the same draw, change with the other rows of its batch."""
+    if s.unscorable or not (found := _mixes(s)):
+        return
+    site, kind = found
+    with evaluating(s.pair.model, s.pair.guide):
+        mixes_still = _mixes(s)
+    message = f"site {site!r} of the {kind}: what is one row's changes with the other rows of its batch"
+    if mixes_still:
+        yield s.error(
+            f"{message}. Keep to the dimensions of one datum, the last ones: no softmax, mean or norm over dim 0",
+            site,
+            kind,
+        )
+    else:
+        yield s.warning(
+            f"{message} in training mode (BatchNorm does that), so what is trained is no bound for a datum by itself; "
+            "evaluation is not concerned. LayerNorm or GroupNorm keep rows apart",
+            site,
+            kind,
+        )
+
+
+def alone(s: Subject) -> Iterator[Finding]:
+    """A batch of one row works, and gives that row's numbers."""
+    if s.unscorable or s.noisy:
+        return
+    with evaluating(s.pair.model, s.pair.guide):
+        values = s.draw(s.probe)
+        whole = s.score(s.probe, values)
+        first = tuple(x[:1] for x in s.probe)
+        try:
+            one = s.score(first, {site: v.narrow(_row_dim(whole, site, v), 0, 1) for site, v in values.items()})
+        except Exception as error:
+            failure = s.failure(f"the pair fails on a batch of one row, {shapes(first)}", error, hints={})
+            yield Finding("error", f"{failure.message}; squeeze() drops the row too", failure.site, failure.where)
+            return
+    for kind, site, x, y in aligned(whole, one):
+        if differ(x[:, :1], y, OTHER_SHAPE):
+            yield s.error(
+                f"site {site!r} of the {kind}: row 0 is scored {x[0, 0]:.6g} in a batch of {len(s.probe[0])} rows, "
+                f"{y[0, 0]:.6g} by itself: let nothing depend on the size of the batch",
+                site,
+                kind,
+            )
+            return
+
+
+def _mixes(s: Subject) -> tuple[str, Kind] | None:
+    """The first site at which the even rows change when the odd ones are replaced by others, data and draws."""
+    keep = torch.arange(len(s.probe[0]), device=s.device) % 2 == 0
+    batch = tuple(torch.where(_along(keep, x, 0), x, y) for x, y in zip(s.probe, s.other, strict=True))
+    values, others = s.draw(s.probe), s.draw(s.other, seed=1)
+    before = s.score(s.probe, values)
+    mixed: Values = {
+        site: torch.where(_along(keep, v, _row_dim(before, site, v)), v, others[site]) for site, v in values.items()
+    }
+    after = s.score(batch, mixed)
+    for kind, site, x, y in aligned(before, after):
+        if differ(x[:, keep], y[:, keep]):
+            return site, kind
+    return None
+
+
+def _row_dim(t: Terms, site: str, value: Tensor) -> int:
+    """Which dimension of a latent's value `(K, *plates, *event)` is that of the rows."""
+    data = next(dim for plate, dim, _ in t.layouts[site].plates if plate == DATA)
+    return value.dim() - t.q[site].event_dim + data
+
+
+def _along(keep: Tensor, x: Tensor, dim: int) -> Tensor:
+    return keep.reshape(-1, *[1] * (x.dim() - dim - 1))

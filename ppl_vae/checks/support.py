@@ -1,0 +1,154 @@
+"""Every parameter, every draw of the guide and every row of the data lies where its distribution allows it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyro.distributions import (
+    Bernoulli,
+    Binomial,
+    ContinuousBernoulli,
+    Distribution,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+)
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
+
+from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
+from ppl_vae.programs.layout import DATA
+from ppl_vae.programs.terms import Batch, batches
+
+CHUNK_ROWS = 1000
+ALLOWED = {
+    constraints.positive: ("above 0", "pass it through softplus or exp"),
+    constraints.nonnegative: ("0 or above", "pass it through softplus or exp"),
+    constraints.unit_interval: ("between 0 and 1", "pass it through a sigmoid, or give logits="),
+    constraints.simplex: ("0 or above with sum 1", "pass it through a softmax, or give logits="),
+    constraints.real: ("a number", ""),
+    constraints.boolean: ("0 or 1", ""),
+    constraints.nonnegative_integer: ("0, 1, 2, ...", ""),
+}
+
+
+def supports(s: Subject) -> Iterator[Finding]:
+    """All rows, in chunks; the first offender of each site."""
+    seen: set[str] = set()
+    for rows, batch in _chunks(s):
+        try:
+            guide = s.trace("guide", batch)
+            traces = dict(zip(KINDS, (guide, s.trace("model", batch, guide)), strict=True))
+        except Exception as error:
+            yield s.failure(f"the pair fails on {shapes(batch)}", error)
+            return
+        for kind, trace in traces.items():
+            for name, site in samples(trace):
+                if bad := _bad_parameter(site["fn"]):
+                    yield s.error(f"site {name!r}: {bad}", name, kind)
+                    return  # all that is drawn after it is nonsense
+                if kind == "model" and name not in seen and (outside := _outside(site)):
+                    seen.add(name)
+                    yield s.error(f"site {name!r}: {_offence(site, rows, *outside)}", name)
+
+
+def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:
+    """Numbers and values of the rows of all splits."""
+    for split, numbers in s.dataset.rows.items():
+        chunks = batches(getattr(s.dataset, split), CHUNK_ROWS)
+        for rows, chunk in zip(numbers.split(CHUNK_ROWS), chunks, strict=True):
+            yield rows, tuple(x.to(s.device) for x in chunk)
+
+
+def squashed(s: Subject) -> Iterator[Finding]:
+    """Logits are not probabilities: no sigmoid stands before a `logits=`."""
+    for name, site in samples(s.trace("model", s.probe)):
+        for part in _parts(site["fn"]):
+            logits = vars(part).get("logits")
+            if not (site["is_observed"] and isinstance(part, Bernoulli | Binomial | ContinuousBernoulli)):
+                continue
+            if logits is not None and 0 < logits.min() < logits.max() < 1:
+                yield s.warning(
+                    f"site {name!r}: all logits of {type(part).__name__} lie between 0 and 1, as behind a sigmoid: "
+                    "give probs=, or leave the sigmoid out",
+                    name,
+                )
+
+
+def _offence(site: dict, rows: torch.Tensor, row: int, column: list[int], value: Any, family: str) -> str:
+    """What is outside which support, and the mend."""
+    shown = f"{value:.6g}" if isinstance(value, float) else value
+    if not site["is_observed"]:
+        return (
+            f"the guide draws {shown}, outside the support of its prior, {family}: let the guide draw in it, or swap it"
+        )
+    place = f"row {rows[row]}" + (f", column {', '.join(map(str, column))}" if column else "")
+    if value != value:
+        return f"{place} of the data is missing: fill it before log_prob, and mask it out: .mask(~x.isnan())"
+    mend = "binarize or rescale the data, or swap the likelihood"
+    return f"{place} of the data is {shown}, outside the support of {family}: {mend}"
+
+
+def _bad_parameter(fn: Any) -> str | None:
+    """A parameter that its distribution does not take, as torch's own validation would find it."""
+    for part in _parts(fn):
+        for name, constraint in _constraints(part).items():
+            value = getattr(part, name, None)
+            if value is None or (valid := constraint.check(value)).all():
+                continue
+            example = value[~valid].flatten()[0].item()
+            allowed, mend = ALLOWED.get(constraint, (str(constraint), "bring it there"))
+            if example != example:
+                mend = "find where the NaN comes from; missing cells are filled before a network sees them"
+            return f"{name} of {type(part).__name__} is {example:g}, but must be {allowed}: {mend}"
+    return None
+
+
+def _constraints(fn: Any) -> dict[str, Any]:
+    """Those of the parameters that were given, but for matrices."""
+    try:
+        found = fn.arg_constraints.items()
+    except NotImplementedError:
+        return {}
+    return {
+        name: constraint
+        for name, constraint in found
+        if not (constraints.is_dependent(constraint) or constraint.event_dim > 1)
+        and (name in vars(fn) or not isinstance(getattr(type(fn), name, None), lazy_property))
+    }
+
+
+def _parts(fn: Any) -> Iterator[Any]:
+    """A distribution and those that it is made of."""
+    yield fn
+    for name in ("base_dist", "_component_distribution", "_mixture_distribution"):
+        if isinstance(part := getattr(fn, name, None), Distribution | torch.distributions.Distribution):
+            yield from _parts(part)
+
+
+def _outside(site: dict) -> tuple[int, list[int], Any, str] | None:
+    """Row, column and value of the first outside the support of its distribution, and which family that is."""
+    fn, value = site["fn"], site["value"]
+    try:
+        support = fn.support
+    except NotImplementedError:
+        return None
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    bad = ~support.check(value)
+    masks = [] if site["mask"] is None else [(site["mask"], fn.batch_shape)]
+    family = fn
+    while isinstance(family, Independent | MaskedDistribution | ExpandedDistribution):
+        if isinstance(family, MaskedDistribution):
+            masks.append((family._mask, family.batch_shape))
+        family = family.base_dist
+    for mask, shape in masks:
+        bad &= torch.as_tensor(mask).expand(shape).reshape(shape + (1,) * (bad.dim() - len(shape)))
+    if not bad.any():
+        return None
+    index = bad.nonzero()[0].tolist()
+    allowed, _ = ALLOWED.get(support, (str(support), ""))
+    found = value[tuple(index)].tolist()
+    plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
+    row = index.pop(value.dim() - fn.event_dim + plate)
+    return row, index, found, f"{type(family).__name__} ({allowed})"

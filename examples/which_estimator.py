@@ -69,7 +69,7 @@ def curves(width: float, draws: int) -> dict[str, Tensor]:
     columns = []
     for K in SAMPLES:
         (value, iwae), (_, dreg) = (repeat(objective, width, draws) for objective in (IWAE_ELBO(K), DReG_ELBO(K)))
-        gap = value.expm1() - value
+        gap = value.expm1() - value if width > 1 else -value  # of a narrow guide's weights it would be the noise
         signal = [dreg[kept].mean(0).norm() for kept in without]
         noise = [[g[kept].var(0).sum().sqrt() for kept in without] for g in (iwae, dreg)]
         snr = [torch.stack(signal) / torch.stack(n) for n in noise]

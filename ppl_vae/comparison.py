@@ -124,28 +124,30 @@ def _runs(
     if len(made) > 1:
         raise InputError(f"runs are compared by one objective, not by {', '.join(made)}")
     ((label, objective),) = made.items()
-    values, configs, first = {}, {}, None
+    values, configs, seen, first = {}, {}, set(), None
     with Progress(progress, len(runs)) as bar:
         for stream, run in enumerate(runs):
             run = run if isinstance(run, Run) else Run(Path(run))
             name = str(run.folder)
-            if name in values:
+            if run.folder.resolve() in seen:
                 raise InputError(f"{name} is named twice: name each run once")
+            seen.add(run.folder.resolve())
             with isolated(seed):
                 opened = open_run(run, checkpoint=checkpoint, **opening)
                 first = first or opened
                 _same_rows(first, opened)
                 rows = opened.move(opened.dataset.test)
-                values[name] = row_values(
-                    opened.pair, objective, rows, run.config.batch_size, draws, seed * len(runs) + stream
-                )
+                values[name] = row_values(opened.pair, objective, rows, run.config.batch_size, draws, seed, stream)
             configs[name] = {**run.config.asdict(), "programs": run.record["programs"]}
             bar.advance()
     assert first is not None
-    means = {
-        group: {configs[name]["seed"]: values[name].mean[0].mean().item() for name in names}
-        for group, names in groups_of(configs).items()
-    }
+    means: dict[str, dict[int, float]] = {}
+    for group, names in groups_of(configs).items():
+        by_seed = means.setdefault(group, {})
+        for name in names:
+            if configs[name]["seed"] in by_seed:
+                raise InputError(f"{name} is a second run of one kind and seed: name one of the two")
+            by_seed[configs[name]["seed"]] = values[name].mean[0].mean().item()
     about = {"data": first.dataset.name, "rows": len(first.dataset.test[0]), "split": "test", "draws": draws}
     result = {"format": 1} | about | {"seed": seed, "objective": label, "target": objective.target}
     result |= compare_rows(values) | {"over_seeds": compare_groups(means)}

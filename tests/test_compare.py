@@ -16,8 +16,9 @@ from torch.distributions import kl_divergence
 
 import ppl_vae
 from ppl_vae.cli import main
-from ppl_vae.diagnostics.compare import _seed, compare_estimators
+from ppl_vae.diagnostics.compare import WARM_UP, compare_estimators
 from ppl_vae.diagnostics.moments import Moments
+from ppl_vae.diagnostics.seeds import mixed
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import AnalyticKL_ELBO, Objective, Trace_ELBO
 from ppl_vae.objectives.base import Estimate
@@ -75,7 +76,7 @@ def test_numbers_are_those_of_a_loop() -> None:
     ).result  # fmt: skip
 
     seen = [
-        [naive_draw(pair, x[at : at + batch_size], _seed(seed, index, r)) for r in range(draws)]
+        [naive_draw(pair, x[at : at + batch_size], mixed(seed, index, r, 0)) for r in range(draws)]
         for index, at in enumerate(range(0, rows, batch_size))
     ]
     values = {}
@@ -96,6 +97,7 @@ def test_numbers_are_those_of_a_loop() -> None:
         for kind in ("model", "guide"):
             total = sum(v for key, v in by_tensor.items() if key.startswith(kind))
             assert e["gradient_variance"][kind] == pytest.approx(total, rel=1e-9)
+            assert 0 < e["gradient_variance_se"][kind] < total
     difference = values["trace"] - values["analytic-kl"]
     (pair_,) = got["pairs"]
     assert (pair_["a"], pair_["b"]) == ("trace", "analytic-kl")
@@ -305,4 +307,4 @@ def test_draws_do_not_accumulate() -> None:
     objective: Objective = Counted()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved.tensor):
         compare_estimators(pair, {"counted": objective}, batch, batch_size=3, draws=4)
-    assert counts == [0] * 9, "one to measure, and four draws on each of two batches"
+    assert counts == [0] * (1 + WARM_UP + 8), "to measure and warm up, then four draws on each of two batches"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from oracles_for_tests import (
@@ -344,3 +345,88 @@ def test_in_plain_svi_a_scaled_plate_scales_the_gradient_alone() -> None:
                 objective.loss_and_grads(*pair, s.x)
             gradients.append(torch.cat([p.grad.flatten() for program in pair for p in program.parameters()]))
         torch.testing.assert_close(gradients[1], Part.size / len(s.x) * gradients[0])
+
+
+# ---- programs at the edge ----
+
+
+@pytest.mark.parametrize("how", ["poutine", "distribution"])
+@pytest.mark.parametrize("objective", [ScoreFunction_ELBO(4000, baseline=False), Trace_ELBO(4000)], ids=repr)
+def test_a_masked_latent_that_the_likelihood_sees_has_its_gradient(how: str, objective: Objective) -> None:
+    """z ~ N(w, 1) with its log-probabilities masked: ELBO = E log N(x; z, 1), whose slope in w is x − w."""
+    w = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+
+    def site(loc: Tensor) -> Tensor:
+        fn = dist.Normal(loc, 1.0)
+        if how == "distribution":
+            return pyro.sample("z", fn.mask(torch.tensor(False)))
+        with pyro.poutine.mask(mask=torch.tensor(False)):
+            return pyro.sample("z", fn)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = site(x.new_zeros(()))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            site(w.expand(x.shape[0]))
+
+    x = torch.tensor([-1.0], dtype=torch.float64)
+    torch.manual_seed(10)
+    gradients = torch.stack(
+        [torch.autograd.grad(objective.estimate(model, guide, (x,)).surrogate.sum(), w)[0] for _ in range(30)]
+    )
+    assert abs(gradients.mean() - (x.item() - 0.7)) < 4 * gradients.std() / 30**0.5
+
+
+class Normed(torch.nn.Module):
+    """A bottom-up guide with a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(1)
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("guide", self)
+        with pyro.plate("data", x.shape[0]):
+            z1 = pyro.sample("z1", dist.Normal(self.norm(x[:, None])[:, 0], 1.0))
+            pyro.sample("z2", dist.Normal(z1, 1.0))
+
+
+@pytest.mark.parametrize("objective", [StickingTheLanding_ELBO(), DReG_ELBO(3)], ids=repr)
+def test_one_step_moves_a_batchnorm_once(objective: Objective) -> None:
+    guide = Normed().double()
+    model = cached_scenario("bottom-up", False).model
+    objective.estimate(model, guide, (torch.randn(5, dtype=torch.float64),))
+    assert guide.norm.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("objective", [ScoreFunction_ELBO(), StickingTheLanding_ELBO()], ids=repr)
+def test_a_flow_without_an_inverse_is_refused_in_words(objective: Objective) -> None:
+    planar = dist.transforms.planar(2)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.TransformedDistribution(dist.Normal(x, 1.0).to_event(1), [planar]))
+
+    with pytest.raises(InputError, match="not known at a fixed draw"):
+        objective.estimate(model, guide, (torch.randn(4, 2),))
+
+
+def test_dropout_is_refused_where_a_second_pass_would_differ() -> None:
+    dropout = torch.nn.Dropout(0.5)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z1 = pyro.sample("z1", dist.Normal(dropout(x), 1.0))
+            pyro.sample("z2", dist.Normal(z1, 1.0))
+
+    model = cached_scenario("bottom-up", False).model
+    with pytest.raises(InputError, match="there is chance in the guide beyond its draws"):
+        DReG_ELBO(3).estimate(model, guide, (torch.randn(50, dtype=torch.float64),))

@@ -50,7 +50,7 @@ def no_half(q: Normal, p: Normal) -> Tensor:
 
 
 def log_sigma_for_sigma(q: Normal, p: Normal) -> Tensor:
-    return kl._normal_normal(Normal(q.loc, q.scale.log().exp().log().abs() + 0.1), p)
+    return kl._normal_normal(Normal(q.loc, q.scale.log().abs() + 0.1), p)
 
 
 def sigma_for_log_sigma(q: Normal, p: Normal) -> Tensor:

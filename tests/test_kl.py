@@ -415,7 +415,7 @@ REFUSED: list[tuple[Distribution, Distribution, str]] = [
     (SPHERE, POWER, "KL(SphericalUniform with event shape (3,) ‖ PowerSpherical with event shape (3,))"),
     (POWER, DIAGONAL, "KL(PowerSpherical with event shape (3,) ‖ Normal with event shape (3,))"),
     (MIXED, DIAGONAL, "KL(ReparameterizedMixture with event shape (3,) ‖ Normal with event shape (3,))"),
-    (WARPED, DIAGONAL, "KL(TransformedDistribution with event shape (3,) ‖ Normal with event shape (3,))"),
+    (WARPED, DIAGONAL, "KL(AutoregressiveFlow with event shape (3,) ‖ Normal with event shape (3,))"),
 ]
 
 

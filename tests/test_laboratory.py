@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyro
@@ -17,12 +19,13 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.diagnostics.advice import advice
-from ppl_vae.diagnostics.compare import _seed, compare_estimators
-from ppl_vae.diagnostics.estimators import named, reference
+from ppl_vae.diagnostics.compare import compare_estimators
+from ppl_vae.diagnostics.estimators import named, references
 from ppl_vae.diagnostics.gradients import Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
 from ppl_vae.diagnostics.moments import Moments
 from ppl_vae.diagnostics.runs import compare_groups, groups_of
+from ppl_vae.diagnostics.seeds import mixed
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import IWAE_ELBO, Beta_ELBO, DReG_ELBO, Renyi_ELBO, Trace_ELBO
 from ppl_vae.programs import Pair
@@ -59,6 +62,7 @@ def test_specs_settings_and_samples() -> None:
     with_common = named(["trace", "beta", "beta:beta=2"], common={"num_particles": 3, "beta": 8.0})
     assert [o.num_particles for o in with_common.values()] == [3, 3, 3]
     assert [with_common[name].beta for name in ("beta", "beta:beta=2")] == [8.0, 2]
+    assert list(named(["trace", "trace-enum"], [1, 5])) == ["trace:K=1", "trace:K=5", "trace-enum"], "which draws none"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,7 @@ def test_specs_settings_and_samples() -> None:
         (["iwae:K=many"], "iwae.num_particles is 'many': expected int"),
         (["iwae:5"], "write it as name=value"),
         (["trace", "trace"], "trace is named twice"),
+        (["iwae:K=5,num_particles=6"], "a setting is given twice"),
         (["renyi:alpha=1"], "alpha = 1 is the ELBO"),
         ([], "name each objective"),
     ],
@@ -78,11 +83,18 @@ def test_bad_specs(specs: list[str], words: str) -> None:
         named(specs)
 
 
-def test_a_reference_estimates_the_same_target() -> None:
-    for objective, name in ((DReG_ELBO(5), "iwae"), (Renyi_ELBO(5, alpha=0.0), "iwae"), (IWAE_ELBO(1), "trace")):
-        assert (reference(objective).name, reference(objective).target) == (name, objective.target)
-    beta = Beta_ELBO(beta=3.0)
-    assert reference(beta) is beta
+def test_a_reference_estimates_the_same_target_by_other_means() -> None:
+    names = {
+        DReG_ELBO(5): ["iwae"],
+        IWAE_ELBO(5): ["dreg"],
+        Renyi_ELBO(5, alpha=0.0): ["iwae", "dreg"],
+        Trace_ELBO(): ["mean-field", "score-function"],
+        IWAE_ELBO(1): ["trace", "mean-field", "score-function"],
+        Beta_ELBO(beta=3.0): [],
+    }
+    for objective, expected in names.items():
+        assert [other.name for other in references(objective)] == expected
+        assert {other.target for other in references(objective)} <= {objective.target}
 
 
 # ---- against exact answers, and a loop ----
@@ -105,13 +117,18 @@ def test_bias_is_seen_where_there_is_some_and_not_where_there_is_none(wide: Any)
     assert abs(z["trace"]) < STANDARD_ERRORS
     assert abs(z["iwae:K=5"]) < STANDARD_ERRORS
     assert z["wrong"] < -10
-    assert "wrong is biased" in found.result["advice"]
+    assert "the value of wrong is biased" in found.result["advice"]
+    assert {name: e["bias"]["reference"] for name, e in found.result["estimators"].items()} == {
+        "trace": "mean-field",
+        "iwae:K=5": "dreg",
+        "wrong": "trace",
+    }
     assert [(p["a"], p["b"]) for p in found.result["pairs"]] == [("trace", "wrong")], "two targets are not paired"
 
 
 def test_signal_cosine_and_draws_are_those_of_a_loop(wide: Any) -> None:
     pair, x = wide
-    draws, seed = 40, 3
+    draws, seed = 400, 3
     found = compare_estimators(pair, {"dreg": DReG_ELBO(5)}, (x,), batch_size=3, draws=draws, seed=seed)
     e = found.result["estimators"]["dreg"]
     parameters = {"model": list(pair.model.parameters()), "guide": list(pair.guide.parameters())}
@@ -119,7 +136,7 @@ def test_signal_cosine_and_draws_are_those_of_a_loop(wide: Any) -> None:
     def loop(objective: Any, stream: int, group: str) -> tuple[np.ndarray, np.ndarray]:
         gradients, values = [], []
         for r in range(draws):
-            torch.manual_seed(_seed(seed, 0, r, stream))
+            torch.manual_seed(mixed(seed, 0, r, stream))
             estimate = objective.estimate(pair.model, pair.guide, (x,))
             found = torch.autograd.grad(-estimate.surrogate.mean(), parameters[group])
             gradients.append(torch.cat([g.flatten() for g in found]).numpy())
@@ -127,7 +144,8 @@ def test_signal_cosine_and_draws_are_those_of_a_loop(wide: Any) -> None:
         return np.stack(gradients), np.array(values)
 
     for group in parameters:
-        (own, values), (other, reference_values) = loop(DReG_ELBO(5), 0, group), loop(IWAE_ELBO(5), 1, group)
+        stream = 1 + crc32(repr(("iwae", "IWAE_5")).encode()) % 1000
+        (own, values), (other, reference_values) = loop(DReG_ELBO(5), 0, group), loop(IWAE_ELBO(5), stream, group)
         signal = [(g.mean(0) ** 2).sum() - g.var(0, ddof=1).sum() / draws for g in (own, other)]
         noise = own.var(0, ddof=1).sum()
         assert e["gradient_variance"][group] == pytest.approx(noise, rel=1e-9)
@@ -143,7 +161,7 @@ def test_the_signal_is_without_the_bias_of_the_noise() -> None:
     """Mean over standard deviation of R draws of pure noise is about 1/√R; the corrected signal averages to 0."""
     signals = []
     for _ in range(400):
-        moments, gradients = Moments(), Gradients(["model.w"])
+        moments, gradients = Moments(steps=True), Gradients(["model.w"])
         for _ in range(5):
             moments.add([torch.randn(10, dtype=torch.float64)])
         gradients.add(moments, moments)
@@ -193,24 +211,65 @@ def test_memory_grows_with_num_particles(wide: Any) -> None:
 # ---- advice ----
 
 
-def numbers(target: str, guide: float, seconds: float = 1.0, z: float | None = 0.0) -> dict[str, Any]:
+def numbers(target: str, guide: float, seconds: float = 1.0, z: float = 0.0, se: float = 0.01) -> dict[str, Any]:
     variance = {"model": 1.0, "guide": guide}
-    efficiency = {k: 1 / (v * seconds) if v else None for k, v in variance.items()}
-    return {"target": target, "gradient_variance": variance, "efficiency": efficiency, "bias": {"z": z}}
+    return {
+        "target": target,
+        "value": -100.0,
+        "gradient_variance": variance,
+        "gradient_variance_se": {k: se * v for k, v in variance.items()},
+        "efficiency": {k: 1 / (v * seconds) if v else None for k, v in variance.items()},
+        "bias": {"difference": 1e-2 * z, "se": 1e-2, "z": z},
+    }
 
 
 def test_advice_follows_the_numbers_target_by_target() -> None:
-    assert advice({"a": numbers("ELBO", 2.0), "b": numbers("ELBO", 1.0), "c": numbers("IWAE_5", 0.1)}) == (
+    def said(**estimators: Any) -> str:
+        return advice(estimators, draws=100)
+
+    elbo = "ELBO"
+    assert said(a=numbers(elbo, 2.0), b=numbers(elbo, 1.0), c=numbers("IWAE_5", 0.1)) == (
         "ELBO: b, 2 times as efficient as a for the guide's gradient; IWAE_5: c is alone"
     )
-    assert advice({"a": numbers("ELBO", 1.0), "b": numbers("ELBO", 1.0, seconds=1.05)}).startswith("ELBO: a or b")
-    assert advice({"a": numbers("ELBO", 1.0, z=-9.0), "b": numbers("ELBO", 3.0)}) == (
-        "ELBO: b is alone, a is biased (z = -9.0)"
+    assert said(a=numbers(elbo, 1.0), b=numbers(elbo, 1.0, seconds=1.05)).startswith("ELBO: a or b, which noise")
+    assert said(a=numbers(elbo, 1.0, se=0.3), b=numbers(elbo, 2.0, se=0.3)).startswith("ELBO: a or b, which noise")
+    assert said(a=numbers(elbo, 1.0, z=-9.0), b=numbers(elbo, 3.0)) == (
+        "ELBO: b is alone, the value of a is biased (z = -9.0)"
     )
-    assert "b, whose gradient of the guide has no noise" in advice(
-        {"a": numbers("ELBO", 1.0), "b": numbers("ELBO", 0.0)}
-    )
-    assert "model's gradient" in advice({"a": numbers("ELBO", 0.0, 1.0), "b": numbers("ELBO", 0.0, 2.0)})
+    assert "b, whose gradient of the guide has no noise" in said(a=numbers(elbo, 1.0), b=numbers(elbo, 0.0))
+    assert "model's gradient" in said(a=numbers(elbo, 0.0, 1.0), b=numbers(elbo, 0.0, 2.0))
+    assert said(a=numbers(elbo, 1.0) | {"bias": None}) == "ELBO: a is alone"
+    rounding = {"difference": 7e-6, "se": 1e-8, "z": 700.0}
+    assert said(a=numbers(elbo, 1.0) | {"bias": rounding}) == "ELBO: a is alone", "a float32 has no more digits"
+    assert advice({"a": numbers(elbo, 1.0)}, draws=19) == "none from 19 draws: take 20 or more"
+
+
+def test_the_standard_error_of_the_gradients_variance_is_its_spread(wide: Any) -> None:
+    pair, x = wide
+    found = [
+        compare_estimators(pair, {"t": Trace_ELBO()}, (x,), batch_size=3, draws=60, seed=s).result["estimators"]["t"]
+        for s in range(40)
+    ]
+    for group in ("model", "guide"):
+        spread = np.std([e["gradient_variance"][group] for e in found], ddof=1)
+        claimed = np.mean([e["gradient_variance_se"][group] for e in found])
+        assert claimed == pytest.approx(spread, rel=0.4)
+
+
+def test_a_cosine_of_pure_noise_is_not_shown() -> None:
+    shown = 0
+    for _ in range(200):
+        both = []
+        for _ in range(2):
+            moments = Moments(steps=True)
+            for _ in range(20):
+                moments.add([torch.randn(30, dtype=torch.float64)])
+            both.append(moments)
+        own, reference = Gradients(["guide.w"]), Gradients(["guide.w"])
+        own.add(both[0], both[1])
+        reference.add(both[1], both[1])
+        shown += own.cosine(reference)["guide"] is not None
+    assert shown <= 2
 
 
 # ---- what is written ----
@@ -330,6 +389,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_kind(runs: dict[str, ppl_vae
     assert over["how"] == "paired by seed"
     assert over["difference"] == pytest.approx(differences.mean())
     assert over["se_seeds"] == pytest.approx(differences.std(ddof=1) / 2**0.5)
+    assert (over["t"], over["df"]) == (pytest.approx(over["difference"] / over["se_seeds"]), 1)
     two = ppl_vae.compare([runs["0.001-0"], runs["0.01-0"]], draws=5)
     assert two["over_seeds"] == []
 
@@ -366,9 +426,19 @@ def test_refusals_of_several_runs(runs: dict[str, ppl_vae.Run], options: dict[st
         ppl_vae.compare(list(runs.values()), draws=2, **options)
 
 
-def test_one_run_twice_is_refused(runs: dict[str, ppl_vae.Run]) -> None:
-    with pytest.raises(InputError, match="is named twice"):
-        ppl_vae.compare([runs["0.001-0"], runs["0.001-0"].folder], draws=2)
+def test_one_run_twice_is_refused(runs: dict[str, ppl_vae.Run], tmp_path: Path) -> None:
+    folder = runs["0.001-0"].folder
+    for again in (folder, folder.parent / "." / ".." / folder.parent.name / folder.name):
+        with pytest.raises(InputError, match="is named twice"):
+            ppl_vae.compare([folder, again], draws=2)
+    shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(InputError, match="a second run of one kind and seed"):
+        ppl_vae.compare([folder, tmp_path / "copy"], draws=2)
+
+
+def test_the_largest_seed(runs: dict[str, ppl_vae.Run]) -> None:
+    result = ppl_vae.compare(list(runs.values())[:2], draws=2, seed=2**63 - 1)
+    assert all(math.isfinite(r["value"]) for r in result["runs"].values())
 
 
 def test_a_run_trained_by_another_target_reports_both(tmp_path: Path) -> None:

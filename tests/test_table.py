@@ -266,13 +266,14 @@ def test_check_names_the_cell_that_its_kind_does_not_allow(tmp_path: Path) -> No
     x[17, CATEGORY], x[3, 3] = 3, NAN
     report = ppl_vae.check("table", "table", x, missing="nan", set={"kinds": KINDS})
     (error,) = report.errors
-    assert "site 'x': row 17, column 2 of the data is 3.0, outside the support of Cells" in str(error)
+    assert "site 'x': row 17, column 2 of the data is 3, outside the support of Cells" in str(error)
 
 
 def test_other_models_refuse_missing_cells_by_name() -> None:
     x = rows(100, 0.1)[:, [1, 5]].float()
     report = ppl_vae.check("gaussian", "table", x, missing="nan", set={"latent_dim": 2})
-    assert "is nan, outside the support of Normal" in str(report.errors[0])
+    assert "scale of Normal is nan" in str(report.errors[0])
+    assert "missing cells are filled before a network sees them" in str(report.errors[0])
 
 
 def test_options_that_do_not_go_with_missing_cells() -> None:

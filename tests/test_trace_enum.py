@@ -1,5 +1,6 @@
 """Sums over discrete latents: against Pyro's `TraceEnum_ELBO`, exact log p(x), and the draws they replace."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,46 @@ def test_too_many_values_and_inner_plates_are_refused() -> None:
     for program, words in ((many, "100000 values together"), (inner, "stands in an inner plate")):
         with pytest.raises(InputError, match=words):
             TraceEnum_ELBO().loss(program, program, torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("how", ["poutine", "distribution"])
+def test_a_masked_latent_is_summed_over_all_the_same(how: str) -> None:
+    """Its log-probabilities do not count, its values do: ELBO = Σ_z q(z|x) log p(x|z) on the masked row."""
+    mask, logits, means = torch.tensor([True, False]), torch.randn(2, C), torch.randn(C)
+
+    def site(logits: Tensor) -> None:
+        fn = dist.Categorical(logits=logits)
+        if how == "distribution":
+            return pyro.sample("z", fn.mask(mask))
+        with pyro.poutine.mask(mask=mask):
+            return pyro.sample("z", fn)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = site(torch.zeros(2, C))
+            pyro.sample("x", dist.Normal(means[z], 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            site(logits)
+
+    x = torch.tensor([0.3, -0.7])
+    q = logits.softmax(-1)
+    by_hand = (q * dist.Normal(means, 1.0).log_prob(x.unsqueeze(-1))).sum(-1)
+    by_hand[0] += -math.log(C) - (q[0] * q[0].log()).sum()
+    torch.testing.assert_close(TraceEnum_ELBO().estimate(model, guide, (x,)).value, by_hand)
+
+
+def test_a_value_of_no_probability_counts_for_nothing() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0], dim=-2):
+            z = pyro.sample("z", dist.Categorical(torch.ones(C)))
+            pyro.sample("x", dist.Normal(z.float(), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0], dim=-2):
+            pyro.sample("z", dist.Categorical(logits=torch.tensor([0.0, -math.inf, 0.0])))
+
+    x = torch.tensor([[0.3], [1.2]])  # the plate stands one dimension further left than it must
+    log_p = dist.Normal(torch.tensor([0.0, 2.0]), 1.0).log_prob(x).mean(-1) - math.log(C) + math.log(2)
+    torch.testing.assert_close(TraceEnum_ELBO().estimate(model, guide, (x,)).value, log_p)

@@ -150,10 +150,10 @@ class InverseAutoregressiveFlow(nn.Module):
     def forward(self, raw: Tensor) -> dist.Distribution:
         loc, scale, h = raw.split([self.dim, self.dim, self.context], dim=-1)
         base = dist.Normal(loc, _positive(scale)).to_event(1)
-        return _Conditioned(base, [step.condition(h) for step in self.steps])
+        return AutoregressiveFlow(base, [step.condition(h) for step in self.steps])
 
 
-class _Conditioned(dist.TransformedDistribution):
+class AutoregressiveFlow(dist.TransformedDistribution):
     """Scores a value that only broadcasts against the batch, which Pyro's conditioned networks do not."""
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,17 +1,26 @@
 """Which estimator to use: a sentence derived from the numbers of a comparison."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 BIASED = 4.0  # standard errors
-TIE = 1.1  # a ratio of efficiencies below this is no difference
+ROUNDING = 1e-6  # of a value in float32, relative
+LEAST_DRAWS = 20
+TIE = 1.1  # a ratio of two efficiencies that timing alone can make
+
+Estimators = Mapping[str, Mapping[str, Any]]
 
 
-def advice(estimators: Mapping[str, Mapping[str, Any]]) -> str:
-    """For each target the estimator of the largest efficiency of those without visible bias; targets are not ranked.
+def advice(estimators: Estimators, draws: int) -> str:
+    """For each target the estimator of the largest efficiency of those whose value shows no bias.
 
     The efficiency is 1/(variance of the guide's gradient · seconds per step), or the model's where the guide has none.
+    Two are told apart if their ratio exceeds what timing makes and twice the standard error of the variances. Targets
+    are not ranked, and fewer than 20 draws rank nothing.
     """
+    if draws < LEAST_DRAWS:
+        return f"none from {draws} draws: take {LEAST_DRAWS} or more"
     targets: dict[str, list[str]] = {}
     for name, e in estimators.items():
         targets.setdefault(e["target"], []).append(name)
@@ -20,14 +29,19 @@ def advice(estimators: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _best(rivals: Mapping[str, Mapping[str, Any]]) -> str:
-    biased = [name for name, e in rivals.items() if e["bias"]["z"] is not None and abs(e["bias"]["z"]) > BIASED]
+def _best(rivals: Estimators) -> str:
+    biased = [name for name, e in rivals.items() if _is_biased(e)]
     sound = {name: e for name, e in rivals.items() if name not in biased}
     said = _of_sound(sound) if sound else "none"
-    return said + "".join(f", {name} is biased (z = {rivals[name]['bias']['z']:.1f})" for name in biased)
+    return said + "".join(f", the value of {name} is biased (z = {rivals[name]['bias']['z']:.1f})" for name in biased)
 
 
-def _of_sound(sound: Mapping[str, Mapping[str, Any]]) -> str:
+def _is_biased(e: Mapping[str, Any]) -> bool:
+    bias = e["bias"]
+    return bias is not None and abs(bias["difference"]) > BIASED * bias["se"] + ROUNDING * abs(e["value"])
+
+
+def _of_sound(sound: Estimators) -> str:
     group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in sound.values()) else "model"
     silent = [name for name, e in sound.items() if e["efficiency"][group] is None]
     if silent:
@@ -35,7 +49,14 @@ def _of_sound(sound: Mapping[str, Mapping[str, Any]]) -> str:
     ranked = sorted(sound, key=lambda name: -sound[name]["efficiency"][group])
     if len(ranked) == 1:
         return f"{ranked[0]} is alone"
-    best, second = (sound[name]["efficiency"][group] for name in ranked[:2])
-    if best < TIE * second:
-        return f"{ranked[0]} or {ranked[1]}, within {best / second - 1:.0%} of each other"
-    return f"{ranked[0]}, {best / second:.2g} times as efficient as {ranked[1]} for the {group}'s gradient"
+    best = sound[ranked[0]]
+    level = [name for name in ranked if name == ranked[0] or _level(best, sound[name], group)]
+    if len(level) > 1:
+        return f"{' or '.join(level)}, which noise and timing do not tell apart"
+    ratio = best["efficiency"][group] / sound[ranked[1]]["efficiency"][group]
+    return f"{ranked[0]}, {ratio:.2g} times as efficient as {ranked[1]} for the {group}'s gradient"
+
+
+def _level(a: Mapping[str, Any], b: Mapping[str, Any], group: str) -> bool:
+    relative = (e["gradient_variance_se"][group] / e["gradient_variance"][group] for e in (a, b))
+    return a["efficiency"][group] < TIE * math.exp(2 * math.hypot(*relative)) * b["efficiency"][group]

@@ -3,22 +3,27 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.advice import advice
-from ppl_vae.diagnostics.estimators import reference
-from ppl_vae.diagnostics.gradients import Gradients
+from ppl_vae.diagnostics.estimators import references
+from ppl_vae.diagnostics.gradients import GROUPS, Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
 from ppl_vae.diagnostics.moments import Moments
+from ppl_vae.diagnostics.seeds import mixed
+from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters, terms
 from ppl_vae.programs.terms import Batch, batches
+
+WARM_UP = 3  # steps that are not timed
 
 
 class Comparison(NamedTuple):
@@ -68,6 +73,7 @@ class _Run:
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
     how: dict[str, str] = field(default_factory=dict)
+    reference: "_Run | None" = None
 
     def __post_init__(self) -> None:
         self.gradients = Gradients(self.names)
@@ -75,13 +81,13 @@ class _Run:
 
     def begin(self) -> None:
         """Before the draws on a batch."""
-        self.value, self.gradient = Moments(), Moments()
+        self.value, self.gradient = Moments(), Moments(steps=True)
 
-    def end(self, reference: "_Run", whole: bool) -> None:
+    def end(self, whole: bool) -> None:
         """After them."""
         self.values.add(self.value)
         if whole:
-            self.gradients.add(self.gradient, reference.gradient)
+            self.gradients.add(self.gradient, (self.reference or self).gradient)
 
 
 def compare_estimators(
@@ -97,7 +103,8 @@ def compare_estimators(
     """Value, variance, gradient, time and memory of each objective; bias and cosine against its target's reference.
 
     Each draw gives every objective the same random state, so that estimators which draw the guide alike share ε. A
-    reference (`diagnostics.estimators.reference`) has as many draws, with noise of its own.
+    reference is another estimator of the same target (`diagnostics.estimators.references`), the first of them that
+    takes the pair; it has as many draws, with noise of its own.
 
     Args:
         rows: the data, kept fixed; taken `batch_size` at a time.
@@ -106,20 +113,20 @@ def compare_estimators(
 
     Returns:
         `estimators[name]`: `target`, what it estimates; `value`, nats per datum, `value_se` over draws with the data
-        fixed and `value_se_data` over data (both also as `elbo…` where the target is the ELBO); `bias` against the
-        reference: `difference`, `se`, `z`; `variance`, nats², of one draw's value for one datum, averaged over data;
-        for model and guide, of the gradient of the mean loss of one batch (a short last one left out):
-        `gradient_variance`, summed over parameters, `gradient_snr`, `gradient_cosine` with the reference's, see
-        `Gradients`, and the first two `_by_tensor`; `seconds_per_step`, forward and backward, the median over the draws
-        on the first batch; `peak_bytes_per_step`, see `PeakMemory`; `efficiency`, 1/(gradient variance · seconds), None
-        without noise; `num_samples`, K; `sites`, what the objective says of its sites.
+        fixed and `value_se_data` over data (also as `elbo…` where the target is the ELBO); `bias` of the value against
+        the `reference`: `difference`, `se`, `z`, or None where there is no reference; `variance`, nats², of one draw's
+        value for one datum, averaged over data; for model and guide, of the gradient of the mean loss of one batch (a
+        short last one left out): `gradient_variance`, summed over parameters, with its `_se` over draws,
+        `gradient_snr`, `gradient_cosine` with the reference's, see `Gradients`, and variance and SNR also
+        `_by_tensor`; `seconds_per_step`, forward and backward, the median over the draws on the first batch;
+        `peak_bytes_per_step`, see `PeakMemory`; `efficiency`, 1/(gradient variance · seconds), None without noise;
+        `num_samples`, K; `sites`, what the objective says of its sites.
         `pairs` of one target: `difference` a − b of the means over the same draws, `se`, z (None where se = 0).
         `advice`: which to use, in a sentence.
     """
     trained = parameters(pair.model, pair.guide, pair.borrower)
     runs = {name: _Run(objective, list(trained), stream=0) for name, objective in objectives.items()}
-    references = {run.objective.target: _Run(reference(run.objective), list(trained), 1) for run in runs.values()}
-    everyone = [*runs.values(), *references.values()]
+    everyone = [*runs.values(), *_references(runs.values(), pair, next(batches(rows, batch_size)))]
     same = [pair_ for pair_ in itertools.combinations(runs, 2) if len({runs[n].objective.target for n in pair_}) == 1]
     differences = {names: _Values() for names in same}
     for index, batch in enumerate(batches(rows, batch_size)):
@@ -133,18 +140,18 @@ def compare_estimators(
         paired = {names: Moments() for names in differences}
         for draw in range(draws):
             value = {name: passes.draw(run, draw) for name, run in runs.items()}
-            for run in references.values():
+            for run in everyone[len(runs) :]:
                 passes.draw(run, draw)
             for a, b in differences:
                 paired[a, b].add([value[a] - value[b]])
             step()
         for run in everyone:
-            run.end(references[run.objective.target], whole)
+            run.end(whole)
         for names, moments in paired.items():
             differences[names].add(moments)
-    estimators = {name: _estimator(run, references[run.objective.target], draws) for name, run in runs.items()}
+    estimators = {name: _estimator(run, draws) for name, run in runs.items()}
     pairs = [_pair(a, b, values, draws) for (a, b), values in differences.items()]
-    result = {"estimators": estimators, "pairs": pairs, "advice": advice(estimators)}
+    result = {"estimators": estimators, "pairs": pairs, "advice": advice(estimators, draws)}
     return Comparison(result, {name: _arrays(run, draws) for name, run in runs.items()})
 
 
@@ -160,7 +167,7 @@ class _Passes:
 
     def draw(self, run: _Run, draw: int) -> Tensor:
         """One draw into the run's moments; returns the value per datum, `(B,)`."""
-        torch.manual_seed(_seed(self.seed, self.index, draw, run.stream))
+        torch.manual_seed(mixed(self.seed, self.index, draw, run.stream))
         start = time.perf_counter()
         value, gradient = self.step(run.objective)
         elapsed = time.perf_counter() - start
@@ -180,22 +187,43 @@ class _Passes:
         return estimate.value.detach(), list(gradient)
 
     def measure(self, run: _Run) -> None:
-        """What is the same for every draw; it also warms up."""
+        """What is the same for every draw; and warm up."""
         with PeakMemory() as memory:
+            self.step(run.objective)
+        for _ in range(WARM_UP):
             self.step(run.objective)
         run.peak = memory.peak
         with torch.no_grad():
             run.how = run.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
 
 
-def _seed(seed: int, batch: int, draw: int, stream: int = 0) -> int:
-    return (((seed * 1_000_003 + batch) * 1_000_003 + draw) * 2 + stream) % 2**63
+def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
+    """Give each run its reference, the first that takes the pair; each is run once, whoever refers to it."""
+    made: dict[tuple[str, str], _Run | None] = {}
+    for run in runs:
+        for objective in references(run.objective):
+            key = objective.name, objective.target
+            if key not in made:
+                stream = 1 + crc32(repr(key).encode()) % 1000  # whatever company it has
+                made[key] = _Run(objective, run.names, stream) if _takes(objective, pair, batch) else None
+            if made[key] is not None:
+                run.reference = made[key]
+                break
+    return [reference for reference in made.values() if reference is not None]
 
 
-def _estimator(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
+@torch.no_grad()
+def _takes(objective: Objective, pair: Pair, batch: Batch) -> bool:
+    try:
+        objective.estimate(pair.model, pair.guide, batch)
+    except InputError:
+        return False
+    return True
+
+
+def _estimator(run: _Run, draws: int) -> dict[str, Any]:
     values, gradients, target = run.values, run.gradients, run.objective.target
     seconds, variance = median(run.seconds), gradients.variance()
-    difference, se = values.mean - reference.values.mean, math.hypot(values.se(draws), reference.values.se(draws))
     means = torch.cat(values.means)
     number = {
         "value": values.mean,
@@ -207,11 +235,14 @@ def _estimator(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
         "target": target,
         **elbo,
         **number,
-        "bias": {"reference": reference.objective.name, "difference": difference, "se": se, "z": _z(difference, se)},
+        "bias": None if run.reference is None else _bias(run, run.reference, draws),
         "variance": torch.cat(values.variances).mean().item(),
         "gradient_variance": variance,
+        "gradient_variance_se": gradients.variance_se(),
         "gradient_snr": gradients.snr(),
-        "gradient_cosine": gradients.cosine(reference.gradients),
+        "gradient_cosine": dict.fromkeys(GROUPS)
+        if run.reference is None
+        else gradients.cosine(run.reference.gradients),
         "gradient_variance_by_tensor": gradients.variance_by_tensor(),
         "gradient_snr_by_tensor": gradients.snr_by_tensor(),
         "num_samples": run.objective.num_particles,
@@ -220,6 +251,12 @@ def _estimator(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
         "efficiency": {group: 1 / (v * seconds) if v > 0 else None for group, v in variance.items()},
         "sites": run.how,
     }
+
+
+def _bias(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
+    difference = run.values.mean - reference.values.mean
+    se = math.hypot(run.values.se(draws), reference.values.se(draws))
+    return {"reference": reference.objective.name, "difference": difference, "se": se, "z": _z(difference, se)}
 
 
 def _pair(a: str, b: str, values: _Values, draws: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ppl_vae import objectives
 from ppl_vae.errors import InputError
-from ppl_vae.objectives import IWAE_ELBO, Objective, Trace_ELBO
+from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, MeanField_ELBO, Objective, ScoreFunction_ELBO, Trace_ELBO
 from ppl_vae.programs.resolve import check_settings, parse_settings
 
 
@@ -26,9 +26,13 @@ def named(
     for spec in specs:
         name, _, listed = spec.partition(":")
         objective = objectives.get(name)
-        own = {_full(key): value for key, value in parse_settings(tuple(filter(None, listed.split(",")))).items()}
+        pairs = [_full(pair) for pair in listed.split(",") if pair]
+        own = parse_settings(tuple(pairs))
+        if len(own) < len(pairs):
+            raise InputError(f"{spec}: a setting is given twice")
         check_settings(own, objective, name)
-        for K in num_samples if num_samples and "num_particles" not in own else (None,):
+        crossed = "num_particles" in inspect.signature(objective).parameters and "num_particles" not in own
+        for K in num_samples if num_samples and crossed else (None,):
             settings = _known(common or {}, objective) | ({} if K is None else {"num_particles": K}) | own
             label = f"{spec}{',' if listed else ':'}K={K}" if K is not None and len(num_samples) > 1 else spec
             if label in made:
@@ -40,17 +44,19 @@ def named(
     return made
 
 
-def reference(objective: Objective) -> Objective:
-    """The defining estimator of an objective's target: Pyro's for the ELBO, `iwae` for IWAE_K, else itself."""
+def references(objective: Objective) -> list[Objective]:
+    """Estimators of the same target by other means, the preferred first; none where there is no other."""
+    K = objective.num_particles
+    others: list[Objective] = []
     if objective.target == "ELBO":
-        return Trace_ELBO(objective.num_particles)
-    if objective.target.startswith("IWAE"):
-        return IWAE_ELBO(objective.num_particles)
-    return objective
+        others = [Trace_ELBO(K), MeanField_ELBO(K), ScoreFunction_ELBO(K)]
+    elif objective.target.startswith("IWAE"):
+        others = [IWAE_ELBO(K), DReG_ELBO(K)]
+    return [other for other in others if type(other) is not type(objective)]
 
 
-def _full(key: str) -> str:
-    return "num_particles" if key == "K" else key
+def _full(pair: str) -> str:
+    return pair.replace("K=", "num_particles=", 1) if pair.startswith("K=") else pair
 
 
 def _known(settings: Mapping[str, Any], objective: type[Objective]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.moments import Moments
+from ppl_vae.diagnostics.moments import Moments, sums
 
 GROUPS = ("model", "guide")
 
@@ -26,24 +26,34 @@ class Gradients:
 
     names: Sequence[str]
     batches: int = 0
+    draws: int = 0
     noise: Tensor = field(init=False)
     signal: Tensor = field(init=False)
     product: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.noise, self.signal, self.product = torch.zeros(3, len(self.names), dtype=torch.float64)
+        self.groups = {group: torch.tensor([name.startswith(f"{group}.") for name in self.names]) for group in GROUPS}
+        self._errors = dict.fromkeys(GROUPS, 0.0)
 
     def add(self, own: Moments, reference: Moments) -> None:
         """One batch more."""
-        noise = _sums(own.variance)
-        self.batches += 1
+        noise = sums(own.variance)
+        self.batches, self.draws = self.batches + 1, own.count
         self.noise += noise
-        self.signal += _sums([m.square() for m in own.mean]) - noise / own.count
-        self.product += _sums([m * r for m, r in zip(own.mean, reference.mean, strict=True)])
+        self.signal += sums([m.square() for m in own.mean]) - noise / own.count
+        self.product += sums([m * r for m, r in zip(own.mean, reference.mean, strict=True)])
+        for group, mine in self.groups.items():
+            steps = own.steps[:, mine].sum(-1)
+            self._errors[group] += steps.var().item() / len(steps) if len(steps) > 1 else math.nan
 
     def variance(self) -> dict[str, float]:
         """Summed over the parameters of the group, averaged over batches."""
         return self._by_group(lambda own: (self.noise[own].sum() / self.batches).item())
+
+    def variance_se(self) -> dict[str, float]:
+        """Standard error of `variance`, over draws; NaN from two of them."""
+        return {group: math.sqrt(error) / self.batches for group, error in self._errors.items()}
 
     def variance_by_tensor(self) -> dict[str, float]:
         return dict(zip(self.names, (self.noise / self.batches).tolist(), strict=True))
@@ -57,22 +67,22 @@ class Gradients:
         return {name: _snr(*pair) for name, pair in zip(self.names, pairs, strict=True)}
 
     def cosine(self, reference: "Gradients") -> dict[str, float | None]:
-        """Between E g and the reference's, likewise; None where one of the two is lost in its noise."""
+        """Between E g and the reference's, likewise; None where one of the two is not seen above its noise."""
 
         def cosine(own: Tensor) -> float | None:
-            lengths = [self.signal[own].sum().item(), reference.signal[own].sum().item()]
+            lengths = [self._seen(own), reference._seen(own)]
             return self.product[own].sum().item() / math.sqrt(math.prod(lengths)) if min(lengths) > 0 else None
 
         return self._by_group(cosine)
 
+    def _seen(self, own: Tensor) -> float:
+        """The signal, or 0 where it is below 3 standard errors of what noise alone would show: √2 noise/R at most."""
+        signal, noise = self.signal[own].sum().item(), self.noise[own].sum().item()
+        return signal if signal > 3 * math.sqrt(2 * self.batches) * noise / self.batches / self.draws else 0.0
+
     def _by_group(self, number: Callable[[Tensor], Any]) -> dict[str, Any]:
-        groups = {group: torch.tensor([name.startswith(f"{group}.") for name in self.names]) for group in GROUPS}
-        return {group: number(own) for group, own in groups.items()}
+        return {group: number(own) for group, own in self.groups.items()}
 
 
 def _snr(signal: float, noise: float) -> float | None:
     return math.sqrt(max(signal, 0.0) / noise) if noise > 0 else None
-
-
-def _sums(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([t.sum(dtype=torch.float64) for t in tensors]).cpu()

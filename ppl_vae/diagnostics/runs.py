@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.moments import Moments
+from ppl_vae.diagnostics.seeds import mixed
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.terms import Batch, batches
@@ -17,11 +18,13 @@ KEEPING = ("seed", "checkpoint_every", "keep_every", "device")
 
 
 @torch.no_grad()
-def row_values(pair: Pair, objective: Objective, rows: Batch, batch_size: int, draws: int, seed: int) -> Moments:
-    """The objective at each row, `(N,)`: moments over draws."""
+def row_values(
+    pair: Pair, objective: Objective, rows: Batch, batch_size: int, draws: int, seed: int, stream: int
+) -> Moments:
+    """The objective at each row, `(N,)`: moments over draws, with the noise of `seed` and `stream`."""
     moments = Moments()
     for draw in range(draws):
-        torch.manual_seed(seed * 1_000_003 + draw)
+        torch.manual_seed(mixed(seed, 0, draw, stream))
         parts = [objective.estimate(pair.model, pair.guide, batch).value for batch in batches(rows, batch_size)]
         moments.add([torch.cat(parts).double()])
     return moments
@@ -44,7 +47,8 @@ def compare_rows(runs: Mapping[str, Moments]) -> dict[str, Any]:
 def compare_groups(means: Mapping[str, Mapping[int, float]]) -> list[dict[str, Any]]:
     """Differences of the means of groups of runs that differ in their seed alone, with standard errors over seeds.
 
-    Paired by seed where both groups have the same seeds, at least two; else, with two runs in each, Welch's.
+    Paired by seed where both groups have the same seeds, at least two; else, with two runs in each, Welch's. With few
+    seeds t has heavy tails: `df` are its degrees of freedom, of Welch's at least.
 
     Args:
         means: for each group, the mean over rows by seed.
@@ -54,39 +58,19 @@ def compare_groups(means: Mapping[str, Mapping[int, float]]) -> list[dict[str, A
         if set(means[a]) == set(means[b]) and len(means[a]) > 1:
             differences = torch.tensor([means[a][s] - means[b][s] for s in means[a]], dtype=torch.float64)
             difference, se, how = differences.mean().item(), _se(differences), "paired by seed"
+            df = len(differences) - 1
         elif min(len(means[a]), len(means[b])) > 1:
             x, y = (torch.tensor(list(means[g].values()), dtype=torch.float64) for g in (a, b))
             difference, se, how = (x.mean() - y.mean()).item(), math.hypot(_se(x), _se(y)), "unpaired"
+            df = min(len(x), len(y)) - 1
         else:
             continue
         seeds = [sorted(means[g]) for g in (a, b)]
-        z = difference / se if se > 0 else None
-        found.append({"a": a, "b": b, "difference": difference, "se_seeds": se, "z": z, "seeds": seeds, "how": how})
+        t = difference / se if se > 0 else None
+        found.append(
+            {"a": a, "b": b, "difference": difference, "se_seeds": se, "t": t, "df": df, "seeds": seeds, "how": how}
+        )
     return found
-
-
-def _mean(rows: Tensor, moments: Moments) -> dict[str, Any]:
-    return {"value": rows.mean().item(), "se_mc": _se_mc(moments), "se_data": _se(rows)}
-
-
-def _difference(a: Moments, b: Moments) -> dict[str, Any]:
-    rows = a.mean[0] - b.mean[0]
-    se = _se(rows)
-    return {
-        "difference": rows.mean().item(),
-        "se_mc": math.hypot(_se_mc(a), _se_mc(b)),
-        "se_data": se,
-        "z": rows.mean().item() / se if se else None,
-    }
-
-
-def _se_mc(moments: Moments) -> float:
-    variance = moments.variance[0]
-    return math.sqrt(variance.sum().item() / moments.count) / len(variance)
-
-
-def _se(x: Tensor) -> float:
-    return x.std().item() / math.sqrt(len(x)) if len(x) > 1 else math.nan
 
 
 def groups_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str]]:
@@ -100,3 +84,27 @@ def groups_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[st
             seen.append((rest, name))
         groups.setdefault(first, []).append(name)
     return dict(groups)
+
+
+def _mean(rows: Tensor, moments: Moments) -> dict[str, Any]:
+    return {"value": rows.mean().item(), "se_mc": _se_mc(moments), "se_data": _se(rows)}
+
+
+def _difference(a: Moments, b: Moments) -> dict[str, Any]:
+    rows = a.mean[0] - b.mean[0]
+    se = _se(rows)
+    return {
+        "difference": rows.mean().item(),
+        "se_mc": math.hypot(_se_mc(a), _se_mc(b)),
+        "se_data": se,
+        "z": rows.mean().item() / se if se > 0 else None,
+    }
+
+
+def _se_mc(moments: Moments) -> float:
+    variance = moments.variance[0]
+    return math.sqrt(variance.sum().item() / moments.count) / len(variance)
+
+
+def _se(x: Tensor) -> float:
+    return x.std().item() / math.sqrt(len(x)) if len(x) > 1 else math.nan

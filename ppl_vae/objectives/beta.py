@@ -18,7 +18,7 @@ class Beta_ELBO(Objective):
     (β − 1) KL, for β < 1 above it, and there it may exceed log p(x). Its own value is estimated without bias; `fit`
     reports the ELBO beside it. Gradient: by reparameterization. β > 1 asks for a smaller rate and a latent closer to
     the prior, β < 1 works against the collapse of the posterior; a Gaussian likelihood with variance σ² does the same
-    as one with σ²/β at β = 1, up to a factor and constants (docs/theory.md, section 6).
+    as one with βσ² at β = 1, up to a factor and constants (docs/theory.md, section 6).
 
     Raises:
         InputError: β is not a finite number ≥ 0; a site is not reparameterized.

@@ -20,7 +20,8 @@ class ScoreFunction_ELBO(Objective):
     Args:
         num_particles: K, samples per example.
         baseline: leave one out: b is the mean of log w over the example's other K − 1 draws or, with K = 1, over the
-            other examples of the batch. False: b = 0.
+            other examples of the batch, which must then not depend on the example (as in a BatchNorm they do).
+            False: b = 0.
 
     Source: Williams 1992; Paisley, Blei & Jordan 2012; Ranganath et al. 2014. The baseline: Mnih & Rezende 2016;
     Kool, van Hoof & Welling 2019.

@@ -34,11 +34,12 @@ class TraceEnum_ELBO(Objective):
     def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
         with torch.no_grad():
             values = _every_value(terms(model, guide, batch))
-        t = score(model, guide, batch, values)
+        t = score(model, guide, batch, values, detached=True)
         return Estimate(*self.per_example(t), t)
 
     def expect(self, terms: Terms, x: Tensor) -> Tensor:
-        return (sum_sites(terms.log_q).exp() * x).sum(0)
+        q = sum_sites(terms.score_function).exp()  # without masks: a masked site is drawn all the same
+        return (q * torch.where(q > 0, x, 0)).sum(0)
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         value = self.expect(terms, log_weight(terms))
@@ -53,18 +54,18 @@ def _every_value(terms: Terms) -> Values:
         raise InputError(f"trace-enum: the guide's sites take {math.prod(sizes)} values together: use trace")
     grid = torch.cartesian_prod(*map(torch.arange, sizes)).reshape(-1, len(sizes))
     return {
-        site: support[index].expand(-1, *terms.values[site].shape[1:])
+        site: support[index].expand(len(grid), *terms.values[site].shape[1:])
         for (site, support), index in zip(supports.items(), grid.T, strict=True)
     }
 
 
 def _support(site: str, terms: Terms) -> Tensor:
-    """The values of one site, `(S, 1, *event)`."""
-    q = terms.q[site]
+    """The values of one site, `(S, 1, ..., *event)`, as many dimensions as a value has."""
+    q, dims = terms.q[site], terms.values[site].dim() - 1
     if len(terms.layouts[site].plates) > 1:
         raise InputError(f"trace-enum: the guide's site {site!r} stands in an inner plate: use trace")
     try:
-        return q.enumerate_support(expand=False).reshape(-1, 1, *q.event_shape)
+        return q.enumerate_support(expand=False).reshape(-1, *[1] * (dims - q.event_dim), *q.event_shape)
     except NotImplementedError as error:
         raise InputError(
             f"trace-enum: the guide's site {site!r} ({describe(q)}) has no list of its values: use trace"

@@ -162,17 +162,17 @@ def layout_of(programs: list[Callable[..., Any]], batch: tuple[Tensor, ...], num
 
 def takes_samples(program: Callable[..., Any]) -> bool:
     """Can it run with a leading sample dimension? Yes, unless it or the object it is a method of says not."""
-    return getattr(program, "vectorized", getattr(_owner(program), "vectorized", True))
+    return getattr(program, "vectorized", getattr(owner(program), "vectorized", True))
 
 
-def _owner(program: Callable[..., Any]) -> Any:
+def owner(program: Callable[..., Any]) -> Any:
     return getattr(program, "__self__", program)
 
 
 def _nesting(program: Callable[..., Any], batch: tuple[Tensor, ...]) -> int:
     """How many dimensions the program's own plates take; found once, by running it without a lasting effect."""
     if program not in _nestings:
-        with torch.random.fork_rng(), torch.no_grad(), poutine.block(), buffers_kept(_owner(program)):
+        with torch.random.fork_rng(), torch.no_grad(), poutine.block(), buffers_kept(owner(program)):
             trace = poutine.trace(program).get_trace(*batch)
         plain = [(Layout(1, False, 0).at(site), site["fn"]) for _, site in samples(trace)]
         for layout, fn in plain:  # here a stray dimension can't be taken for that of the samples

@@ -6,17 +6,20 @@ K samples per row stand left of all its plates, so every log-probability comes o
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions import Distribution, Unit
+from pyro.distributions import Distribution, Independent, MaskedDistribution, Unit
 from pyro.distributions.score_parts import ScoreParts
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.distributions.util import is_identically_zero, scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.errors import InputError
-from ppl_vae.programs.layout import Layout, layout_of, samples
+from ppl_vae.programs.layout import Layout, layout_of, owner, samples
+from ppl_vae.programs.state import buffers_kept
 from ppl_vae.programs.terms import Batch, ProgramLike, Terms, Values, as_batch
 
 
@@ -28,8 +31,18 @@ def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Val
     return {name: layout.at(site).lower(site["value"], site["fn"]) for name, site in _latent(trace)}
 
 
-def score(model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, values: Mapping[str, Tensor]) -> Terms:
+def score(
+    model: ProgramLike,
+    guide: ProgramLike,
+    batch: Tensor | Batch,
+    values: Mapping[str, Tensor],
+    *,
+    detached: bool = False,
+) -> Terms:
     """log p(x, z) and log q(z|x), term by term, at the given values `(K, B, *event)`.
+
+    Args:
+        detached: every site's log q is in `score_function`, without its mask.
 
     Raises:
         InputError: a latent site has no value, sites of model and guide do not match, a latent stands
@@ -40,7 +53,7 @@ def score(model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, values:
     if len(sizes) != 1:
         raise InputError(f"values have different numbers of samples: {sorted(sizes)}" if sizes else "no values given")
     layout = layout_of([model, guide], batch, sizes.pop())
-    return _collect(model, guide, _guide_at(values, guide, batch, layout), batch, layout)
+    return _collect(model, guide, _guide_at(values, guide, batch, layout), batch, layout, detached)
 
 
 def terms(
@@ -49,7 +62,7 @@ def terms(
     """`score` of a fresh `draw`, in one pass through each program. Errors as `score`.
 
     Args:
-        detached: no gradient flows through a draw, and every site's log q is in `score_function`.
+        detached: no gradient flows through a draw, and every site's log q is in `score_function`, without its mask.
     """
     batch = as_batch(batch)
     layout = layout_of([model, guide], batch, num_samples)
@@ -121,7 +134,7 @@ def _collect(
             score_function[name] = layout.at(site).rows(parts.score_function)
     p_sites = dict(samples(layout.trace(poutine.replay(model, trace=_views(guide_trace)), batch)))
     _match(p_sites, q_sites)
-    log_p = {name: _log_prob(site, layout) for name, site in p_sites.items()}
+    log_p = {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in p_sites.items()}
     return Terms(
         log_prior={name: log_p[name] for name, site in p_sites.items() if not site["is_observed"]},
         log_lik={name: log_p[name] for name, site in p_sites.items() if site["is_observed"]},
@@ -138,10 +151,14 @@ def _collect(
         layouts={name: layout.at(site) for name, site in (p_sites | q_sites).items()},
         score_function=score_function,
         seen={name: site["value"] for name, site in p_sites.items() if not site["is_observed"]},
-        guide_at=lambda values: {
-            name: _log_prob(site, layout) for name, site in samples(_guide_at(values, guide, batch, layout))
-        },
+        guide_at=lambda values: _log_q_at(values, guide, batch, layout),
     )
+
+
+def _log_q_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) -> Values:
+    with buffers_kept(owner(guide)):  # one step moves those of a BatchNorm once
+        trace = _guide_at(values, guide, batch, layout)
+    return {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in samples(trace)}
 
 
 def _views(trace: poutine.Trace) -> poutine.Trace:
@@ -169,21 +186,34 @@ def _names(sites: Iterable[str]) -> str:
 
 
 def _log_prob(site: dict, layout: Layout) -> Tensor:
+    """In the site's batch shape."""
     _check_shapes(site, layout)
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    if site["mask"] is not None:
-        log_prob = scale_and_mask(log_prob, mask=site["mask"])
-    return layout.at(site).rows(log_prob)
+    return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
+
+
+def _unmasked(fn: Any) -> Any:
+    """The distribution under its masks: what a value is drawn from."""
+    if isinstance(fn, MaskedDistribution | ExpandedDistribution):
+        inner = _unmasked(fn.base_dist)
+        return inner if inner.batch_shape == fn.batch_shape else inner.expand(fn.batch_shape)
+    if isinstance(fn, Independent):
+        return Independent(_unmasked(fn.base_dist), fn.reinterpreted_batch_ndims)
+    return fn
 
 
 def _score_parts(site: dict, layout: Layout, detached: bool) -> ScoreParts:
     _check_shapes(site, layout)
-    if detached:
-        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-        parts = ScoreParts(log_prob, log_prob, 0)
-    else:
+    if not detached:
         parts = site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"])
-    return parts.scale_and_mask(mask=site["mask"])
+        return parts.scale_and_mask(mask=site["mask"])
+    try:
+        unmasked = _unmasked(site["fn"]).log_prob(site["value"], *site["args"], **site["kwargs"])
+    except (NotImplementedError, KeyError) as error:
+        raise InputError(
+            f"site {site['name']!r}: its density is not known at a fixed draw ({error}): use trace"
+        ) from error
+    return ScoreParts(_log_prob(site, layout), unmasked, 0)
 
 
 def _check_shapes(site: dict, layout: Layout) -> None:

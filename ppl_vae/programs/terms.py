@@ -93,8 +93,8 @@ class Terms:
         for site, again in log_q.items():
             if not torch.allclose(again, self.log_q[site], rtol=1e-3, atol=1e-3, equal_nan=True):
                 raise InputError(
-                    f"site {site!r}: log q differs when the same draw is scored again: is there chance in the guide "
-                    "beyond its draws (dropout)? Take it out, or use trace or iwae"
+                    f"site {site!r}: log q differs when the same draw is scored again: there is chance in the guide "
+                    "beyond its draws (dropout), or the inverse of a flow is imprecise: use trace or iwae"
                 )
         return log_q
 

@@ -1,5 +1,6 @@
 """What the verbs print for a person."""
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,7 @@ def checked(report: Report) -> None:
 def compared(result: Mapping[str, Any], folder: Path) -> None:
     print(
         f"{result['rows']} {result['split']} rows of {result['data']}, {result['draws']} draws at the same noise, "
-        f"batches of {result['batch_size']}; nats per datum, s.e. over draws; bias against as many draws of a reference"
+        f"batches of {result['batch_size']}; nats per datum, s.e. over draws; bias against another estimator"
     )
     for step, found in result.get("checkpoints", {result["step"]: result}).items():
         print(f"\nat step {step}" if "checkpoints" in result else "")
@@ -80,7 +81,7 @@ def _estimators(estimators: Mapping[str, Mapping[str, Any]]) -> Table:
 def _numbers(e: Mapping[str, Any]) -> tuple[str, ...]:
     variance, snr = e["gradient_variance"], e["gradient_snr"]
     return (
-        f"{e['value']:.3f}", f"{e['value_se']:.3f}", _number(e["bias"]["z"], ".1f"),
+        f"{e['value']:.3f}", f"{e['value_se']:.3f}", _number(e["bias"] and e["bias"]["z"], ".1f"),
         f"{e['variance']:.3g}", f"{variance['model']:.3g}", f"{variance['guide']:.3g}",
         _number(snr["model"], ".2f"), _number(snr["guide"], ".2f"), _number(e["gradient_cosine"]["guide"], ".3f"),
         f"{1e3 * e['seconds_per_step']:.1f}", f"{e['peak_bytes_per_step'] / 2**20:.1f}",
@@ -95,17 +96,17 @@ def compared_runs(result: Mapping[str, Any]) -> None:
     )
     runs = _table("run", "value", "± s.e. over draws", "± s.e. over data")
     for name, r in result["runs"].items():
-        runs.add_row(name, f"{r['value']:.3f}", f"{r['se_mc']:.3f}", f"{r['se_data']:.3f}")
+        runs.add_row(name, f"{r['value']:.3f}", f"{r['se_mc']:.3f}", _number(r["se_data"], ".3f"))
     _print(runs)
     pairs = _table("paired difference", "nats", "± s.e. over draws", "± s.e. over data", "z")
     for p in result["pairs"]:
-        numbers = f"{p['difference']:.3f}", f"{p['se_mc']:.3f}", f"{p['se_data']:.3f}"
+        numbers = f"{p['difference']:.3f}", f"{p['se_mc']:.3f}", _number(p["se_data"], ".3f")
         pairs.add_row(f"{p['a']} − {p['b']}", *numbers, _number(p["z"], ".1f"))
     _print(pairs)
     for g in result["over_seeds"]:
         print(
             f"over seeds ({g['how']}): {g['a']} and its kind − {g['b']} and its kind = {g['difference']:.3f} "
-            f"± {g['se_seeds']:.3f}, z = {_number(g['z'], '.1f')}"
+            f"± {g['se_seeds']:.3f}, t = {_number(g['t'], '.1f')}, {g['df']} degree{'s' * (g['df'] > 1)} of freedom"
         )
 
 
@@ -121,7 +122,7 @@ def _print(table: Table) -> None:
 
 
 def _number(x: float | None, form: str) -> str:
-    return "–" if x is None else format(x, form)
+    return "–" if x is None or math.isnan(x) else format(x, form)
 
 
 def written(values: Mapping[str, np.ndarray], path: Path) -> tuple[dict[str, Any], Shown]:

@@ -3,7 +3,8 @@
 Run `python examples/which_estimator.py --out docs/images/which_estimator.png`. A guide wider than the posterior: the
 gap log p(x) − E[IWAE_K] falls as 1/K; the signal-to-noise ratio of the guide's gradient falls as K^−½ under `iwae` and
 grows as K^½ under `dreg`. A narrower guide: its weights have no finite variance, and none of this holds. The slopes in
-log K come with jackknife standard errors. Since E[w̄] = p(x), w̄/p(x) − 1 is a control variate for the gap.
+log K come with jackknife standard errors. Since E[w̄] = p(x), w̄/p(x) − 1 is a control variate for the gap of the wide
+guide.
 """
 
 import argparse

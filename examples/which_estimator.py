@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             line = "o-" if guide == "wide" else "s--"
             panel.loglog(SAMPLES, curve[0], line, label=f"{guide} guide: slope {found:.3f} ± {se:.3f}")
             panel.set(title=name, xlabel="K")
-            panel.legend(frameon=False, fontsize=8)
+            panel.legend(frameon=False, fontsize=7, loc="center right" if name == "SNR of dreg" else "lower left")
     panels[0].set_ylabel("nats")
     figure.savefig(args.out, dpi=150)
     plt.close(figure)

@@ -92,7 +92,7 @@ def test_the_covering_set_holds_every_pair_and_little_more() -> None:
     cells = covering(CELLS)
     assert {pair for cell in cells for pair in pairs_of(cell)} == {pair for cell in CELLS for pair in pairs_of(cell)}
     least = max(len({(cell[i], cell[j]) for cell in CELLS}) for i, j in combinations(range(len(LEVELS)), 2))
-    assert len(cells) <= 1.05 * least
+    assert len(cells) <= 1.1 * least
     assert cells == covering(CELLS), "always the same"
 
 

@@ -18,6 +18,7 @@ from ppl_vae.blocks import (
     LowRankNormal,
     MixtureNormal,
     ReparameterizedMixture,
+    posteriors,
 )
 from ppl_vae.errors import InputError
 
@@ -55,6 +56,12 @@ def features(z: Tensor) -> Tensor:
     """Functions that tell distributions apart, `(..., 2) -> (..., 7)`: moments, and waves of three directions."""
     a, b = z.unbind(-1)
     return torch.stack([a, b, a * b, a**2, (a + 2 * b).sin(), (2 * a - b).cos(), (3 * b).cos()], dim=-1)
+
+
+def test_every_family_is_tested() -> None:
+    classes = [c for c in vars(posteriors).values() if isinstance(c, type) and c.__module__ == posteriors.__name__]
+    public = {c for c in classes if issubclass(c, nn.Module) and not c.__name__.startswith("_")}
+    assert public == {type(make(2)) for make in FAMILIES.values()}
 
 
 # ---- draws and density are of one distribution ----

@@ -23,6 +23,7 @@ from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import owned, parameters, resolve_pair
 
 Z, X = 2, 3
+GUIDES_OWN = "the guide's own"
 
 
 def guide(dtype: torch.dtype) -> nn.Module:
@@ -38,14 +39,19 @@ def zuko() -> None:
 
 
 class Case(NamedTuple):
-    make: Callable[[torch.dtype], nn.Module]
-    sphere: bool = False
+    make: Callable[[nn.Module, Tensor], nn.Module]
+    """From a guide and data."""
+
+    space: str = "real"
+    """Where z lives."""
+
+    normal: bool = False
     needs: Callable[[], None] = lambda: None
 
     def prior(self, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Away from its start, where a term that is zero there could hide."""
         self.needs()
-        prior = self.make(dtype).to(dtype)
+        prior = self.make(guide(dtype), data(dtype)).to(dtype)
         with torch.no_grad():
             for p in prior.parameters():
                 p.add_(0.15 * torch.randn_like(p))
@@ -53,16 +59,16 @@ class Case(NamedTuple):
 
 
 PRIORS: dict[str, Case] = {
-    "standard": Case(lambda _: blocks.StandardNormalPrior(Z)),
-    "diagonal": Case(lambda _: blocks.DiagonalNormalPrior(Z)),
-    "mixture": Case(lambda _: blocks.MixturePrior(Z, 4)),
-    "vamp": Case(lambda t: blocks.VampPrior(guide(t), data(t), 5)),
-    "gtm": Case(lambda _: blocks.GTMPrior(Z, 3, 8)),
-    "gtm vamp": Case(lambda t: blocks.GTMVampPrior(guide(t), data(t), 3, 8)),
-    "coupling": Case(lambda _: blocks.FlowPrior(Z, "coupling", 3, 16)),
-    "autoregressive": Case(lambda _: blocks.FlowPrior(Z, "autoregressive", 2, 16)),
-    "zuko": Case(lambda _: blocks.ZukoPrior(Z, "NSF", transforms=2, hidden_features=(16,)), needs=zuko),
-    "sphere": Case(lambda _: blocks.SphericalPrior(Z), sphere=True),
+    "standard": Case(lambda *_: blocks.StandardNormalPrior(Z), normal=True),
+    "diagonal": Case(lambda *_: blocks.DiagonalNormalPrior(Z), normal=True),
+    "mixture": Case(lambda *_: blocks.MixturePrior(Z, 4)),
+    "vamp": Case(lambda q, rows: blocks.VampPrior(q, rows, 5), GUIDES_OWN),
+    "gtm": Case(lambda *_: blocks.GTMPrior(Z, 3, 8)),
+    "gtm vamp": Case(lambda q, rows: blocks.GTMVampPrior(q, rows, 3, 8), GUIDES_OWN),
+    "coupling": Case(lambda *_: blocks.FlowPrior(Z, "coupling", 3, 16)),
+    "autoregressive": Case(lambda *_: blocks.FlowPrior(Z, "autoregressive", 2, 16)),
+    "zuko": Case(lambda *_: blocks.ZukoPrior(Z, "NSF", transforms=2, hidden_features=(16,)), needs=zuko),
+    "sphere": Case(lambda *_: blocks.SphericalPrior(Z), "sphere"),
 }
 FLOWS = ["coupling", "autoregressive", "zuko"]
 
@@ -74,7 +80,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def quadrature(case: Case) -> tuple[Tensor, float]:
     """Midpoints of squares of the plane, or points of the unit circle, and the weight of each."""
-    if case.sphere:
+    if case.space == "sphere":
         angle = torch.arange(360, dtype=torch.float64) * (2 * math.pi / 360)
         return torch.stack([angle.cos(), angle.sin()], -1), 2 * math.pi / 360
     side = (torch.arange(480, dtype=torch.float64) + 0.5) / 20 - 12
@@ -85,7 +91,8 @@ def test_every_prior_is_tested() -> None:
     classes = [c for module in (blocks.priors, blocks.flows) for c in vars(module).values() if isinstance(c, type)]
     ours = {c for c in classes if issubclass(c, nn.Module) and c.__module__.startswith("ppl_vae")}
     public = {c for c in ours if not c.__name__.startswith("_")}
-    tested = {type(case.make(torch.float32)) for name, case in PRIORS.items() if name != "zuko"} | {blocks.ZukoPrior}
+    q, rows = guide(torch.float32), data(torch.float32)
+    tested = {type(case.make(q, rows)) for name, case in PRIORS.items() if name != "zuko"} | {blocks.ZukoPrior}
     assert public == tested
 
 
@@ -136,9 +143,9 @@ def test_shapes_dtypes_and_leading_dimensions(case: Case) -> None:
 def test_gradients_are_finite_far_out_and_at_zero(case: Case, size: float) -> None:
     prior = case.prior(torch.float32)
     z = torch.full((3, Z), size).requires_grad_()
-    with pyro.validation_enabled(not case.sphere):
+    with pyro.validation_enabled(case.space != "sphere"):
         value = prior().log_prob(z).sum()
-    if case.sphere:
+    if case.space == "sphere":
         assert value == -math.inf
         return
     assert torch.isfinite(value)

@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     sites.weighted,
     sites.scored,
     support.supports,
+    support.measures,
     learning.trains,
     samples.seeds,
     samples.deterministic,

@@ -303,6 +303,19 @@ FAULTS: dict[str, Fault] = {
         "z",
         ["the guide draws [", "outside the support of its prior, Dirichlet", "let the guide draw in it"],
     ),
+    "a latent on the sphere, its prior in space": Fault(
+        {
+            GUIDE_Z: 'pyro.sample("z", PowerSpherical(torch.nn.functional.normalize(loc, dim=-1), torch.ones(len(x))))',
+            "import pyro\n": "import pyro\nfrom ppl_vae.blocks import PowerSpherical\n",
+        },
+        "z",
+        ["the guide's PowerSpherical", "over a sphere", "the prior's Normal", "over numbers", "over one space"],
+    ),
+    "a discrete guide for a continuous prior": Fault(
+        {GUIDE_Z: 'pyro.sample("z", dist.Bernoulli(logits=loc).to_event(1))'},
+        "z",
+        ["the guide's Bernoulli", "over separate values", "the prior's Normal", "over numbers"],
+    ),
     # ---- what is trained ----
     "a free pyro.param in a module": Fault(
         likelihood("dist.Normal(loc + pyro.param('shift', torch.zeros(5)), 1.0)"),

@@ -13,10 +13,12 @@ from pyro.distributions import (
     Independent,
     MaskedDistribution,
 )
+from pyro.distributions.constraints import sphere
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
+from ppl_vae.kl import describe
 from ppl_vae.programs.layout import DATA
 from ppl_vae.programs.terms import Batch, batches
 
@@ -50,6 +52,35 @@ def supports(s: Subject) -> Iterator[Finding]:
                 if kind == "model" and name not in seen and (outside := _outside(site)):
                     seen.add(name)
                     yield s.error(f"site {name!r}: {_offence(site, rows, *outside)}", name)
+
+
+def measures(s: Subject) -> Iterator[Finding]:
+    """log q and log p of a site are densities of one measure: else their difference means nothing."""
+    sites = s.sites()
+    for name in sites["guide"].keys() & sites["model"].keys():
+        q, p = (sites[kind][name]["fn"] for kind in KINDS)
+        q_space, p_space = _space(q), _space(p)
+        if q_space and p_space and q_space != p_space:
+            yield s.error(
+                f"site {name!r}: the guide's {describe(q)} is over {q_space}, the prior's {describe(p)} over "
+                f"{p_space}, so that their densities can't be compared: let both be over one space",
+                name,
+                "guide",
+            )
+
+
+def _space(fn: Any) -> str | None:
+    """What the density is over, or None where the distribution does not say."""
+    try:
+        support = fn.support
+    except NotImplementedError:
+        return None
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support.is_discrete:
+        return "separate values"
+    surfaces = {sphere: "a sphere", constraints.simplex: "a simplex"}
+    return surfaces.get(support, "numbers")
 
 
 def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:

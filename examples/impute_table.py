@@ -3,14 +3,14 @@
 Run `python examples/impute_table.py --tables anes96 fair`. A tenth of the cells is knocked out, `table` is fitted to
 training rows, and on test rows log p(x_missing|x_observed), by self-normalized importance sampling, is set against the
 same likelihoods without z, fitted to each column by maximum likelihood. The guess, a mean (of codes also the mode), is
-set against the column's and IterativeImputer's, which takes codes for numbers and is rounded to a level. `±` is the
-standard error of a paired difference, over rows. Each seed knocks out other cells and splits the rows anew.
+set against the column's and IterativeImputer's, its codes rounded. `±` is the difference's standard error, by rows.
 """
 
 import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ TABLES = {
     "fair": "ordinal rate_marriage age yrs_married children religious educ, categorical occupation occupation_husb, "
     "binary affairs",
 }
+NAMES = ("column", "iterative", "VAE")
 
 
 def read(name: str) -> tuple[Tensor, list[str]]:
@@ -43,7 +44,7 @@ def read(name: str) -> tuple[Tensor, list[str]]:
     return torch.as_tensor(np.stack(columns, 1), dtype=torch.float32), kinds
 
 
-def knocked_out(table: str, seed: int, K: int, **options: int | float | str) -> pd.DataFrame:
+def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
     """Of each cell that was knocked out of a test row, one a line; errors are squared, over the column's variance."""
     full, kinds = read(table)
     gone = torch.rand(full.shape, generator=torch.Generator().manual_seed(seed)) < 0.1
@@ -86,16 +87,15 @@ def gain(cells: pd.DataFrame, name: str, baseline: str) -> str:
 def report(table: str, cells: pd.DataFrame) -> None:
     print(f"{table}: {len(cells)} cells in {cells['row'].nunique()} rows", end="; ESS: least ", flush=True)
     print(f"{cells['ess'].min():.0f}, median {cells['ess'].median():.0f}; log p in nats per missing cell")
-    names = ("column", "iterative", "VAE")
     print(f"{'':12}cells  log p column      VAE   VAE − column        RMSE/sd{' ':>22}right")
-    print(f"{'':55}" + "".join(f"{name:>10}" for name in names * 2))
+    print(f"{'':55}" + "".join(f"{name:>10}" for name in NAMES * 2))
     for kind, part in [*cells.groupby("kind"), ("all", cells)]:
-        scores = [part[f"error {n}"].mean() ** 0.5 for n in names] + [part[f"right {n}"].mean() for n in names]
+        scores = [part[f"error {n}"].mean() ** 0.5 for n in NAMES] + [part[f"right {n}"].mean() for n in NAMES]
         print(f"{kind:12}{len(part):5}{part['column'].mean():14.3f}{part['VAE'].mean():9.3f}", end="")
         print(f"{gain(part, 'VAE', 'column'):>15}" + "".join(f"{number:10.3f}" for number in scores))
     print(f"a row's missing cells jointly: {cells['jointly'].mean():.3f}, {gain(cells, 'jointly', 'column')}")
     for of in ("error", "right"):  # squared errors over a variance, fractions
-        print(f"VAE's {of}:", *(f"{gain(cells, f'{of} VAE', f'{of} {n}')} to {n}'s;" for n in names[:2]), flush=True)
+        print(f"VAE's {of}:", *(f"{gain(cells, f'{of} VAE', f'{of} {n}')} to {n}'s;" for n in NAMES[:2]), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

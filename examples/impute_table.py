@@ -107,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     tune = {"epochs": args.epochs, "objective": "analytic-kl", "lr": 2e-3, "patience": 30}
     for table in args.tables:
-        report(table, pd.concat([knocked_out(table, seed, args.samples, **tune) for seed in args.seeds]))
+        report(
+            table, pd.concat([knocked_out(table, seed, args.samples, **tune) for seed in args.seeds], ignore_index=True)
+        )
 
 
 if __name__ == "__main__":

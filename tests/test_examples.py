@@ -144,7 +144,7 @@ def test_estimators_agree_and_differ_in_noise(run: Run) -> None:
 
 
 def test_missing_cells_of_a_table(run: Run) -> None:
-    text = run("impute_table", "--seeds", "0", "1", "--epochs", "30", "--samples", "500")
+    text = run("impute_table", "--seeds", "0", "1", "--epochs", "100", "--samples", "500")
     assert [line.split()[0] for line in text.splitlines()[3:8]] == ["binary", "count", "ordinal", "positive", "all"]
     cells, column, vae, gain, *_ = numbers(line_of(text, "all").replace("+", ""))
     assert 120 < cells < 260

@@ -74,18 +74,18 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
         found[f"error {name}"] = np.where(kind == "categorical", np.nan, error)
         right = (code == full[test])[r, d]
         found[f"right {name}"] = np.where(np.isin(kind, ["ordinal", "categorical", "binary"]), right, np.nan)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).set_index("row")
 
 
 def gain(cells: pd.DataFrame, name: str, baseline: str) -> str:
     """The mean of a difference over cells; its standard error from sums over the cells of a row of the table."""
     difference = (cells[name] - cells[baseline]).dropna()
-    se = (difference - difference.mean()).groupby(cells["row"]).sum().pow(2).sum() ** 0.5 / max(len(difference), 1)
+    se = (difference - difference.mean()).groupby(level="row").sum().pow(2).sum() ** 0.5 / max(len(difference), 1)
     return f"{difference.mean():+.3f} ± {se:.3f}"
 
 
 def report(table: str, cells: pd.DataFrame) -> None:
-    print(f"{table}: {len(cells)} cells in {cells['row'].nunique()} rows", end="; ESS: least ", flush=True)
+    print(f"{table}: {len(cells)} cells in {cells.index.nunique()} rows", end="; ESS: least ", flush=True)
     print(f"{cells['ess'].min():.0f}, median {cells['ess'].median():.0f}; log p in nats per missing cell")
     print(f"{'':12}cells  log p column      VAE   VAE − column        RMSE/sd{' ':>22}right")
     print(f"{'':55}" + "".join(f"{name:>10}" for name in NAMES * 2))
@@ -107,9 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     tune = {"epochs": args.epochs, "objective": "analytic-kl", "lr": 2e-3, "patience": 30}
     for table in args.tables:
-        report(
-            table, pd.concat([knocked_out(table, seed, args.samples, **tune) for seed in args.seeds], ignore_index=True)
-        )
+        report(table, pd.concat([knocked_out(table, seed, args.samples, **tune) for seed in args.seeds]))
 
 
 if __name__ == "__main__":

@@ -143,6 +143,16 @@ def test_estimators_agree_and_differ_in_noise(run: Run) -> None:
     assert trace[2] < 1e-20 < analytic[2]
 
 
+def test_missing_cells_of_a_table(run: Run) -> None:
+    text = run("impute_table", "--seeds", "0", "1", "--epochs", "100", "--samples", "500")
+    assert [line.split()[0] for line in text.splitlines()[3:8]] == ["binary", "count", "ordinal", "positive", "all"]
+    cells, column, vae, gain, *_ = numbers(line_of(text, "all").replace("+", ""))
+    assert 120 < cells < 260
+    assert vae - column == pytest.approx(gain, abs=2e-3)
+    jointly, _, _ = numbers(line_of(text, "a row's missing cells jointly").replace("+", ""))
+    assert column < jointly < 0
+
+
 def test_the_picture_of_the_theory(run: Run, tmp_path: Path) -> None:
     text = run("theory", "--steps", "30", "--out", "picture.png")
     rows = [[float(n) for n in line.split()] for line in text.splitlines()[1:-1]]

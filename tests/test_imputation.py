@@ -1,0 +1,86 @@
+"""Missing cells given the others: against a Gaussian's conditionals; the baseline against its maximum likelihood."""
+
+import math
+from types import SimpleNamespace
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from ppl_vae.blocks import MixedTable
+from ppl_vae.errors import InputError
+from ppl_vae.imputation import conditional, marginal, mean_and_mode
+
+D, SIGMA = 5, 0.7
+W = torch.tensor([[1.0, 0.5, -0.8, 0.3, 0.0], [0.2, -0.9, 0.4, 0.6, 1.1]], dtype=torch.float64)
+COVARIANCE = W.T @ W + SIGMA**2 * torch.eye(D, dtype=torch.float64)
+
+
+def linear_table() -> SimpleNamespace:
+    """x = zW + noise, with the cells of a table, and a guide that is wrong and wide."""
+    p_x = MixedTable((D,), "real", torch.zeros(3, D)).double()
+    with torch.no_grad():
+        p_x.parts[0].log_scale.fill_(math.log(SIGMA - p_x.parts[0].floor))
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", p_x(z @ W), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.Normal(x.nan_to_num() @ W.T * 0.2, 1.2).to_event(1))
+
+    return SimpleNamespace(model=model, guide=guide)
+
+
+def test_the_conditional_is_the_gaussians() -> None:
+    x = dist.MultivariateNormal(torch.zeros(D).double(), COVARIANCE).sample((12,))
+    gone = torch.rand(x.shape) < 0.4
+    gone[0], gone[1] = True, False
+    pair = linear_table()
+    seen, hidden = x.masked_fill(gone, math.nan), x.masked_fill(~gone, math.nan)
+    got = conditional(pair.model, pair.guide, seen, hidden, num_samples=40_000)
+    assert got.ess.min() > 2000
+    for i in range(len(x)):
+        m, o = gone[i].nonzero().flatten(), (~gone[i]).nonzero().flatten()
+        gain = COVARIANCE[m][:, o] @ torch.linalg.inv(COVARIANCE[o][:, o])
+        mean, S = gain @ x[i, o], COVARIANCE[m][:, m] - gain @ COVARIANCE[o][:, m]
+        each = dist.Normal(mean, S.diagonal().sqrt()).log_prob(x[i, m])
+        assert ((got.log_prob[i, m] - each).abs() <= 4.5 * got.log_prob_se[i, m]).all()
+        joint = dist.MultivariateNormal(mean, S).log_prob(x[i, m]) if len(m) else torch.zeros(())
+        assert (got.joint[i] - joint).abs() <= 4.5 * got.joint_se[i] + 1e-12
+        assert ((got.mean[i, m] - mean).abs() <= 4.5 * (S.diagonal() / got.ess[i]).sqrt()).all()
+        assert (got.log_prob[i, o].abs() < 1e-9).all()
+        assert (got.log_prob_se[i, m] < 0.05).all()
+
+
+def test_the_baseline_is_each_columns_maximum_likelihood() -> None:
+    rows = torch.stack(
+        [torch.randn(400) * 3 + 7, torch.randn(400).exp(), (torch.rand(400) < 0.3) * 1.0,
+         torch.randint(3, (400,)) * 1.0, torch.randint(4, (400,)) * 1.0, torch.poisson(torch.rand(400) * 6)], 1
+    ).double()  # fmt: skip
+    rows[torch.rand(rows.shape) < 0.1] = math.nan
+    p = marginal("real,positive,binary,categorical:3,ordinal:4,count", rows)
+    there = [column[~column.isnan()] for column in rows.T]
+    log_normal = dist.LogNormal(there[1].log().mean(), there[1].log().std(correction=0))
+    exact = [dist.Normal(there[0].mean(), there[0].std(correction=0)).log_prob(there[0]).mean()]
+    exact.append(log_normal.log_prob(there[1]).mean())
+    for codes in there[2:5]:
+        share = torch.bincount(codes.long()).double() / len(codes)
+        exact.append((share * share.log()).sum())
+    got = p.cell_log_prob(rows)[0].sum(0) / torch.tensor([len(column) for column in there])
+    torch.testing.assert_close(got[:5], torch.stack(exact), atol=1e-4, rtol=0)
+    mean, mode = mean_and_mode(p, torch.ones(1, 1).double())
+    torch.testing.assert_close(mean[0, [0, 2, 3, 4, 5]], rows.nanmean(0)[[0, 2, 3, 4, 5]], atol=5e-3, rtol=0)
+    assert mode[0, 2:5].tolist() == [torch.bincount(codes.long()).argmax().item() for codes in there[2:5]]
+
+
+def test_what_is_refused() -> None:
+    pair, x = linear_table(), torch.zeros(2, D).double()
+    with pytest.raises(InputError, match="both seen and hidden"):
+        conditional(pair.model, pair.guide, x, x)
+    with pytest.raises(InputError, match=r"seen is \(2, 5\), hidden is \(1, 5\)"):
+        conditional(pair.model, pair.guide, x, x[:1])

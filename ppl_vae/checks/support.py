@@ -75,7 +75,7 @@ def _space(fn: Any) -> str | None:
         support = fn.support
     except NotImplementedError:
         return None
-    while isinstance(support, constraints.independent):
+    while hasattr(support, "base_constraint"):  # independent, or a mixture's
         support = support.base_constraint
     if support.is_discrete:
         return "separate values"

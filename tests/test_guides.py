@@ -85,14 +85,17 @@ def all_terms(t: Terms) -> dict[str, Tensor]:
 @pytest.mark.parametrize("K", [1, 3])
 def test_terms_are_those_of_each_sample_alone(case: Case, K: int) -> None:
     """`(K, B)`, and equal to K scores at the values of one sample: also the densities at detached values."""
-    pair, batch = case.pair(), case.data(B)
+    pair = case.pair()
+    pair.model.double()
+    pair.guide.double()
+    batch = tuple(x.double() if x.is_floating_point() else x for x in case.data(B))
     t = terms(pair.model, pair.guide, batch, K)
     assert {v.shape for v in all_terms(t).values()} == {(K, B)}
     for k in range(K):
         values = {site: value[k : k + 1].detach() for site, value in t.values.items()}
         alone = all_terms(score(pair.model, pair.guide, batch, values))
         for name, value in all_terms(t).items():
-            torch.testing.assert_close(value[k], alone[name][0], rtol=1e-4, atol=1e-4, msg=name)
+            torch.testing.assert_close(value[k], alone[name][0], rtol=1e-9, atol=1e-9, msg=name)
 
 
 @every_pair

@@ -17,7 +17,7 @@ class Moments:
 
     def __init__(self, steps: bool = False) -> None:
         self.count = 0
-        self._steps: list[Tensor] | None = [] if steps else None
+        self._steps: list[list[float]] | None = [] if steps else None
         self._mean: list[Tensor] = []
         self._squares: list[Tensor] = []
 
@@ -31,12 +31,12 @@ class Moments:
         after = torch._foreach_sub(draw, self._mean)
         torch._foreach_addcmul_(self._squares, before, after)
         if self._steps is not None and self.count > 1:
-            self._steps.append(sums(torch._foreach_mul(before, after)))
+            self._steps.append(sums(torch._foreach_mul(before, after)).tolist())
 
     @property
     def steps(self) -> Tensor:
         """Uncorrelated estimates of each tensor's summed variance: their spread is its standard error."""
-        return torch.stack(self._steps or [])
+        return torch.tensor(self._steps, dtype=torch.float64)
 
     @property
     def mean(self) -> list[Tensor]:

@@ -41,7 +41,7 @@ def sampled(error: Exception) -> str | None:
 
 def place(calls: Iterable[tuple[str, int | None]], paths: set[str]) -> str | None:
     """`path:line` of the first of these calls in one of the files, or else outside the libraries."""
-    calls = [call for call in calls if call[0] in paths or not call[0].startswith(LIBRARIES)]
+    calls = [call for call in calls if call[0] in paths or not call[0].startswith((*LIBRARIES, "<"))]  # <string>
     own = [call for call in calls if call[0] in paths] or calls
     return "{}:{}".format(*own[0]) if own else None
 

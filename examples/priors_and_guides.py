@@ -3,7 +3,7 @@
 Run `python examples/priors_and_guides.py --out runs/priors`. Each pair is fitted with the same network sizes, epochs
 and learning rate, once per seed; its best checkpoint by validation ELBO is then judged on the test digits by the ELBO
 and by IWAE_K. Printed: the mean over seeds and its standard error, and the difference from the first pair, paired by
-seed. GTM is `models/mixture.py` with one line swapped. Runs that are there already are used again.
+seed. GTM is `models/mixture.py` with one line swapped. Runs that are there already are gone on with.
 """
 
 import argparse
@@ -43,9 +43,13 @@ def write_gtm(folder: Path) -> None:
 def fitted(name: str, seed: int, folder: Path, epochs: int) -> ppl_vae.Run:
     model, guide, settings = PAIRS[name]
     place = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-    if (place / "manifest.json").is_file():
-        return ppl_vae.Run(place)
     spec = folder / model if model.endswith(".py") else model
+    if (place / "config.json").is_file():
+        run = ppl_vae.Run(place)
+        if run.config.epochs != epochs:
+            raise SystemExit(f"{place} was fitted for {run.config.epochs} epochs, not {epochs}: give another --out")
+        done = run.metrics[-1]["epoch"] == epochs
+        return run if done else ppl_vae.fit(model=spec, out=place, resume=True)
     return ppl_vae.fit(
         spec, guide, "mnist-5k", place, epochs=epochs, seed=seed, schedule="cosine", lr=2e-3, set=LATENT | settings
     )

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from ppl_vae.blocks import mlp
 
-FLOOR = 1e-3  # σ never falls below this: where a datum is reproduced exactly, log p(x|z) has no upper bound
+# σ never falls below this: where a datum is reproduced exactly, log p(x|z) has no upper bound.
+# `likelihoods.Gaussian` of ppl_vae.blocks also warns when its floor binds, and can take σ from the network.
+FLOOR = 1e-3
 
 
 class Model(nn.Module):

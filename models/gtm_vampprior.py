@@ -1,4 +1,4 @@
-"""A VampPrior whose pseudo-inputs lie on a learned surface (Tomczak 2022, ch. 5): p(z) = Σ_c π_c q(z|f(u_c)).
+"""A VampPrior whose pseudo-inputs lie on a learned surface (Tomczak 2022): p(z) = Σ_c π_c q(z|f(u_c)).
 
 The u_c are fixed points of a square grid and f a network, so that neighbours on the grid are alike: the generative
 topographic mapping of Bishop, Svensén & Williams (1998), in data space. The guide is borrowed.

@@ -63,7 +63,12 @@ def compare(
     if len(runs) == 1:
         if out is not None:
             raise InputError("out is for several runs: the comparison of one goes into its folder")
-        return _estimators(runs[0], specs, num_samples, draws, seed, checkpoints, progress, opening)
+        try:
+            return _estimators(runs[0], specs, num_samples, draws, seed, checkpoints, progress, opening)
+        except InputError as error:
+            if objectives is None and str(error).startswith("analytic-kl"):
+                raise InputError(f"{error}: --objectives trace") from error
+            raise
     if len(checkpoints) > 1:
         raise InputError("give several runs or several checkpoints, not both")
     return _runs(runs, specs, num_samples, draws, seed, checkpoints[0], out, progress, opening)

@@ -134,6 +134,8 @@ def encode(
             t = terms(opened.pair.model, opened.pair.guide, opened.move(batch), draws or 1)
             for site, q in t.q.items():
                 z = t.layouts[site].rows_first(t.values[site], q)
+                if draws and not z.is_floating_point():
+                    raise InputError(f"site {site!r}: {type(q).__name__} draws codes, of which there is no mean")
                 mean = z.mean(0) if draws else t.by_row(site, mean_of(site, q))[0]
                 sd = z.std(0) if draws else t.by_row(site, q.variance.sqrt())[0]
                 for name, x in (("mean", mean), ("sd", sd)):

@@ -57,12 +57,16 @@ def conditional(
         )
     if not (seen.isnan() | hidden.isnan()).all():
         raise InputError("a cell is both seen and hidden: put NaN in one of them")
+    if num_samples < 2:
+        raise InputError(f"num_samples is {num_samples}: weights need at least 2 draws")
     found = []
     for x, y in batches((seen, hidden), batch_size):
         t = terms(model, guide, x, num_samples)
         p = t.p.get("x")
         if not isinstance(p, Cells):
             raise InputError("site 'x' has no cells: the likelihood of a table is blocks.MixedTable")
+        if y.shape[-1] != p.event_shape[-1] or not p.support.check(y).all():
+            raise InputError(f"hidden has a cell outside the support of its column: {p.support}")
         log_w, log_p = log_weight(t).log_softmax(0), p.cell_log_prob(y)
         w = log_w.exp()
         cells, row = _expectation(log_w.unsqueeze(-1), log_p), _expectation(log_w, log_p.sum(-1))

@@ -269,6 +269,18 @@ def test_check_names_the_cell_that_its_kind_does_not_allow(tmp_path: Path) -> No
     assert "site 'x': row 17, column 2 of the data is 3, outside the support of Cells" in str(error)
 
 
+def test_check_names_the_first_of_many_codes_that_begin_at_one() -> None:
+    x = rows(100, 0.0).float()
+    x[:, CATEGORY] += 1
+    (error,) = ppl_vae.check("table", "table", x, set={"kinds": KINDS}).errors
+    assert "column 2 of the data is 3, outside the support of Cells" in str(error)
+
+
+def test_a_code_is_the_nearest_whole_number() -> None:
+    features = TableFeatures((1,), "categorical:3", torch.zeros(2, 1))
+    torch.testing.assert_close(features(torch.tensor([[1.99], [2.01]]))[:, :3], torch.tensor([[0.0, 0, 1], [0, 0, 1]]))
+
+
 def test_other_models_refuse_missing_cells_by_name() -> None:
     x = rows(100, 0.1)[:, [1, 5]].float()
     report = ppl_vae.check("gaussian", "table", x, missing="nan", set={"latent_dim": 2})

@@ -208,6 +208,11 @@ def test_a_flow_is_encoded_by_draws(tmp_path: Path, run: ppl_vae.Run) -> None:
     np.testing.assert_allclose(drawn["z_sd"], exact["z_sd"], rtol=0.1)
     with pytest.raises(InputError, match="draws is 1"):
         ppl_vae.encode(run, draws=1)
+    codes = fitted(tmp_path, model="categorical", guide="categorical", set={"hidden": 8}, out=tmp_path / "codes")
+    with pytest.raises(InputError, match="Categorical draws codes, of which there is no mean"):
+        ppl_vae.encode(codes, draws=5)
+    with pytest.raises(InputError, match=": --objectives trace"):
+        ppl_vae.compare(codes, draws=2)
 
 
 def test_reconstructions_by_draws(run: ppl_vae.Run, tmp_path: Path) -> None:

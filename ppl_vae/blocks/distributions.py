@@ -37,7 +37,7 @@ class Grid(constraints.Constraint):
 
 
 class Beta(dist.Beta):
-    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there."""
+    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there unless α or β is 1."""
 
     support = OpenUnitInterval()
 

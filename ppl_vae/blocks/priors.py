@@ -61,7 +61,8 @@ class VampPrior(nn.Module):
 
     The guide is borrowed: its tensors stay its own. Pseudo-inputs start as rows of `data`, with a little noise so that
     no two are the same, and are unconstrained, as in Tomczak's book (2022). The paper's code clips them to [0, 1], but
-    a clip has no gradient at its ends, which is where all of a binary row would start.
+    a clip has no gradient at its ends, which is where all of a binary row would start. Of a table, missing cells stay
+    missing, and codes get no gradient.
 
     Args:
         guide: has a method `posterior(x)`, `(C, *data_shape)` to a distribution of batch shape `(C,)`.
@@ -82,7 +83,7 @@ class VampPrior(nn.Module):
 class GTMPrior(nn.Module):
     """p(z) = Σ_c π_c N(z; μ(u_c), diag σ(u_c)²), u_c fixed points of a square grid, μ and σ from a small network.
 
-    Bishop, Svensén & Williams (1998), the generative topographic mapping; as a prior: Tomczak (2022), ch. 5.
+    Bishop, Svensén & Williams (1998), the generative topographic mapping; as a prior: Tomczak (2022).
 
     Args:
         grid: points along a side; the mixture has grid² components.
@@ -102,7 +103,7 @@ class GTMPrior(nn.Module):
 
 
 class GTMVampPrior(nn.Module):
-    """p(z) = Σ_c π_c q(z|f(u_c)): a grid point u_c becomes a pseudo-input by a network f. Tomczak (2022), ch. 5.
+    """p(z) = Σ_c π_c q(z|f(u_c)): a grid point u_c becomes a pseudo-input by a network f. Tomczak (2022).
 
     It has the parameters of one small network instead of C pseudo-inputs. f starts near the mean of `data`. The guide
     is borrowed, as in `VampPrior`.
@@ -117,7 +118,8 @@ class GTMVampPrior(nn.Module):
         self.register_buffer("points", _square(grid).to(data), persistent=False)
         self.logits = nn.Parameter(data.new_zeros(grid**2))
         self.network = mlp(2, hidden, math.prod(self.data_shape)).to(data)
-        self.network[-1].register_parameter("bias", nn.Parameter(data.nanmean(0).flatten()))
+        last: Any = self.network[-1]
+        last.bias.data.copy_(data.nanmean(0).nan_to_num().flatten())
 
     def forward(self) -> dist.Distribution:
         (guide,) = self.borrowed

@@ -198,7 +198,7 @@ class TableFeatures(nn.Module):
         for i, group in enumerate(self.groups):
             cells, mask = x[..., group.columns], seen[..., group.columns]
             if group.levels:
-                codes = cells.long().clamp(0, group.levels - 1)
+                codes = cells.round().long().clamp(0, group.levels - 1)
                 features.append((one_hot(codes, group.levels) * mask.unsqueeze(-1)).flatten(-2).to(x.dtype))
             else:
                 center, spread = self.get_buffer(f"center{i}"), self.get_buffer(f"spread{i}")

@@ -45,7 +45,7 @@ def trains(s: Subject) -> Iterator[Finding]:
 
 def learns(s: Subject) -> Iterator[Finding]:
     """After five steps of Adam no gradient has always been 0, the guide reads x, and the model z."""
-    still = _trained(s)
+    still = {name: p for name, p in _trained(s).items() if p.numel()}
     with _weights_kept(s):
         for _ in _steps(s):
             still = {name: p for name, p in still.items() if p.grad is not None and not p.grad.any()}

@@ -157,6 +157,13 @@ def _parts(fn: Any) -> Iterator[Any]:
             yield from _parts(part)
 
 
+def _in_words(support: Any) -> str:
+    if not isinstance(support, constraints.integer_interval):
+        return str(support)
+    low, high = (torch.as_tensor(bound).max().item() for bound in (support.lower_bound, support.upper_bound))
+    return f"{low}, ..., {high}"
+
+
 def _outside(site: dict) -> tuple[int, list[int], Any, str] | None:
     """Row, column and value of the first outside the support of its distribution, and which family that is."""
     fn, value = site["fn"], site["value"]
@@ -178,7 +185,7 @@ def _outside(site: dict) -> tuple[int, list[int], Any, str] | None:
     if not bad.any():
         return None
     index = bad.nonzero()[0].tolist()
-    allowed, _ = ALLOWED.get(support, (str(support), ""))
+    allowed, _ = ALLOWED.get(support, (_in_words(support), ""))
     found = value[tuple(index)].tolist()
     plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
     row = index.pop(value.dim() - fn.event_dim + plate)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import typeguard
@@ -119,7 +119,8 @@ def check_settings(settings: Mapping[str, Any], owner: Any, prefix: str) -> None
         except typeguard.TypeCheckError:
             fits = False
         if not fits:
-            shown = getattr(expected, "__name__", str(expected))
+            shown = " or ".join(map(repr, get_args(expected))) if get_origin(expected) is Literal else None
+            shown = shown or getattr(expected, "__name__", str(expected))
             raise InputError(f"{prefix}.{name} is {value!r}: expected {shown}")
 
 

@@ -40,14 +40,14 @@ class Counts(Likelihood):
 
 
 class Poisson(Counts):
-    """P(x) = e^{−μ} μˣ/x!, μ = softplus(raw)."""
+    """P(x) = e^{−μ} μˣ/x!, μ = unit · softplus(raw), x in {0, 1, ...}."""
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return dist.Poisson(self.rate(raw))
 
 
 class NegativeBinomial(Counts):
-    """A Poisson whose rate is Gamma-distributed: mean μ = softplus(raw), variance μ + μ²/θ, θ learned per dimension.
+    """A Poisson whose rate is Gamma-distributed: mean μ = unit · softplus(raw), variance μ + μ²/θ, θ learned.
 
     θ stops at 10⁴, where the variance is the Poisson's and float32 still resolves log Γ(θ + x) − log Γ(θ).
     """

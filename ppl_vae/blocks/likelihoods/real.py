@@ -67,21 +67,21 @@ def _holds_numbers(x: Tensor) -> bool:
 
 
 class Gaussian(LocationScale):
-    """p(x) = N(x; μ, σ²), μ = raw. At fixed σ, −log p(x) is the squared error over 2σ², and a constant."""
+    """p(x) = N(x; μ, σ²), μ = center + spread · raw. At fixed σ, −log p(x) is ‖x − μ‖²/2σ² and a constant."""
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return dist.Normal(*self.location_scale(raw))
 
 
 class Laplace(LocationScale):
-    """p(x) = exp(−|x − μ|/σ)/(2σ), μ = raw: −log p(x) is the absolute error."""
+    """p(x) = exp(−|x − μ|/σ)/(2σ), μ = center + spread · raw: −log p(x) is the absolute error."""
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return dist.Laplace(*self.location_scale(raw))
 
 
 class StudentT(LocationScale):
-    """p(x) = T_ν((x − μ)/σ)/σ, μ = raw: heavy tails, for data with outliers. ν > 1 is learned, shared, at first 5."""
+    """p(x) = T_ν((x − μ)/σ)/σ, μ = center + spread · raw: heavy tails. ν > 1 is learned, shared, at first 5."""
 
     def __init__(
         self, data_shape: tuple[int, ...], scale: Scale = "shared", floor: float = 1e-3, data: Tensor | None = None
@@ -94,7 +94,7 @@ class StudentT(LocationScale):
 
 
 class LogNormal(LocationScale):
-    """log x ~ N(μ, σ²), μ = raw, x > 0; `center` and `spread` are those of log x."""
+    """log x ~ N(μ, σ²), μ = center + spread · raw, x > 0; `center` and `spread` are those of log x."""
 
     def __init__(
         self, data_shape: tuple[int, ...], scale: Scale = "shared", floor: float = 1e-3, data: Tensor | None = None

@@ -24,3 +24,10 @@ class NumericalError(ArithmeticError):
     def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.rows = list(rows)
+
+
+def at_least(least: int, **settings: int) -> None:
+    """Raise `InputError` for a setting below `least`."""
+    for name, value in settings.items():
+        if value < least:
+            raise InputError(f"{name} is {value}: it must be at least {least}")

@@ -17,7 +17,7 @@ from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import ppl_vae
-from ppl_vae.blocks import MixedTable, distributions, likelihoods
+from ppl_vae.blocks import GTMPrior, MixedTable, MixturePrior, distributions, likelihoods
 from ppl_vae.errors import InputError
 
 Shape = tuple[int, ...]
@@ -424,3 +424,20 @@ def test_a_grid_says_what_it_holds() -> None:
     p = likelihoods.DiscretizedLogistic((2,))(torch.zeros(2))
     assert isinstance(p.support, constraints.independent)
     assert str(p.support.base_constraint) == "256 evenly spaced numbers from 0 to 1"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: likelihoods.Ordinal((2,), 1), "levels is 1: it must be at least 2"),
+        (lambda: likelihoods.Categorical((2,), 1), "levels is 1"),
+        (lambda: likelihoods.DiscretizedLogistic((2,), levels=1), "levels is 1"),
+        (lambda: likelihoods.DiscretizedLogisticMixture((2,), components=0), "components is 0"),
+        (lambda: likelihoods.Gaussian((2,), floor=-1.0), "floor is -1"),
+        (lambda: MixturePrior(2, components=0), "components is 0: it must be at least 1"),
+        (lambda: GTMPrior(2, grid=0), "grid is 0"),
+    ],
+)
+def test_sizes_out_of_range_are_named(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()

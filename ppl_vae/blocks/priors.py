@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from ppl_vae.blocks.networks import mlp
 from ppl_vae.blocks.sphere import SphericalUniform
-from ppl_vae.errors import InputError
+from ppl_vae.errors import InputError, at_least
 
 
 class StandardNormalPrior(nn.Module):
@@ -48,6 +48,7 @@ class MixturePrior(nn.Module):
 
     def __init__(self, latent_dim: int, components: int = 10) -> None:
         super().__init__()
+        at_least(1, components=components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
@@ -71,6 +72,7 @@ class VampPrior(nn.Module):
 
     def __init__(self, guide: nn.Module, data: Tensor, components: int = 100) -> None:
         super().__init__()
+        at_least(1, components=components)
         self.borrowed = (_with_posterior(guide),)  # in a tuple: a module stored as an attribute would be owned
         rows = data[torch.arange(components, device=data.device) % len(data)]
         self.pseudo_inputs = nn.Parameter(rows + 0.01 * torch.randn_like(rows))
@@ -146,6 +148,7 @@ def mixture(logits: Tensor, components: dist.Distribution) -> dist.Distribution:
 
 def _square(grid: int) -> Tensor:
     """The points of a grid on [−1, 1]², `(grid², 2)`."""
+    at_least(1, grid=grid)
     side = torch.linspace(-1, 1, grid)
     return torch.cartesian_prod(side, side)
 

@@ -7,6 +7,7 @@ from torch.nn.functional import logsigmoid, pad, softplus
 
 from ppl_vae.blocks import distributions
 from ppl_vae.blocks.likelihoods.base import Likelihood
+from ppl_vae.errors import at_least
 
 
 class Bernoulli(Likelihood):
@@ -38,6 +39,7 @@ class Categorical(Likelihood):
     """P(x = k) = softmax(raw)_k, x in {0, ..., levels − 1}."""
 
     def __init__(self, data_shape: tuple[int, ...], levels: int) -> None:
+        at_least(2, levels=levels)
         super().__init__(data_shape, params=levels)
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
@@ -52,6 +54,7 @@ class Ordinal(Likelihood):
     """
 
     def __init__(self, data_shape: tuple[int, ...], levels: int) -> None:
+        at_least(2, levels=levels)
         super().__init__(data_shape)
         self.first = nn.Parameter(torch.full((*data_shape, 1), -1.0))
         self.gaps = nn.Parameter(torch.zeros(*data_shape, levels - 2))

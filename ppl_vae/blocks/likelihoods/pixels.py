@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 from ppl_vae.blocks import distributions
 from ppl_vae.blocks.likelihoods.base import Likelihood
 from ppl_vae.blocks.likelihoods.real import LocationScale, Scale
+from ppl_vae.errors import at_least
 
 
 class DiscretizedLogistic(LocationScale):
@@ -28,6 +29,7 @@ class DiscretizedLogistic(LocationScale):
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
+        at_least(2, levels=levels)
         super().__init__(data_shape, scale, floor)
         self.low, self.high, self.levels = low, high, levels
         self.center.fill_((low + high) / 2)
@@ -53,6 +55,8 @@ class DiscretizedLogisticMixture(Likelihood):
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
+        at_least(2, levels=levels)
+        at_least(1, components=components)
         super().__init__(data_shape, params=3 * components)
         self.components, self.floor = components, floor
         self.low, self.high, self.levels = low, high, levels

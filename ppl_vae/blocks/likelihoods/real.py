@@ -40,6 +40,8 @@ class LocationScale(Likelihood):
                 raise InputError(f"scale is {scale!r}: it must be a number, shared, dimension or datum")
         elif not 0 < scale < math.inf:
             raise InputError(f"scale is {scale}: a fixed σ must be above 0")
+        if not 0 <= floor < math.inf:
+            raise InputError(f"floor is {floor}: it must be 0 or above")
         self.scale, self.floor = scale, floor
         center, spread = (torch.zeros(data_shape), torch.ones(data_shape)) if data is None else moments(data)
         self.register_buffer("center", center)

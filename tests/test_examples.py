@@ -70,6 +70,19 @@ def test_why_reparameterize(run: Run) -> None:
     assert ratios[2] > 2 * ratios[1], "the baseline helps"
 
 
+@pytest.mark.slow
+def test_priors_and_guides(run: Run) -> None:
+    only = ["--seeds", "1", "--samples", "5", "--out", "runs", "--only", "standard prior, diagonal guide", "GTM prior"]
+    first = run("priors_and_guides", "--epochs", "1", *only)
+    assert len(first.splitlines()) == 3
+    elbo, iwae = (numbers(line)[0] for line in (first.splitlines()[1], first.splitlines()[2]))
+    assert -300 < elbo < -150
+    assert -300 < iwae < -150
+    assert run("priors_and_guides", "--epochs", "1", *only) == first, "what is there is not fitted again"
+    with pytest.raises(SystemExit, match="was fitted for 1 epochs, not 2"):
+        run("priors_and_guides", "--epochs", "2", *only)
+
+
 def test_the_variances_of_the_toy() -> None:
     example = load("why_reparameterize")
     for d in (1, 3, 10):

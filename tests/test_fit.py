@@ -29,6 +29,7 @@ from ppl_vae.guides import diagonal_normal
 from ppl_vae.models import gaussian, linear_gaussian
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import owned, resolve_pair
+from ppl_vae.programs.find import sha256_of
 from ppl_vae.training.checkpoint import Checkpoints
 from ppl_vae.training.fit import fit
 from ppl_vae.training.interrupt import Interrupted
@@ -686,3 +687,16 @@ def test_one_latent_row_of_validation_and_a_guide_that_takes_nothing(tmp_path):
     run = fit("gaussian", diagonal_normal.Guide, ROWS[:6], tmp_path / "run", epochs=1, set=SET)
     assert math.isnan(run.metrics[0]["valid"]["elbo_se_data"])
     assert '"elbo_se_data": null' in (run.folder / "metrics.jsonl").read_text()
+
+
+def test_a_run_of_another_version_is_refused_in_words(tmp_path):
+    run = small(tmp_path / "run")
+    state = run.folder / f"checkpoints/step-{run.checkpoints.steps[-1]}/state.json"
+    info = json.loads(state.read_text())
+    info["best_elbo"] = info.pop("best_value")
+    state.write_text(json.dumps(info))
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    manifest["checkpoints"][state.parent.name][state.name] = sha256_of(state)
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="was written by another version"):
+        fit(data=ROWS, out=run.folder, resume=True, epochs=9)

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -202,6 +202,8 @@ class Job:
 
     def load(self, run: Run) -> None:
         tensors, info = run.checkpoints.load(run.checkpoints.steps[-1])
+        if set(info) != {field.name for field in fields(State)}:
+            raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
         load_owned(self.pair.model, self.pair.guide, tensors, self.pair.borrower)
         self.trainer.load_optimizer_state(tensors)
         torch.set_rng_state(tensors["rng"])

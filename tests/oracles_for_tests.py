@@ -223,7 +223,54 @@ def shared(exact: bool) -> Scenario:
     )  # fmt: skip
 
 
-SCENARIOS: dict[str, Callable[[bool], Scenario]] = {"one site": one, "bottom-up": two, "shared": shared}
+# ---- a change of variables: u ~ N(k x + k0, e^2v) is auxiliary, z = e^t u + c a Delta with the density of that ----
+
+
+def changed_model(m: Any, x: Tensor) -> None:
+    z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+    pyro.sample("x", dist.Normal(m.b * z, m.s.exp()), obs=x)
+
+
+def changed_guide(g: Any, x: Tensor) -> None:
+    u = pyro.sample("u", dist.Normal(g.k * x + g.k0, g.v.exp()), infer={"is_auxiliary": True})
+    pyro.sample("z", dist.Delta(g.t.exp() * u + g.c, log_density=-g.t.expand(u.shape)))
+
+
+def changed_exact(m: Any, g: Any, x: Tensor) -> Exact:
+    mean, log_sd = g.t.exp() * (g.k * x + g.k0) + g.c, g.t + g.v
+    rate = 0.5 * (mean**2 + (2 * log_sd).exp() - 1 - 2 * log_sd)
+    return Exact(expected_log_normal(x - m.b * mean, m.b**2 * (2 * log_sd).exp(), m.s), rate.unsqueeze(-1))
+
+
+def changed_log_w(m: Any, g: Any, x: Tensor, ε: Tensor) -> Tensor:
+    u = g.k * x + g.k0 + g.v.exp() * ε[..., 0]
+    z = g.t.exp() * u + g.c
+    return log_normal(x, m.b * z, m.s) + log_normal(z, 0 * z, 0 * g.v) - log_normal(u, g.k * x + g.k0, g.v) + g.t
+
+
+def changed_log_px(m: Any, x: Tensor) -> Tensor:
+    return log_normal(x, 0 * x, 0.5 * (m.b**2 + (2 * m.s).exp()).log())
+
+
+def changed(exact: bool) -> Scenario:
+    b, s, t, c = 1.3, -0.2, 0.4, -0.3
+    precision = 1 + b**2 / math.exp(2 * s)
+    slope = b / math.exp(2 * s) / precision
+    g = {"k": slope / math.exp(t), "k0": -c / math.exp(t), "v": -0.5 * math.log(precision) - t, "t": t, "c": c}
+    if not exact:
+        g = g | {"k": 0.6 * g["k"], "k0": 0.1, "v": g["v"] + 0.5}
+    return Scenario(
+        Body("model", changed_model, {"b": b, "s": s}), Body("guide", changed_guide, g),
+        tensor([1.1, -0.7, 0.2]), changed_exact, changed_log_w, changed_log_px, (1,),
+    )  # fmt: skip
+
+
+SCENARIOS: dict[str, Callable[[bool], Scenario]] = {
+    "one site": one,
+    "bottom-up": two,
+    "shared": shared,
+    "change of variables": changed,
+}
 
 
 # ---- averages, with their standard errors ----

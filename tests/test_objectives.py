@@ -302,7 +302,7 @@ REFUSED = {
     "mixture prior": (mixture_model, programs.guide, r"site 'z'.*Normal.*MixtureSameFamily"),
     "Categorical": (programs.categorical_model, programs.categorical_guide, "'c' has no reparameterized"),
     "has_rsample_(False)": (programs.two_model, programs.scored_guide, "'b' has no reparameterized"),
-    "auxiliary": (programs.model, auxiliary_guide, "'u' is the guide's alone"),
+    "auxiliary": (programs.model, auxiliary_guide, "auxiliary draw 'u' has no counterpart"),
     "masked in one": (programs.model, programs.masked(programs.guide), r"site 'z'.*masked"),
     "another order": (programs.two_model, turned_guide, "the guide draws b, a but the model a, b"),
 }
@@ -351,6 +351,72 @@ def test_summing_kls_per_site_would_be_wrong_for_a_bottom_up_guide() -> None:
 def test_an_objective_takes_a_batch_by_position_alone() -> None:
     with pytest.raises(TypeError, match="positionally; not x="):
         AnalyticKL_ELBO().loss(plain_model, plain_guide, x=torch.randn(B, D))
+
+
+# ---- what Pyro's constructors take ----
+
+
+def shifted_model(x: Tensor, *, shift: float) -> None:
+    with rows(x):
+        z = pyro.sample("z", normal(torch.zeros(Z)))
+        pyro.sample("x", normal(z @ torch.ones(Z, D) + shift), obs=x)
+
+
+def shifted_guide(x: Tensor, *, shift: float) -> None:
+    with rows(x):
+        pyro.sample("z", normal(encoder(x) + shift))
+
+
+@every_k
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_trace_takes_keywords_as_pyros_does(K: int, vectorize: bool) -> None:
+    x, losses = torch.randn(B, D), []
+    options = {"vectorize_particles": vectorize, "max_plate_nesting": 1, "strict_enumeration_warning": False}
+    for objective in (pyro.infer.Trace_ELBO(K, **options), Trace_ELBO(K, **options)):
+        torch.manual_seed(1)
+        losses.append(objective.differentiable_loss(shifted_model, shifted_guide, x, shift=0.5))
+    torch.testing.assert_close(*losses)
+    torch.manual_seed(1)
+    unsaid = Trace_ELBO(K, vectorize_particles=vectorize).loss(shifted_model, shifted_guide, x, shift=0.5)
+    assert unsaid == pytest.approx(losses[0].item(), rel=1e-5)
+
+
+@every_objective
+def test_every_objective_takes_pyros_options(objective: type[Objective]) -> None:
+    x = torch.randn(B, D)
+    own = objective(num_particles=3, vectorize_particles=False, max_plate_nesting=1, retain_graph=True)
+    own.loss_and_grads(*PAIRS["gaussian"].make(), x)
+    with pytest.raises(TypeError, match="num_particle"):
+        objective(num_particle=3)
+
+
+@every_objective
+def test_repeated_rows_are_samples(objective: type[Objective]) -> None:
+    """One value per example, whichever way the K samples are arranged."""
+    x = torch.randn(B, D)
+    estimate = objective(num_particles=3, vectorize_particles=False).estimate(*PAIRS["gaussian"].make(), (x,))
+    assert estimate.value.shape == (B,)
+    assert estimate.terms.log_q["z"].shape == (3, B)
+
+
+class Slope(nn.Module):
+    """A guide that takes a step along a gradient of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(D, Z))
+
+    def forward(self, x: Tensor) -> None:
+        loc = (x @ self.w).clone()
+        (slope,) = torch.autograd.grad(loc.square().sum(), loc, create_graph=True)
+        with rows(x):
+            pyro.sample("z", normal(loc - 0.1 * slope))
+
+
+@every_objective
+def test_a_guide_may_differentiate_while_its_plates_are_found(objective: type[Objective]) -> None:
+    model, _ = PAIRS["gaussian"].make()
+    assert objective(num_particles=3).estimate(model, Slope(), (torch.randn(B, D),)).value.shape == (B,)
 
 
 def test_get_finds_objectives_and_knows_what_was_meant() -> None:

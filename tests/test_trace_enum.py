@@ -120,7 +120,7 @@ def test_fit_check_and_compare_take_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("guide", "words"),
     [
-        (dist.Normal(0.0, 1.0), r"site 'z' \(Normal\) has no list of its values"),
+        (dist.Normal(0.0, 1.0).has_rsample_(False), r"site 'z' \(Normal\) has no list of its values"),
         (dist.Poisson(1.0), r"site 'z' \(Poisson\) has no list of its values"),
     ],
 )
@@ -189,3 +189,124 @@ def test_a_value_of_no_probability_counts_for_nothing() -> None:
     x = torch.tensor([[0.3], [1.2]])  # the plate stands one dimension further left than it must
     log_p = dist.Normal(torch.tensor([0.0, 2.0]), 1.0).log_prob(x).mean(-1) - math.log(C) + math.log(2)
     torch.testing.assert_close(TraceEnum_ELBO().estimate(model, guide, (x,)).value, log_p)
+
+
+# ---- sums beside draws ----
+
+
+class Mixed(nn.Module):
+    """y ~ Categorical, z | y ~ N(μ_y, I), x | y, z; `first` says which of the two the guide draws first.
+
+    Some labels may be known: y holds them, and −1 for the others.
+    """
+
+    def __init__(self, first: str) -> None:
+        super().__init__()
+        self.first = first
+        self.pi, self.mu, self.w = (nn.Parameter(torch.randn(*size)) for size in ((C,), (C, 2), (C, 2, D)))
+        self.to_y, self.to_z = nn.Linear(D, C), nn.Linear(D + C, 4)
+        self.y_of_z, self.z_alone = nn.Linear(D + 2, C), nn.Linear(D, 4)
+
+    def label(self, fn: Any, y: Tensor | None) -> Tensor:
+        if y is None:
+            return pyro.sample("y", fn)
+        return pyro.sample("y", fn, obs=y.clamp(min=0), obs_mask=y >= 0)
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        pyro.module("mixed", self)
+        with pyro.plate("data", x.shape[0]):
+            label = self.label(dist.Categorical(logits=self.pi), y)
+            z = pyro.sample("z", dist.Normal(self.mu[label], 1.0).to_event(1))
+            mean = (z.unsqueeze(-2) @ self.w[label]).squeeze(-2)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    def draw_z(self, raw: Tensor) -> Tensor:
+        loc, log_scale = raw.chunk(2, -1)
+        return pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+    def draw_y(self, logits: Tensor, y: Tensor | None) -> Tensor:
+        if y is None:
+            return pyro.sample("y", dist.Categorical(logits=logits))
+        with pyro.poutine.mask(mask=y < 0):
+            drawn = pyro.sample("y_unobserved", dist.Categorical(logits=logits))
+        return torch.where(y >= 0, y, drawn)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        pyro.module("mixed", self)
+        with pyro.plate("data", x.shape[0]):
+            if self.first == "z":
+                z = self.draw_z(self.z_alone(x))
+                self.draw_y(self.y_of_z(concat(x, z)), y)
+            else:
+                label = self.draw_y(self.to_y(x), y)
+                self.draw_z(self.to_z(concat(x, nn.functional.one_hot(label, C).to(x.dtype))))
+
+
+LABELS = torch.tensor([1, -1, 0, -1])
+
+
+def enumerated(program: Any) -> Any:
+    return config_enumerate(program, default="parallel")
+
+
+@pytest.mark.parametrize("labels", [None, LABELS], ids=["no label", "some labels"])
+def test_a_draw_behind_a_sum_is_pyros_in_value_and_gradient(labels: Tensor | None) -> None:
+    pair, x = Mixed("y"), torch.randn(B, D)
+    batch = (x,) if labels is None else (x, labels)
+    found = []
+    for objective, guide in ((TraceEnum_ELBO(), pair.guide), (_pyros(), enumerated(pair.guide))):
+        torch.manual_seed(3)
+        loss = objective.differentiable_loss(pair.model, guide, *batch)
+        gradient = torch.autograd.grad(loss, list(pair.parameters()), allow_unused=True, materialize_grads=True)
+        found.append((loss.detach(), gradient))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+def _pyros() -> Any:
+    return pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [None, LABELS], ids=["no label", "some labels"])
+@pytest.mark.parametrize("first", ["y", "z"])
+def test_sums_beside_draws_have_pyros_mean_in_value_and_gradient(first: str, labels: Tensor | None) -> None:
+    pair, rows = Mixed(first), 500
+    x = torch.randn(B, D).repeat(rows, 1)
+    batch = (x,) if labels is None else (x, labels.repeat(rows))
+    means, variances = [], []
+    for objective, guide in ((TraceEnum_ELBO(2), pair.guide), (_pyros(), enumerated(pair.guide))):
+        draws = []
+        for _ in range(60):
+            loss = objective.differentiable_loss(pair.model, guide, *batch) / rows
+            gradient = torch.autograd.grad(loss, list(pair.parameters()), allow_unused=True, materialize_grads=True)
+            draws.append(torch.cat([loss.detach()[None], *(g.flatten() for g in gradient)]))
+        stacked = torch.stack(draws)
+        means.append(stacked.mean(0))
+        variances.append(stacked.var(0) / len(draws))
+    z = (means[0] - means[1]) / (variances[0] + variances[1] + 1e-12).sqrt()
+    assert z.abs().max() < 5, "of a hundred numbers or so"
+
+
+def test_a_draw_before_a_sum_is_shared_by_all_its_values() -> None:
+    """So the weights of one draw sum to 1, and a constant adds no noise."""
+    pair, x = Mixed("z"), torch.randn(B, D)
+    estimate = TraceEnum_ELBO(3).estimate(pair.model, pair.guide, (x,))
+    z = estimate.terms.values["z"].view(3, C, B, 2)
+    assert (z == z[:, :1]).all()
+    assert (z[0] != z[1]).any()
+    one = TraceEnum_ELBO(3).expect(estimate.terms, torch.ones(3 * C, B))
+    torch.testing.assert_close(one, torch.ones(B))
+
+
+def test_a_guide_that_draws_nothing_has_the_log_likelihood() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pass
+
+    x = torch.randn(B)
+    value = TraceEnum_ELBO().estimate(model, guide, (x,)).value
+    torch.testing.assert_close(value, dist.Normal(0.0, 1.0).log_prob(x))
+    torch.testing.assert_close(Trace_ELBO(2).estimate(model, guide, (x,)).value, value)

@@ -1,5 +1,6 @@
 """What every objective is: a `pyro.infer.ELBO` whose author writes one short function of terms."""
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
@@ -33,6 +34,9 @@ class Objective(ELBO):
 
     Args:
         num_particles: K, samples of the guide per example, drawn in one vectorized pass.
+        options: what else Pyro's `ELBO` takes. `vectorize_particles=False` repeats the rows of the batch K times in
+            place of a dimension for the samples; `max_plate_nesting` spares the run that finds it out; `retain_graph`
+            is as in Pyro; the others concern Pyro's own enumeration and TorchScript, and change nothing here.
     """
 
     name: ClassVar[str]
@@ -42,10 +46,11 @@ class Objective(ELBO):
     target: str = "ELBO"
     """What `value` estimates. Estimators of one target are comparable; of two, they are not."""
 
-    def __init__(self, num_particles: int = 1) -> None:
+    def __init__(self, num_particles: int = 1, **options: Any) -> None:
         if num_particles < 1:
             raise InputError(f"{self.name}: num_particles is {num_particles}: it must be at least 1")
-        super().__init__(num_particles=num_particles, vectorize_particles=True)
+        super().__init__(num_particles=num_particles, **{"vectorize_particles": True} | options)
+        self.max_nesting = options.get("max_plate_nesting", math.inf)
 
     @abstractmethod
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
@@ -61,8 +66,13 @@ class Objective(ELBO):
 
     def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
         """Draw once, score once, and reduce to one value per example."""
-        t = terms(model, guide, batch, self.num_particles, detached=self.detached)
+        t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
         return Estimate(*self.per_example(t), t)
+
+    @property
+    def arrangement(self) -> dict[str, Any]:
+        """How the K samples are arranged in a pass, where the constructor was told."""
+        return {"repeat": not self.vectorize_particles, "max_nesting": self.max_nesting}
 
     def differentiable_loss(self, model: ProgramLike, guide: ProgramLike, *args: Tensor, **kwargs: Any) -> Tensor:
         """A scalar that is −scale · Σ value and has the surrogate's gradient."""
@@ -73,7 +83,7 @@ class Objective(ELBO):
     def loss_and_grads(self, model: ProgramLike, guide: ProgramLike, *args: Tensor, **kwargs: Any) -> float:
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
-            loss.backward()
+            loss.backward(retain_graph=self.retain_graph)
         return loss.item()
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """The β-weighted ELBO: rate and distortion traded at a price other than one."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,8 +28,8 @@ class Beta_ELBO(Objective):
 
     name: ClassVar[str] = "beta"
 
-    def __init__(self, num_particles: int = 1, beta: float = 4.0) -> None:
-        super().__init__(num_particles)
+    def __init__(self, num_particles: int = 1, beta: float = 4.0, **options: Any) -> None:
+        super().__init__(num_particles, **options)
         if not 0 <= beta < math.inf:
             raise InputError(f"beta: beta is {beta}: it must be a finite number, at least 0")
         self.beta = beta

@@ -1,12 +1,14 @@
 """The importance-weighted bound with the doubly reparameterized gradient."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
+from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.iwae import iwae_target, log_mean_exp
-from ppl_vae.programs.terms import Terms, log_weight, sum_sites
+from ppl_vae.programs.terms import Fixed, Terms, log_weight, sum_sites
 
 
 class DReG_ELBO(Objective):
@@ -14,9 +16,10 @@ class DReG_ELBO(Objective):
 
     Bound: IWAE_K; its value is that of `iwae`, draw for draw. Gradient: unbiased. The guide's comes along the path of
     each draw with weight w̃_k², the model's is that of `iwae`, w̃_k. A parameter that is reached both ways (a prior that
-    uses the encoder) gets each by its way. The guide's signal-to-noise ratio grows as √K where w has finite moments,
-    that is, for a guide wider than the posterior; for a narrower one it can fall (docs/estimators.md). K = 1 is
-    sticking the landing.
+    uses the encoder, a Delta of a draw and of parameters) gets each by its way. A draw whose log q is masked has no
+    score to trade, and its path the weight w̃_k. The guide's signal-to-noise ratio grows as √K where w has finite
+    moments, that is, for a guide wider than the posterior; for a narrower one it can fall (docs/estimators.md). K = 1
+    is sticking the landing.
 
     With several sites, those after the first cost a second pass through the guide.
 
@@ -28,15 +31,34 @@ class DReG_ELBO(Objective):
 
     name: ClassVar[str] = "dreg"
 
-    def __init__(self, num_particles: int = 5) -> None:
-        super().__init__(num_particles)
+    def __init__(self, num_particles: int = 5, **options: Any) -> None:
+        super().__init__(num_particles, **options)
         self.target = iwae_target(num_particles)
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)
-        log_w = log_weight(terms)
+        log_w, fixed = log_weight(terms), terms.at_fixed_draws()
         weights = log_w.detach().softmax(0)
+        log_p = weights * (sum_sites(terms.log_lik) + sum_sites(terms.log_prior))
+        points = _by_parameters(terms, fixed, weights, log_p)
         terms.weight_paths(weights)
-        log_p = sum_sites(terms.log_lik) + sum_sites(terms.log_prior)
-        log_q = sum_sites(terms.log_q) - sum_sites(terms.log_q_at_fixed_draws())
-        return log_mean_exp(log_w), (weights * log_p - weights.square() * log_q).sum(0)
+        log_q = sum_sites(terms.log_q) - sum_sites(fixed.log_q)
+        return log_mean_exp(log_w), (log_p - weights.square() * log_q + points).sum(0)
+
+
+def _by_parameters(terms: Terms, fixed: Fixed, weights: Tensor, log_p: Tensor) -> Tensor:
+    """What points (Deltas) add, `(K, B)`: they are f_φ(u), of draws u, whose path has the weight w̃², and of φ, w̃.
+
+    A point's path as a whole is weighted by w̃². At fixed draws it is a function of φ alone, and has the rest, w̃ − w̃².
+    So has its log-density, which the sum of log q at fixed draws takes for a score.
+    """
+    found = torch.zeros_like(log_p)
+    for site in terms.points:
+        found = found - weights * fixed.log_q[site]
+        z = terms.seen[site]
+        if log_p.requires_grad and z.requires_grad:
+            (slope,) = torch.autograd.grad(log_p.sum(), z, retain_graph=True)
+            spread = terms.layouts[site].spread(1 - weights, terms.q[site])
+            along = (spread * slope).detach() * fixed.points[site]
+            found = found + terms.rows(site, sum_rightmost(along, terms.q[site].event_dim))
+    return found

@@ -1,7 +1,7 @@
 """The ELBO with a floor under the rate of each latent dimension."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,8 +37,8 @@ class FreeBits_ELBO(Objective):
 
     name: ClassVar[str] = "free-bits"
 
-    def __init__(self, num_particles: int = 1, floor: float = 0.1) -> None:
-        super().__init__(num_particles)
+    def __init__(self, num_particles: int = 1, floor: float = 0.1, **options: Any) -> None:
+        super().__init__(num_particles, **options)
         if not 0 <= floor < math.inf:
             raise InputError(f"free-bits: floor is {floor}: it must be a finite number of nats, at least 0")
         self.floor = floor

@@ -1,7 +1,7 @@
 """The importance-weighted bound."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -25,8 +25,8 @@ class IWAE_ELBO(Objective):
 
     name: ClassVar[str] = "iwae"
 
-    def __init__(self, num_particles: int = 5) -> None:
-        super().__init__(num_particles)
+    def __init__(self, num_particles: int = 5, **options: Any) -> None:
+        super().__init__(num_particles, **options)
         self.target = iwae_target(num_particles)
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:

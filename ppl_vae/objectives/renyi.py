@@ -1,7 +1,7 @@
 """The variational Rényi bound."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,8 +28,8 @@ class Renyi_ELBO(Objective):
 
     name: ClassVar[str] = "renyi"
 
-    def __init__(self, num_particles: int = 5, alpha: float = 0.5) -> None:
-        super().__init__(num_particles)
+    def __init__(self, num_particles: int = 5, alpha: float = 0.5, **options: Any) -> None:
+        super().__init__(num_particles, **options)
         if alpha == 1:
             raise InputError("renyi: alpha = 1 is the ELBO: use trace")
         if not math.isfinite(alpha):

@@ -1,6 +1,6 @@
 """The score-function ELBO (REINFORCE): what reparameterization saves us from."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ class ScoreFunction_ELBO(Objective):
 
     Bound: the ELBO; its value is that of `trace`, draw for draw. Gradient: unbiased for any baseline b that does not
     depend on the draw it is subtracted from, and for any guide that can be sampled and scored, discrete ones included;
-    the model's is that of `trace`. (−E_q ∇_φ log q = 0 is left out.) It uses no slope of log w, and its variance is
+    the model's is that of `trace`. (−E_q ∇_φ log q = 0 is left out.) A Delta draws nothing, has no score, and keeps the
+    gradients of its value and log-density. It uses no slope of log w, and its variance is
     often larger by orders of magnitude: it pays where there is no reparameterized draw.
 
     Args:
@@ -30,8 +31,8 @@ class ScoreFunction_ELBO(Objective):
     name: ClassVar[str] = "score-function"
     detached: ClassVar[bool] = True
 
-    def __init__(self, num_particles: int = 1, baseline: bool = True) -> None:
-        super().__init__(num_particles)
+    def __init__(self, num_particles: int = 1, baseline: bool = True, **options: Any) -> None:
+        super().__init__(num_particles, **options)
         self.baseline = baseline
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
@@ -40,7 +41,8 @@ class ScoreFunction_ELBO(Objective):
         weight = log_w.detach()
         if self.baseline:
             weight = weight - _leave_one_out(weight)
-        surrogate = log_p + weight * sum_sites(terms.score_function)
+        points = sum_sites({site: terms.log_q[site] for site in terms.points})
+        surrogate = log_p - points + weight * sum_sites(terms.score_function)
         return log_w.mean(0), surrogate.mean(0)
 
 

@@ -15,6 +15,7 @@ class StickingTheLanding_ELBO(Objective):
     −∇_φ log q_φ(z|x) at a fixed draw, has mean zero. At q(z|x) = p(z|x) log w is constant in z, and the guide's
     gradient is zero for every draw: no noise is left. It pays near the posterior; far from it `trace` or
     `analytic-kl` can be quieter. A parameter that the prior shares with the guide keeps its gradient through log p.
+    A Delta draws nothing, so its log-density is no score, and keeps its gradient.
 
     With several sites, those after the first cost a second pass through the guide.
 
@@ -29,5 +30,6 @@ class StickingTheLanding_ELBO(Objective):
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)
         log_w = log_weight(terms)
-        surrogate = log_w + sum_sites(terms.log_q_at_fixed_draws())
+        scores = {site: log_q for site, log_q in terms.at_fixed_draws().log_q.items() if site not in terms.points}
+        surrogate = log_w + sum_sites(scores)
         return log_w.mean(0), surrogate.mean(0)

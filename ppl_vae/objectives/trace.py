@@ -8,8 +8,11 @@ import pyro.infer
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective
-from ppl_vae.programs.layout import layout_of
+from ppl_vae.programs.auxiliary import check_change_of_variables
+from ppl_vae.programs.layout import layout_of, samples
+from ppl_vae.programs.passes import score_function
 from ppl_vae.programs.terms import Batch, ProgramLike, Terms, log_weight
+from ppl_vae.programs.wrappers import own_masks
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
@@ -20,7 +23,8 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     log-ratio of one example and one draw as the weight (the plate `data` makes the others independent).
 
     `loss` and its kin *are* Pyro's; `estimate` yields the same value and the same gradients per example. (Alone
-    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate.)
+    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate; and
+    where a distribution without `rsample` is masked by `False` or under `to_event`, Pyro's gradient is biased, not this.)
 
     Source: Kingma & Welling 2014; Wingate & Weber 2013; Ranganath et al. 2014.
     """
@@ -39,7 +43,19 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
 
     def _get_traces(self, model: ProgramLike, guide: ProgramLike, args: Batch, kwargs: dict[str, Any]) -> Iterator:
         """As Pyro's, but finding the plates takes no random numbers, and a convolution gets repeated rows."""
-        layout = layout_of([model, guide], args, self.num_particles)
-        self.max_plate_nesting = layout.nesting + 1 if layout.vectorized else inf
-        get_trace = self._get_vectorized_trace if layout.vectorized else self._get_trace
-        yield get_trace(model, guide, layout.repeated(args), kwargs)
+        layout = layout_of(
+            [model, guide], args, self.num_particles, keywords=kwargs, max_nesting=self.max_nesting
+        )
+        vectorized = layout.vectorized and self.vectorize_particles
+        self.max_plate_nesting = layout.nesting + 1 if vectorized else self.max_nesting
+        get_trace = self._get_vectorized_trace if vectorized else self._get_trace
+        passes = 1 if vectorized or layout.repeat else self.num_particles
+        for _ in range(passes):
+            model_trace, guide_trace = get_trace(model, guide, layout.repeated(args), kwargs)
+            for _, site in samples(guide_trace):
+                if any(own_masks(site["fn"])):  # where Pyro's score function lacks the part that is masked
+                    site["score_parts"] = site["score_parts"]._replace(score_function=score_function(site))
+            own = {name for name, site in samples(guide_trace) if site["infer"].get("is_auxiliary")}
+            if auxiliary := own - set(model_trace.nodes):
+                check_change_of_variables(guide, args, auxiliary, kwargs)
+            yield model_trace, guide_trace

@@ -1,72 +1,49 @@
-"""The ELBO of a discrete latent as a sum over its values: no draw, no noise."""
+"""The ELBO with its discrete latents summed over their values, and the others drawn."""
 
-import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError
-from ppl_vae.kl import describe
 from ppl_vae.objectives.base import Estimate, Objective
-from ppl_vae.programs.passes import score, terms
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, Values, log_weight, sum_sites
-
-MOST_VALUES = 10_000
+from ppl_vae.objectives.enumeration import enumerated_terms
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms, log_weight, sum_sites
 
 
 class TraceEnum_ELBO(Objective):
-    """ELBO = Σ_z q(z|x) [log p(x, z) − log q(z|x)], z over every value that the guide's discrete sites can take.
+    """ELBO = E_z Σ_y q(y|·) [log p(x, y, z) − log q(y, z|x)], y over every value of the discrete sites, z drawn.
 
-    Bound: the ELBO, exactly. Gradient: exact. A pass takes each row once per value; with several sites, per combination
-    of values. Pyro's `TraceEnum_ELBO` can also sum over independent sites apart, and mix sums with draws; where both
-    apply they agree.
+    Bound: the ELBO, exactly where all sites are discrete, and else estimated without bias. Gradient: likewise, along
+    the draws of reparameterized sites. A pass takes each row once per value; with several discrete sites, per
+    combination of values. A site that is drawn before another is summed over is drawn once for all its values. Pyro's
+    `TraceEnum_ELBO` can also sum over independent sites apart, and over sites of the model alone; where both apply they
+    agree. A label that is known for some rows alone is a site with `obs=` and `obs_mask=` in the model, of which the
+    guide draws `…_unobserved` (`models/semi_supervised.py`).
+
+    Args:
+        num_particles: how often what is drawn is drawn, for each row and combination.
 
     Raises:
-        InputError: a site of the guide is continuous or has no list of its values, or an inner plate; too many values.
+        InputError: a site of the guide has neither a list of its values nor a reparameterized draw, or is discrete in
+            an inner plate; too many values.
+
+    Source: for semi-supervised models, Kingma, Rezende, Mohamed & Welling 2014.
     """
 
     name: ClassVar[str] = "trace-enum"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, num_particles: int = 1, **options: Any) -> None:
+        super().__init__(num_particles, **options)
 
     def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
-        with torch.no_grad():
-            values = _every_value(terms(model, guide, batch))
-        t = score(model, guide, batch, values, detached=True)
+        t = enumerated_terms(model, guide, batch, self.num_particles)
         return Estimate(*self.per_example(t), t)
 
     def expect(self, terms: Terms, x: Tensor) -> Tensor:
-        q = sum_sites(terms.score_function).exp()  # without masks: a masked site is drawn all the same
-        return (q * torch.where(q > 0, x, 0)).sum(0)
+        summed = {site: log_q for site, log_q in terms.score_function.items() if not terms.q[site].has_rsample}
+        q = sum_sites(summed).exp()  # without masks: a masked site is drawn all the same
+        return (q * torch.where(q > 0, x, 0)).sum(0) / self.num_particles
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         value = self.expect(terms, log_weight(terms))
         return value, value
-
-
-def _every_value(terms: Terms) -> Values:
-    """Each combination of the sites' values, `(K, B, *event)`: the product of their supports."""
-    supports = {site: _support(site, terms) for site in terms.q}
-    sizes = [len(support) for support in supports.values()]
-    if math.prod(sizes) > MOST_VALUES:
-        raise InputError(f"trace-enum: the guide's sites take {math.prod(sizes)} values together: use trace")
-    grid = torch.cartesian_prod(*map(torch.arange, sizes)).reshape(-1, len(sizes))
-    return {
-        site: support[index].expand(len(grid), *terms.values[site].shape[1:])
-        for (site, support), index in zip(supports.items(), grid.T, strict=True)
-    }
-
-
-def _support(site: str, terms: Terms) -> Tensor:
-    """The values of one site, `(S, 1, ..., *event)`, as many dimensions as a value has."""
-    q, dims = terms.q[site], terms.values[site].dim() - 1
-    if len(terms.layouts[site].plates) > 1:
-        raise InputError(f"trace-enum: the guide's site {site!r} stands in an inner plate: use trace")
-    try:
-        return q.enumerate_support(expand=False).reshape(-1, *[1] * (dims - q.event_dim), *q.event_shape)
-    except NotImplementedError as error:
-        raise InputError(
-            f"trace-enum: the guide's site {site!r} ({describe(q)}) has no list of its values: use trace"
-        ) from error

@@ -1,7 +1,8 @@
 """Where the K samples and the B rows stand among the batch dimensions of a site."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,6 +29,7 @@ class Layout:
     dimension), each batch holds its rows K times, `(K·B, ...)`.
 
     Args:
+        batch_rows: B, or None where the batch does not say.
         site: the name of the site that this layout is `at`.
         plates: name, dimension and size of each plate of that site.
     """
@@ -35,6 +37,7 @@ class Layout:
     num_samples: int
     repeat: bool
     nesting: int
+    batch_rows: int | None = None
     site: str = ""
     plates: tuple[tuple[str, int, int], ...] = ()
 
@@ -52,7 +55,12 @@ class Layout:
         return tuple(x.repeat(self.num_samples, *[1] * (x.dim() - 1)) for x in batch)
 
     def at(self, site: dict) -> "Layout":
-        """This layout with the plates of one site of a trace."""
+        """This layout with the plates of one site of a trace.
+
+        Raises:
+            InputError: a plate leaves out a part of what is inside one datum, or of the batch.
+        """
+        self._refuse_subsamples(site)
         frames = (f for f in site["cond_indep_stack"] if f.vectorized and f.name != SAMPLES)
         return replace(self, site=site["name"], plates=tuple((f.name, f.dim, f.size) for f in frames))
 
@@ -123,6 +131,20 @@ class Layout:
         """Do the K samples have a dimension of their own while the programs run?"""
         return self.num_samples > 1 and not self.repeat
 
+    def _refuse_subsamples(self, site: dict) -> None:
+        """What is left out of a datum is missing from log p(x), and a scale inside the bound does not bring it back:
+        the logarithm of a mean of weights whose log-likelihoods are estimates is no bound. Batches come from outside.
+        """
+        rows = self.batch_rows if self.batch_rows is None or not self.repeat else self.num_samples * self.batch_rows
+        for frame in site["cond_indep_stack"]:
+            whole = frame.full_size is None or frame.size == frame.full_size
+            if not whole and (frame.name != DATA or (rows is not None and frame.size != rows)):
+                inside = "of the batch" if frame.name == DATA else "inside one datum"
+                raise InputError(
+                    f"site {site['name']!r}: the plate {frame.name!r} subsamples {frame.size} of {frame.full_size} "
+                    f"{inside}, so that the terms lack the rest: leave subsample_size out, and pass smaller batches"
+                )
+
     def _shape(self) -> list[int]:
         """The site's batch shape: its plates, and K where it has a dimension."""
         sizes = {dim: size for _, dim, size in self.plates}
@@ -151,13 +173,30 @@ def samples(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
 _nestings: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
-def layout_of(programs: list[Callable[..., Any]], batch: tuple[Tensor, ...], num_samples: int) -> Layout:
-    """Where K samples stand when these programs run on the batch."""
+def layout_of(
+    programs: list[Callable[..., Any]],
+    batch: tuple[Any, ...],
+    num_samples: int,
+    *,
+    repeat: bool = False,
+    max_nesting: float = inf,
+    keywords: Mapping[str, Any] | None = None,
+) -> Layout:
+    """Where K samples stand when these programs run on the batch.
+
+    Args:
+        repeat: repeat the rows, though the programs may take a dimension of samples.
+        max_nesting: how many dimensions the programs' own plates take at most; if not finite, it is found out.
+        keywords: what the programs are called with beside the batch.
+    """
     if num_samples < 1:
         raise InputError(f"num_samples is {num_samples}: it must be at least 1")
-    repeat = num_samples > 1 and not all(takes_samples(p) for p in programs)
-    nesting = max(_nesting(p, batch) for p in programs) if num_samples > 1 and not repeat else 0
-    return Layout(num_samples, repeat, nesting)
+    repeat = num_samples > 1 and (repeat or not all(takes_samples(p) for p in programs))
+    nesting = 0
+    if num_samples > 1 and not repeat:
+        nesting = int(max_nesting) if max_nesting < inf else max(_nesting(p, batch, keywords or {}) for p in programs)
+    rows = batch[0].shape[0] if batch and isinstance(batch[0], Tensor) and batch[0].dim() else None
+    return Layout(num_samples, repeat, nesting, rows)
 
 
 def takes_samples(program: Callable[..., Any]) -> bool:
@@ -169,13 +208,14 @@ def owner(program: Callable[..., Any]) -> Any:
     return getattr(program, "__self__", program)
 
 
-def _nesting(program: Callable[..., Any], batch: tuple[Tensor, ...]) -> int:
+def _nesting(program: Callable[..., Any], batch: tuple[Any, ...], keywords: Mapping[str, Any]) -> int:
     """How many dimensions the program's own plates take; found once, by running it without a lasting effect."""
     if program not in _nestings:
-        with torch.random.fork_rng(), torch.no_grad(), poutine.block(), buffers_kept(owner(program)):
-            trace = poutine.trace(program).get_trace(*batch)
+        with torch.random.fork_rng(), torch.enable_grad(), poutine.block(), buffers_kept(owner(program)):
+            trace = poutine.trace(program).get_trace(*batch, **keywords)
         plain = [(Layout(1, False, 0).at(site), site["fn"]) for _, site in samples(trace)]
         for layout, fn in plain:  # here a stray dimension can't be taken for that of the samples
-            layout.check(fn.batch_shape)
+            if any(name == DATA for name, *_ in layout.plates):
+                layout.check(fn.batch_shape)
         _nestings[program] = max((-dim for layout, _ in plain for _, dim, _ in layout.plates), default=1)
     return _nestings[program]

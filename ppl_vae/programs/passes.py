@@ -6,21 +6,23 @@ K samples per row stand left of all its plates, so every log-probability comes o
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from math import inf
 from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions import Distribution, Independent, MaskedDistribution, Unit
+from pyro.distributions import Distribution, Unit
 from pyro.distributions.score_parts import ScoreParts
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.distributions.util import is_identically_zero, scale_and_mask
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.errors import InputError
+from ppl_vae.programs.auxiliary import check_change_of_variables
+from ppl_vae.programs.handlers import Detach, Substitute
 from ppl_vae.programs.layout import Layout, layout_of, owner, samples
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, Values, as_batch
+from ppl_vae.programs.terms import Batch, Fixed, ProgramLike, Terms, Values, as_batch
+from ppl_vae.programs.wrappers import is_point, mask_of, own_masks, unmasked
 
 
 def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Values:
@@ -53,29 +55,38 @@ def score(
     if len(sizes) != 1:
         raise InputError(f"values have different numbers of samples: {sorted(sizes)}" if sizes else "no values given")
     layout = layout_of([model, guide], batch, sizes.pop())
-    return _collect(model, guide, _guide_at(values, guide, batch, layout), batch, layout, detached)
+    return collect(model, guide, _guide_at(values, guide, batch, layout), batch, layout, detached)
 
 
 def terms(
-    model: ProgramLike, guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1, *, detached: bool = False
+    model: ProgramLike,
+    guide: ProgramLike,
+    batch: Tensor | Batch,
+    num_samples: int = 1,
+    *,
+    detached: bool = False,
+    repeat: bool = False,
+    max_nesting: float = inf,
 ) -> Terms:
     """`score` of a fresh `draw`, in one pass through each program. Errors as `score`.
 
     Args:
         detached: no gradient flows through a draw, and every site's log q is in `score_function`, without its mask.
+        repeat, max_nesting: how samples are arranged, see `layout_of`.
     """
     batch = as_batch(batch)
-    layout = layout_of([model, guide], batch, num_samples)
-    with _Detach() if detached else nullcontext():
+    layout = layout_of([model, guide], batch, num_samples, repeat=repeat, max_nesting=max_nesting)
+    with Detach() if detached else nullcontext():
         guide_trace = layout.trace(guide, batch)
-    return _collect(model, guide, guide_trace, batch, layout, detached)
+    return collect(model, guide, guide_trace, batch, layout, detached)
 
 
 @torch.no_grad()
 def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = False) -> Values:
     """z ~ p(z), x ~ p(x|z): one prior draw per row of `batch_like`, which only gives the sizes.
 
-    Returns every site's value, `(B, *event)`; with `means`, E[x|z] in place of the draw of each observed site.
+    Returns every site's value, `(B, *event)`; with `means`, E[x|z] in place of the draw of each observed site. An
+    auxiliary site of the model, r(u|x, z), is no part of p(x, z), and left out.
 
     Raises:
         InputError: `means` of a distribution that has none (Categorical, Cauchy).
@@ -84,7 +95,7 @@ def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = Fa
     return {
         name: mean_of(name, site["fn"]) if means and site["infer"].get("was_observed") else site["value"]
         for name, site in samples(trace)
-        if not isinstance(site["fn"], Unit)  # pyro.factor
+        if not (isinstance(site["fn"], Unit) or site["infer"].get("is_auxiliary"))  # Unit: pyro.factor
     }
 
 
@@ -108,14 +119,14 @@ def _latent(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
 
 
 def _guide_at(values: Mapping[str, Tensor], guide: ProgramLike, batch: Batch, layout: Layout) -> poutine.Trace:
-    with _Substitute(values, layout) as substitute:
+    with Substitute(values, layout) as substitute:
         guide_trace = layout.trace(guide, batch)
     if substitute.missing:
         raise InputError(f"no value is given for the latent site {_names(substitute.missing)}")
     return guide_trace
 
 
-def _collect(
+def collect(
     model: ProgramLike,
     guide: ProgramLike,
     guide_trace: poutine.Trace,
@@ -133,7 +144,8 @@ def _collect(
         if not is_identically_zero(parts.score_function):
             score_function[name] = layout.at(site).rows(parts.score_function)
     p_sites = dict(samples(layout.trace(poutine.replay(model, trace=_views(guide_trace)), batch)))
-    _match(p_sites, q_sites)
+    if auxiliary := _match(p_sites, q_sites):
+        check_change_of_variables(guide, batch, auxiliary)
     log_p = {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in p_sites.items()}
     return Terms(
         log_prior={name: log_p[name] for name, site in p_sites.items() if not site["is_observed"]},
@@ -151,14 +163,19 @@ def _collect(
         layouts={name: layout.at(site) for name, site in (p_sites | q_sites).items()},
         score_function=score_function,
         seen={name: site["value"] for name, site in p_sites.items() if not site["is_observed"]},
-        guide_at=lambda values: _log_q_at(values, guide, batch, layout),
+        counted={name: mask for name, site in q_sites.items() if (mask := mask_of(site)) is not None},
+        points=frozenset(name for name, site in q_sites.items() if is_point(site["fn"])),
+        guide_at=lambda values: _fixed_at(values, guide, batch, layout),
     )
 
 
-def _log_q_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) -> Values:
+def _fixed_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) -> Fixed:
     with buffers_kept(owner(guide)):  # one step moves those of a BatchNorm once
-        trace = _guide_at(values, guide, batch, layout)
-    return {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in samples(trace)}
+        sites = dict(samples(_guide_at(values, guide, batch, layout)))
+    return Fixed(
+        log_q={name: layout.at(site).rows(_log_prob(site, layout)) for name, site in sites.items()},
+        points={name: site["value"] for name, site in sites.items() if is_point(site["fn"])},
+    )
 
 
 def _views(trace: poutine.Trace) -> poutine.Trace:
@@ -169,7 +186,12 @@ def _views(trace: poutine.Trace) -> poutine.Trace:
     return views
 
 
-def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> None:
+def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> set[str]:
+    """The guide's auxiliary sites that the model does not have.
+
+    Raises:
+        InputError: another latent site is in one program alone.
+    """
     latents = {name for name, site in p_sites.items() if not site["is_observed"]}
     auxiliary = {name for name, site in q_sites.items() if site["infer"].get("is_auxiliary")}
     if missing := latents - set(q_sites):
@@ -179,6 +201,7 @@ def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> None:
         )
     if extra := set(q_sites) - latents - auxiliary:
         raise InputError(f"the guide draws {_names(extra)}, which is no latent site of the model")
+    return auxiliary - latents
 
 
 def _names(sites: Iterable[str]) -> str:
@@ -192,28 +215,28 @@ def _log_prob(site: dict, layout: Layout) -> Tensor:
     return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
 
 
-def _unmasked(fn: Any) -> Any:
-    """The distribution under its masks: what a value is drawn from."""
-    if isinstance(fn, MaskedDistribution | ExpandedDistribution):
-        inner = _unmasked(fn.base_dist)
-        return inner if inner.batch_shape == fn.batch_shape else inner.expand(fn.batch_shape)
-    if isinstance(fn, Independent):
-        return Independent(_unmasked(fn.base_dist), fn.reinterpreted_batch_ndims)
-    return fn
+def score_function(site: dict) -> Any:
+    """Pyro's score function of a site's draw, to which no mask applies: a masked site is drawn all the same.
+
+    Pyro knows it of `poutine.mask`, and forgets it where a distribution is masked by `False` or under `to_event`.
+    """
+    return unmasked(site["fn"]).score_parts(site["value"], *site["args"], **site["kwargs"]).score_function
 
 
 def _score_parts(site: dict, layout: Layout, detached: bool) -> ScoreParts:
     _check_shapes(site, layout)
     if not detached:
-        parts = site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"])
-        return parts.scale_and_mask(mask=site["mask"])
+        parts = site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"]).scale_and_mask(mask=site["mask"])
+        return parts._replace(score_function=score_function(site)) if any(own_masks(site["fn"])) else parts
+    if is_point(site["fn"]):  # it has no score to trade: its log-density is a function of parameters, not of the draw
+        return ScoreParts(_log_prob(site, layout), 0, 0)
     try:
-        unmasked = _unmasked(site["fn"]).log_prob(site["value"], *site["args"], **site["kwargs"])
+        score = unmasked(site["fn"]).log_prob(site["value"], *site["args"], **site["kwargs"])
     except (NotImplementedError, KeyError) as error:
         raise InputError(
             f"site {site['name']!r}: its density is not known at a fixed draw ({error}): use trace"
         ) from error
-    return ScoreParts(_log_prob(site, layout), unmasked, 0)
+    return ScoreParts(_log_prob(site, layout), score, 0)
 
 
 def _check_shapes(site: dict, layout: Layout) -> None:
@@ -241,29 +264,3 @@ def _common_scale(sites: dict[str, dict]) -> float:
         listed = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
         raise InputError(f"sites are scaled differently ({listed}): the sum is no bound on log p(x)")
     return next(iter(scales.values()), 1.0)
-
-
-class _Substitute(poutine.messenger.Messenger):
-    """Answer latent sites from given values."""
-
-    def __init__(self, values: Mapping[str, Tensor], layout: Layout) -> None:
-        super().__init__()
-        self.values, self.layout = values, layout
-        self.missing: list[str] = []
-
-    def _pyro_sample(self, msg: dict) -> None:
-        if msg["is_observed"] or site_is_subsample(msg):
-            return
-        if msg["name"] not in self.values:
-            self.missing.append(msg["name"])
-            return
-        msg["value"] = self.layout.at(msg).lift(self.values[msg["name"]], msg["fn"])
-        msg["done"] = True
-
-
-class _Detach(poutine.messenger.Messenger):
-    """Let no gradient flow through a draw. A new tensor, so that no cached inverse of a flow answers for it."""
-
-    def _pyro_post_sample(self, msg: dict) -> None:
-        if not msg["is_observed"] and not site_is_subsample(msg):
-            msg["value"] = msg["value"].detach()

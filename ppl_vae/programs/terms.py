@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from pyro.distributions import Distribution
@@ -15,6 +15,18 @@ from ppl_vae.programs.layout import Layout
 ProgramLike: TypeAlias = Callable[..., Any]
 Batch: TypeAlias = tuple[Tensor, ...]
 Values: TypeAlias = dict[str, Tensor]
+
+
+class Fixed(NamedTuple):
+    """A guide at fixed draws: a function of its parameters alone, its points following from the draws.
+
+    Args:
+        log_q: of each site, `(K, B)`.
+        points: the value of each point, as the guide sees it.
+    """
+
+    log_q: Values
+    points: Values
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,9 @@ class Terms:
         score_function: for each guide site whose draw is not (wholly) reparameterized, `(K, B)`: what times the
             log-ratio gives the rest of the gradient. No mask applies to it, for a masked site is drawn all the same.
         seen: the draws as the model saw them: nodes of their own, where a gradient arrives from log p alone.
-        guide_at: log q of each guide site at given values, by another pass through the guide.
+        counted: for each guide site that is masked, which elements of its value log q counts.
+        points: the guide's sites that draw no number at random (a Delta): functions of parameters and other draws.
+        guide_at: another pass through the guide, at given draws.
     """
 
     log_prior: Values
@@ -48,7 +62,9 @@ class Terms:
     layouts: dict[str, Layout]
     score_function: Values
     seen: Values
-    guide_at: Callable[[Values], Values]
+    counted: dict[str, Tensor]
+    points: frozenset[str]
+    guide_at: Callable[[Values], Fixed]
 
     def rows(self, site: str, x: Tensor) -> Tensor:
         """Sum `x`, of the site's batch shape, over inner plates: `(K, B)`."""
@@ -62,41 +78,52 @@ class Terms:
     def weight_paths(self, weights: Tensor) -> None:
         """Multiply by `weights`, `(K, B)`, what flows back from log p into the draws, and not what its parameters get.
 
-        A draw's way through the guide to a later draw is no part of it, so that each weight counts once. Once a pass.
+        A draw's way through the guide to a later draw is no part of it, so that each weight counts once. Nor are
+        elements whose log q a mask leaves out. Once a pass.
         """
         for site, z in self.seen.items():
             if z.requires_grad:
                 spread = self.layouts[site].spread(weights, self.q[site])
+                if site in self.counted:
+                    spread = torch.where(self.counted[site], spread, 1)
                 z.register_hook(lambda gradient, spread=spread: gradient * spread)
 
-    def log_q_at_fixed_draws(self) -> Values:
-        """log q of each guide site, `(K, B)`, as a function of the guide's parameters alone: no gradient to any draw.
+    def at_fixed_draws(self) -> Fixed:
+        """The guide as a function of its parameters alone: no gradient to any draw whose log q counts.
 
         One site's own distribution will do. With several, a later one's depends on the draws before it, and the guide
-        is passed through again.
+        is passed through again. What a mask leaves out of log q keeps its gradient: it has no score to be traded.
 
         Raises:
             InputError: that pass does not repeat log q (dropout), or a flow has no inverse.
         """
-        fixed = {site: z.detach() for site, z in self.values.items()}
+        fixed = {site: self._fixed(site) for site in self.q if site not in self.points}
         try:
-            if len(self.q) > 1:
-                log_q = self.guide_at(fixed)
+            if len(self.q) > 1 or self.points:
+                found = self.guide_at(fixed)
             else:
                 ((site, q),) = self.q.items()
                 layout = self.layouts[site]
-                log_q = {site: layout.rows(q.log_prob(layout.lift(fixed[site], q)))}
+                found = Fixed({site: layout.rows(q.log_prob(layout.lift(fixed[site], q)))}, {})
         except (NotImplementedError, KeyError) as error:
             raise InputError(
                 f"the guide's density is not known at a fixed draw ({error}): use trace or iwae"
             ) from error
-        for site, again in log_q.items():
+        for site, again in found.log_q.items():
             if not torch.allclose(again, self.log_q[site], rtol=1e-3, atol=1e-3, equal_nan=True):
                 raise InputError(
                     f"site {site!r}: log q differs when the same draw is scored again: there is chance in the guide "
                     "beyond its draws (dropout), or the inverse of a flow is imprecise: use trace or iwae"
                 )
-        return log_q
+        return found
+
+    def _fixed(self, site: str) -> Tensor:
+        z = self.values[site]
+        if site not in self.counted:
+            return z.detach()
+        layout, q = self.layouts[site], self.q[site]
+        counted = self.counted[site].expand(layout.lift(z, q).shape)
+        return torch.where(layout.lower(counted, q), z.detach(), z)
 
 
 def log_weight(terms: Terms) -> Tensor:

@@ -1,0 +1,104 @@
+"""Terms at every value of the guide's discrete draws, the others drawn."""
+
+import torch
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from ppl_vae.errors import InputError
+from ppl_vae.kl import describe
+from ppl_vae.programs.handlers import Substitute
+from ppl_vae.programs.layout import Layout, layout_of, owner, samples
+from ppl_vae.programs.passes import collect
+from ppl_vae.programs.state import buffers_kept
+from ppl_vae.programs.terms import Batch, ProgramLike, Terms, Values
+from ppl_vae.programs.wrappers import is_point
+
+MOST_VALUES = 10_000
+
+
+def enumerated_terms(model: ProgramLike, guide: ProgramLike, batch: Batch, num_particles: int = 1) -> Terms:
+    """One pass in which the K samples of a row are its discrete sites' values: every combination, K = M · S in all.
+
+    A site without `rsample` is summed over, and every site's log q is in `score_function`, without its mask. A
+    reparameterized site is drawn, as often as the discrete draws before it have combinations: those that differ in
+    later ones share the draw, so that the weights Π q of one particle sum to 1.
+
+    Args:
+        num_particles: M, how often what is drawn is drawn.
+
+    Raises:
+        InputError: a site has neither a list of its values nor `rsample`, or an inner plate; too many combinations;
+            and as `score`.
+    """
+    values, strides = _every_value(guide, batch)
+    S = len(next(iter(values.values()))) if values else 1
+    repeated = {site: x.repeat(num_particles, *[1] * (x.dim() - 1)) for site, x in values.items()}
+    layout = layout_of([model, guide], batch, num_particles * S)
+    with _Enumerate(repeated, strides, S, layout):
+        guide_trace = layout.trace(guide, batch)
+    return collect(model, guide, guide_trace, batch, layout, detached=True)
+
+
+@torch.no_grad()
+def _every_value(guide: ProgramLike, batch: Batch) -> tuple[Values, dict[str, tuple[int, int]]]:
+    """Each combination of the discrete sites' values, `(S, B, *event)`; of each site its stride and number of values.
+
+    The combinations are counted as digits are: the last site's values follow each other.
+    """
+    layout = layout_of([guide], batch, 1)
+    with torch.random.fork_rng(), buffers_kept(owner(guide)):
+        trace = layout.trace(guide, batch)
+    summed = {name: site for name, site in samples(trace) if not site["fn"].has_rsample}
+    supports = {name: _support(site, layout) for name, site in summed.items()}
+    strides, S = {}, 1
+    for name in reversed(supports):
+        strides[name] = S, len(supports[name])
+        S *= len(supports[name])
+    if S > MOST_VALUES:
+        raise InputError(f"trace-enum: the guide's sites take {S} values together: use trace")
+    every = torch.arange(S)
+    values = {}
+    for name, support in supports.items():
+        stride, size = strides[name]
+        shape = layout.at(summed[name]).lower(summed[name]["value"], summed[name]["fn"]).shape[1:]
+        values[name] = support[every // stride % size].expand(S, *shape)
+    return values, strides
+
+
+def _support(site: dict, layout: Layout) -> Tensor:
+    """The values of one site, `(values, 1, ..., *event)`, as many dimensions as a value has."""
+    name, fn = site["name"], site["fn"]
+    if len(layout.at(site).plates) > 1:
+        raise InputError(f"trace-enum: the guide's site {name!r} stands in an inner plate: use trace")
+    try:
+        support = fn.enumerate_support(expand=False)
+    except NotImplementedError as error:
+        raise InputError(
+            f"trace-enum: the guide's site {name!r} ({describe(fn)}) has no list of its values: use trace"
+        ) from error
+    return support.reshape(-1, *[1] * (site["value"].dim() - fn.event_dim), *fn.event_shape)
+
+
+class _Enumerate(Substitute):
+    """Discrete sites get their values; a draw is shared by all combinations that agree in the values before it."""
+
+    def __init__(self, values: Values, strides: dict[str, tuple[int, int]], S: int, layout: Layout) -> None:
+        super().__init__(values, layout)
+        self.strides, self.S = strides, S
+        self.before: list[str] = []
+
+    def _pyro_sample(self, msg: dict) -> None:
+        if msg["name"] in self.values:
+            super()._pyro_sample(msg)
+            self.before.append(msg["name"])
+
+    def _pyro_post_sample(self, msg: dict) -> None:
+        if msg["is_observed"] or site_is_subsample(msg) or msg["name"] in self.values or is_point(msg["fn"]):
+            return
+        layout = self.layout.at(msg)
+        k = torch.arange(layout.num_samples)
+        first = k // self.S * self.S
+        for stride, size in map(self.strides.__getitem__, self.before):
+            first = first + k // stride % size * stride
+        value = layout.lower(msg["value"], msg["fn"])
+        msg["value"] = layout.lift(value[first.to(value.device)], msg["fn"])

@@ -59,6 +59,7 @@ MODEL_PLATE = 'pyro.module("model", self)\n        with pyro.plate("data", x.sha
 GUIDE_Z = 'pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))\n'
 GUIDE_LOC = "loc = self.g(x)"
 GUIDE_PLATE = 'pyro.module("guide", self)\n        with pyro.plate("data", x.shape[0]):'
+NORMAL = "dist.Normal(loc, 1.0).to_event(1)"
 GUIDE_NET = "self.g = nn.Linear(5, 2)"
 OUTSIDE = "u = pyro.sample('u', dist.Normal(0.0, 1.0))\n        "
 NO_DRAWS = """class Own(dist.Normal):
@@ -242,7 +243,41 @@ FAULTS: dict[str, Fault] = {
     "a mask in the guide alone": Fault(
         {GUIDE_Z: f"with pyro.poutine.mask(mask=x[:, 0] > 0):\n                {GUIDE_Z}"},
         "z",
-        ["masked in one program alone", "the same in both"],
+        ["masked in one program alone", "both the same mask"],
+    ),
+    "a mask in the guide's distribution alone": Fault(
+        posterior("dist.Normal(loc, 1.0).mask(x[:, :1] > 0)"),
+        "z",
+        ["masked in one program alone", "both the same mask"],
+    ),
+    "a masked latent that the likelihood reads": Fault(
+        posterior("dist.Normal(loc, 1.0).mask(x[:, :1] > 0)")
+        | prior("dist.Normal(torch.zeros(2), 1.0).mask(x[:, :1] > 0)"),
+        "z",
+        ["reads its value where it is masked", "above log p(x)", "mask what reads it"],
+    ),
+    # ---- auxiliary draws ----
+    "an auxiliary draw that nothing balances": Fault(
+        {GUIDE_Z: f"loc = pyro.sample('u', {NORMAL}, infer={{'is_auxiliary': True}})\n            {GUIDE_Z}"},
+        "u",
+        ["auxiliary draw 'u' has no counterpart", "r(u|x, z)", "log_density"],
+    ),
+    "an auxiliary model that the likelihood reads": Fault(
+        {
+            GUIDE_Z: f"loc = pyro.sample('u', {NORMAL}, infer={{'is_auxiliary': True}})\n            {GUIDE_Z}",
+            MODEL_LOC: f"loc = z + x[:, :2]\n            {MODEL_LOC} + pyro.sample('u', {NORMAL}, infer={{"
+            "'is_auxiliary': True}).sum(-1, keepdim=True)",
+        },
+        "u",
+        ["reads its auxiliary draw", "leave is_auxiliary out"],
+    ),
+    "a change of variables without its density": Fault(
+        {
+            GUIDE_Z: f"u = pyro.sample('u', {NORMAL}, infer={{'is_auxiliary': True}})\n"
+            "            pyro.sample('z', dist.Delta(2 * u, event_dim=1))\n"
+        },
+        "z",
+        ["log_density 0", "is -1.386", "give it that"],
     ),
     "a program without an argument for the batch": Fault(
         {'forward(self, x):\n        pyro.module("guide", self)': 'forward(self):\n        pyro.module("guide", self)'},
@@ -274,6 +309,11 @@ FAULTS: dict[str, Fault] = {
         "data",
         ["every site is scaled by 142.857", "needs no subsample_size"],
         level="warning",
+    ),
+    "a plate that leaves out a part of the batch": Fault(
+        {MODEL_PLATE: MODEL_PLATE.replace("x.shape[0]", "x.shape[0], subsample_size=3")},
+        "data",
+        ["of the model is of size 3 for a batch of 7 rows"],
     ),
     # ---- parameters and supports ----
     "a scale that may be negative": Fault(

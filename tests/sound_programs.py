@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from programs_for_tests import D, Z, normal, rows
 from torch import Tensor, nn
 
+from ppl_vae.blocks import concat
 from ppl_vae.data import Dataset, open_data
 
 
@@ -194,6 +195,22 @@ def auxiliary_guide(m: Any, x: Tensor) -> None:
         pyro.sample("z", normal(u))
 
 
+def auxiliary_model(m: Any, x: Tensor) -> None:
+    """p(x, z) r(u|x, z), for `auxiliary_guide`."""
+    with rows(x):
+        z = pyro.sample("z", normal(x.new_zeros(Z)))
+        pyro.sample("x", normal(m.f(z)), obs=x)
+        pyro.sample("u", normal(m.r(concat(x, z))), infer={"is_auxiliary": True})
+
+
+def changed_guide(m: Any, x: Tensor) -> None:
+    """z = R u e^t + c, R a turn: a change of variables, with its density."""
+    with rows(x):
+        u = pyro.sample("u", normal(m.g(x)), infer={"is_auxiliary": True})
+        z = u.flip(-1) * m.t.exp() + m.c
+        pyro.sample("z", dist.Delta(z, log_density=-Z * m.t.expand(z.shape[:-1]), event_dim=1))
+
+
 def image_model(m: Any, x: Tensor) -> None:
     with rows(x):
         z = pyro.sample("z", normal(x.new_zeros(Z)))
@@ -316,7 +333,13 @@ SOUND: dict[str, Sound] = {
         model_parts=lambda: linear() | {"r": nn.Parameter(torch.zeros(D))},
         data=lambda: open_data(np.random.default_rng(0).poisson(3, (42, D)).astype("float32")),
     ),
-    "an auxiliary draw of the guide": Sound(guide=auxiliary_guide, guide_parts=lambda: {"g": nn.Linear(D, Z)}),
+    "an auxiliary draw of the guide, with an auxiliary model": Sound(
+        auxiliary_model, auxiliary_guide, lambda: linear() | {"r": nn.Linear(D + Z, Z)}, lambda: {"g": nn.Linear(D, Z)}
+    ),
+    "an auxiliary draw of the guide, changed": Sound(
+        guide=changed_guide,
+        guide_parts=lambda: {"g": nn.Linear(D, Z), "t": nn.Parameter(torch.ones(())), "c": nn.Parameter(torch.ones(Z))},
+    ),
     "three rows": Sound(data=lambda: open_data(random_rows()[:3])),
     "twice the same row": Sound(data=lambda: open_data(np.ones((3, D), "float32"))),
 }

@@ -221,7 +221,7 @@ X = torch.tensor([0.4, -1.3], dtype=torch.float64)
 
 @pytest.mark.parametrize("objective", [make(3) for make, _ in OBJECTIVES.values()], ids=repr)
 def test_an_auxiliary_draw_that_nothing_balances_is_refused(objective: Objective) -> None:
-    with pytest.raises(InputError, match="auxiliary draw 'u' has no counterpart.*r\\(u\\|x, z\\).*log_density"):
+    with pytest.raises(InputError, match=r"auxiliary draw 'u' has no counterpart.*r\(u\|x, z\).*log_density"):
         objective.loss(plain_model, with_auxiliary, X)
 
 
@@ -299,4 +299,3 @@ def test_a_plate_that_leaves_out_a_part_of_the_batch_is_refused() -> None:
     for K in (1, 3):
         with pytest.raises(InputError, match="'data' subsamples 2 of 10 of the batch"):
             IWAE_ELBO(K).loss(model, guide, torch.zeros(10))
-

@@ -17,6 +17,7 @@ def reads(s: Subject) -> Iterator[Finding]:
         with evaluating(s.pair.model, s.pair.guide):
             yield from _reads_x(s)
             yield from _reads_z(s)
+            yield from _reads_masked(s)
 
 
 def _reads_x(s: Subject) -> Iterator[Finding]:
@@ -39,7 +40,14 @@ def _reads_z(s: Subject) -> Iterator[Finding]:
     for site in before.log_prior:
         moved = s.score(s.probe, values | {site: others[site]})
         read = not torch.equal(_rest(before, site), _rest(moved, site))
-        if not read and not torch.equal(values[site], others[site]):
+        if site in s.auxiliary:
+            if read:
+                yield s.error(
+                    f"site {site!r}: the model reads its auxiliary draw, of r(u|x, z), so that it is a part of "
+                    "p(x, z): let nothing read it, or leave is_auxiliary out",
+                    site,
+                )
+        elif not read and not torch.equal(values[site], others[site]):
             yield s.error(
                 f"site {site!r}: nothing in the model depends on its value: let a likelihood or a later prior read it",
                 site,
@@ -48,6 +56,24 @@ def _reads_z(s: Subject) -> Iterator[Finding]:
             yield s.error(
                 f"site {site!r}: the rest of the model changes with it, but no gradient gets back to the guide: look "
                 "for detach(), .data, no_grad, round or argmax between it and the likelihood",
+                site,
+            )
+
+
+def _reads_masked(s: Subject) -> Iterator[Finding]:
+    """What a mask leaves out of log q and log p(z) is read by no other site of the model."""
+    values, others = s.draw(s.probe), s.draw(s.probe, seed=1)
+    before = s.score(s.probe, values)
+    for site, counted in before.counted.items():
+        if site not in before.log_prior:
+            continue
+        layout, q = before.layouts[site], before.q[site]
+        counts = layout.lower(counted.expand(layout.lift(values[site], q).shape), q)
+        moved = s.score(s.probe, values | {site: torch.where(counts, values[site], others[site])})
+        if not torch.equal(_rest(before, site), _rest(moved, site)):
+            yield s.error(
+                f"site {site!r}: the model reads its value where it is masked, so that its rate is missing and the "
+                "value lies above log p(x): mask what reads it there too, or do not mask it",
                 site,
             )
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import torch
 from pyro import poutine
-from pyro.distributions import Distribution, ExpandedDistribution, Independent, MaskedDistribution, Unit
+from pyro.distributions import Unit
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject, same, samples
 from ppl_vae.programs import simulate
 from ppl_vae.programs.state import buffers_kept
 from ppl_vae.programs.terms import Batch, Values
+from ppl_vae.programs.wrappers import unmasked
 
 
 def simulates(s: Subject) -> Iterator[Finding]:
@@ -48,7 +49,7 @@ def peeks(s: Subject) -> Iterator[Finding]:
             )
         values = {x: site["value"] for x, site in seen.items() if site["is_observed"]}
         before, after = (_given(s, each, guide, values) for each in (s.probe, batch))
-        if name := next((x for x in before if _changes(before[x], after[x])), None):
+        if name := next((x for x in before if x not in s.auxiliary and _changes(before[x], after[x])), None):
             yield _peek(s, name, field, "prior" if name not in values else "own" if name in observing else "other")
 
 
@@ -69,7 +70,7 @@ def _peek(s: Subject, site: str, field: str, kind: str) -> Finding:
 
 
 def _changes(site: dict, other: dict) -> bool:
-    fn, other_fn = _unmasked(site["fn"]), _unmasked(other["fn"])
+    fn, other_fn = unmasked(site["fn"]), unmasked(other["fn"])
     return not isinstance(fn, Unit) and not same(fn.log_prob(site["value"]), other_fn.log_prob(site["value"]))
 
 
@@ -84,14 +85,3 @@ def _given(s: Subject, batch: Batch, guide: poutine.Trace, values: Values) -> di
 def _replaced(x: Tensor, other: Tensor) -> Tensor:
     """The values of `other`, with the missing cells of `x`."""
     return torch.where(x.isnan() | other.isnan(), x, other)
-
-
-def _unmasked(fn: Distribution) -> Distribution:
-    """A mask may well depend on x."""
-    if isinstance(fn, MaskedDistribution):
-        return _unmasked(fn.base_dist)
-    if isinstance(fn, Independent):
-        return _unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
-    if isinstance(fn, ExpandedDistribution):
-        return _unmasked(fn.base_dist).expand(fn.batch_shape)
-    return fn

@@ -1,20 +1,24 @@
 """The sites of model and guide match, in shape, plate, scale and mask: what a bound on log p(x) needs."""
 
+import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from pyro.distributions import Delta
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.programs import terms
+from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
+from ppl_vae.programs.wrappers import is_point, mask_of
 
 
 def draws(s: Subject) -> Iterator[Finding]:
-    """Guide and model draw a latent in one shape, and the guide draws no mere point."""
+    """Guide and model draw a latent in one shape, and the guide draws no mere point of a continuous latent."""
     sites = s.sites()
+    followers = _followers(s)
     for name, site in sites["guide"].items():
         other = sites["model"].get(name, site)
         guide, model = (tuple(each["value"].shape) for each in (site, other))
@@ -24,13 +28,29 @@ def draws(s: Subject) -> Iterator[Finding]:
                 name,
                 "guide",
             )
-        if isinstance(getattr(site["fn"], "base_dist", site["fn"]), Delta):
+        if is_point(site["fn"]) and name not in followers and not _is_discrete(other["fn"]):
             yield s.warning(
                 f"site {name!r}: the guide draws a point (Delta), so what is maximized is no bound on log p(x): "
                 "give the draw a scale, as a Normal has",
                 name,
                 "guide",
             )
+
+
+def _followers(s: Subject) -> set[str]:
+    """The points that follow from auxiliary draws of the guide by a change of variables."""
+    sites = s.sites()
+    own = {name for name, site in sites["guide"].items() if site["infer"].get("is_auxiliary")} - set(sites["model"])
+    with contextlib.suppress(Exception):  # what is wrong with it, scoring says
+        return check_change_of_variables(s.pair.guide, s.probe, own) if own else set()
+    return set()
+
+
+def _is_discrete(prior: Any) -> bool:
+    try:
+        return prior.support.is_discrete and not is_point(prior)
+    except NotImplementedError:
+        return False
 
 
 def plated(s: Subject) -> Iterator[Finding]:
@@ -69,12 +89,10 @@ def weighted(s: Subject) -> Iterator[Finding]:
             "and a weight such as 1/D is no part of log p(x)",
             DATA,
         )
-    masks = {(kind, name): site["mask"] for kind, name, site in sites}
+    masks = {(kind, name): mask_of(site) for kind, name, site in sites}
     for kind, name in masks:
         if kind == "guide" and not _alike(masks[kind, name], masks.get(("model", name), masks[kind, name])):
-            yield s.error(
-                f"site {name!r} is masked in one program alone: give poutine.mask the same in both", name, kind
-            )
+            yield s.error(f"site {name!r} is masked in one program alone: give both the same mask", name, kind)
 
 
 def scored(s: Subject) -> Iterator[Finding]:
@@ -98,7 +116,7 @@ def _all(s: Subject) -> Iterator[tuple[Kind, str, dict]]:
             yield kind, name, site
 
 
-def _alike(a: Tensor | bool | None, b: Tensor | bool | None) -> bool:
+def _alike(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
-        return a is b
-    return torch.equal(*torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b)))
+        return all(mask is None or bool(mask.all()) for mask in (a, b))
+    return torch.equal(*torch.broadcast_tensors(a, b))

@@ -32,6 +32,7 @@ HINTS = {
     "Shape mismatch inside plate": "add .to_event(n) for the dimensions of one datum",
     "Multiple sample sites named": "give each site a name of its own",
     "positional argument": "a program gets one tensor for each field of the data",
+    "does not require grad": "evaluation runs without gradients: compute yours under `with torch.enable_grad():`",
     "shapes cannot be multiplied": "a layer's first size must be the last dimension of what it gets",
 }
 
@@ -108,6 +109,11 @@ class Subject:
     def sites(self) -> dict[Kind, dict[str, dict]]:
         """The sites of both programs on the probe, each at its own draws."""
         return {kind: dict(samples(self.partial(kind))) for kind in KINDS}
+
+    @cached_property
+    def auxiliary(self) -> set[str]:
+        """The model's sites r(u|x, z), which are no part of p(x, z)."""
+        return {name for name, site in self.sites()["model"].items() if site["infer"].get("is_auxiliary")}
 
     def draw(self, batch: Batch, num_samples: int = 1, seed: int = 0) -> Values:
         torch.manual_seed(seed)

@@ -1,7 +1,6 @@
 """The Monte Carlo ELBO: Pyro's own `Trace_ELBO`, with its terms in the open."""
 
 from collections.abc import Iterator
-from math import inf
 from typing import Any, ClassVar
 
 import pyro.infer
@@ -23,8 +22,8 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     log-ratio of one example and one draw as the weight (the plate `data` makes the others independent).
 
     `loss` and its kin *are* Pyro's; `estimate` yields the same value and the same gradients per example. (Alone
-    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate; and
-    where a distribution without `rsample` is masked by `False` or under `to_event`, Pyro's gradient is biased, not this.)
+    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate.) Where a
+    distribution without `rsample` is masked by `False` or under `to_event`, Pyro's gradient is biased, and this is not.
 
     Source: Kingma & Welling 2014; Wingate & Weber 2013; Ranganath et al. 2014.
     """
@@ -43,9 +42,7 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
 
     def _get_traces(self, model: ProgramLike, guide: ProgramLike, args: Batch, kwargs: dict[str, Any]) -> Iterator:
         """As Pyro's, but finding the plates takes no random numbers, and a convolution gets repeated rows."""
-        layout = layout_of(
-            [model, guide], args, self.num_particles, keywords=kwargs, max_nesting=self.max_nesting
-        )
+        layout = layout_of([model, guide], args, self.num_particles, keywords=kwargs, max_nesting=self.max_nesting)
         vectorized = layout.vectorized and self.vectorize_particles
         self.max_plate_nesting = layout.nesting + 1 if vectorized else self.max_nesting
         get_trace = self._get_vectorized_trace if vectorized else self._get_trace

@@ -24,26 +24,30 @@ from ppl_vae.programs.wrappers import is_point
 
 TOLERANCE = 1e-3
 
-_sound: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_sound: WeakKeyDictionary[Any, tuple[set[str], set[str]]] = WeakKeyDictionary()
 
 
 def check_change_of_variables(
     guide: Callable[..., Any], batch: tuple[Any, ...], auxiliary: set[str], keywords: Mapping[str, Any] | None = None
-) -> None:
+) -> set[str]:
     """Compare log |det ∂f/∂u| with what the guide's points state, on this batch; once for each guide.
 
     Args:
         auxiliary: the guide's sites u that the model does not have.
         keywords: what the guide is called with beside the batch.
 
+    Returns:
+        The latents that follow from them.
+
     Raises:
         InputError: no latent follows from them one-to-one, or its log-density is another.
     """
-    if _sound.get(guide) == auxiliary:
-        return
+    checked, followers = _sound.get(guide, (set(), set()))
+    if checked == auxiliary:
+        return followers
     names = ", ".join(map(repr, sorted(auxiliary)))
     points, J = _derivatives(lambda: guide(*batch, **(keywords or {})), owner(guide), auxiliary)
-    followers = [name for name in points if J[name].any()]
+    followers = {name for name in points if J[name].any()}
     whole = torch.cat([J[name] for name in followers], 1) if followers else torch.zeros(1, 0, 1)
     if whole.shape[1] != whole.shape[2]:
         raise InputError(
@@ -51,17 +55,21 @@ def check_change_of_variables(
             "no bound: give the model an auxiliary site of that name, r(u|x, z), or draw a latent as Delta(f(u), "
             "log_density=−log|det ∂f/∂u|), f one-to-one"
         )
-    found, stated = -torch.linalg.slogdet(whole).logabsdet, sum(points[name] for name in followers)
+    found = -torch.linalg.slogdet(whole).logabsdet
+    stated = torch.stack([points[name] for name in followers]).sum(0)
     if not torch.allclose(found, stated, rtol=TOLERANCE, atol=TOLERANCE * whole.shape[1]):
         worst = (found - stated).abs().nan_to_num(torch.inf).argmax()
         raise InputError(
-            f"site {followers[0]!r}: the Delta has log_density {stated[worst]:.4g}, but −log|det ∂f/∂u| of the change "
-            f"of variables from {names} is {found[worst]:.4g}: give it that"
+            f"site {next(iter(followers))!r}: the Delta has log_density {stated[worst]:.4g}, but −log|det ∂f/∂u| of the "
+            f"change of variables from {names} is {found[worst]:.4g}: give it that"
         )
-    _sound[guide] = set(auxiliary)
+    _sound[guide] = auxiliary, followers
+    return followers
 
 
-def _derivatives(run: Callable[[], Any], guide: Any, auxiliary: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _derivatives(
+    run: Callable[[], Any], guide: Any, auxiliary: set[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Of each point of the guide its log-density `(B,)`, and its Jacobian by the auxiliary draws `(B, n, m)`.
 
     Where a site stands outside the plate `data`, as in a guide for any Pyro model, all is one row.
@@ -91,9 +99,7 @@ def _slopes(number: Tensor, draws: dict[str, dict], rows: bool) -> Tensor:
     values = [site["value"] for site in draws.values()]
     found = [torch.zeros_like(value) for value in values]
     if number.requires_grad:
-        found = list(
-            torch.autograd.grad(number, values, retain_graph=True, allow_unused=True, materialize_grads=True)
-        )
+        found = list(torch.autograd.grad(number, values, retain_graph=True, allow_unused=True, materialize_grads=True))
     return torch.cat([_by_row(g, site, rows) for g, site in zip(found, draws.values(), strict=True)], 1)
 
 

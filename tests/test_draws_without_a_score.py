@@ -132,6 +132,10 @@ def masked_log_w(m: Any, g: Any, x: Tensor, ε: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def masks() -> Scenario:
+    return masked_scenario()
+
+
+def masked_scenario() -> Scenario:
     return Scenario(
         Body("model", masked_model, {"a": 0.5, "b": 0.9, "c": 0.8, "s": -0.1}),
         Body("guide", masked_guide, {"k": 0.4, "l": 0.3, "l0": 0.1, "u": 0.1, "h": 0.4, "v": 0.2}),

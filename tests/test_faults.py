@@ -3,10 +3,12 @@
 Run `pytest tests/test_faults.py -v` to list fault → test.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+import test_draws_without_a_score as without_score
 import test_estimators as tests
 import torch
 from test_estimators import CASES
@@ -86,13 +88,13 @@ def no_log_k(self: Any, terms: Terms) -> Per:
 def squared_on_everything(self: Any, terms: Terms) -> Per:
     log_w = log_weight(terms)
     weights = log_w.detach().softmax(0)
-    stl = log_w + sum_sites(terms.log_q_at_fixed_draws())
+    stl = log_w + sum_sites(terms.at_fixed_draws().log_q)
     return objectives.iwae.log_mean_exp(log_w), (weights.square() * stl).sum(0)
 
 
 def squared_nowhere(self: Any, terms: Terms) -> Per:
     log_w = log_weight(terms)
-    stl = log_w + sum_sites(terms.log_q_at_fixed_draws())
+    stl = log_w + sum_sites(terms.at_fixed_draws().log_q)
     return objectives.iwae.log_mean_exp(log_w), (log_w.detach().softmax(0) * stl).sum(0)
 
 
@@ -102,7 +104,7 @@ def weights_on_the_guides_own_draws(self: Any, terms: Terms) -> Per:
     weights = log_w.detach().softmax(0)
     for z in terms.values.values():  # the node that made the draw
         z.grad_fn.next_functions[0][0].register_prehook(lambda g: (g[0] * weights.reshape(g[0].shape),))
-    return objectives.iwae.log_mean_exp(log_w), (weights * (log_w + sum_sites(terms.log_q_at_fixed_draws()))).sum(0)
+    return objectives.iwae.log_mean_exp(log_w), (weights * (log_w + sum_sites(terms.at_fixed_draws().log_q))).sum(0)
 
 
 def own_draw_alone_fixed(self: Any, terms: Terms) -> Per:
@@ -114,7 +116,7 @@ def own_draw_alone_fixed(self: Any, terms: Terms) -> Per:
 
 def score_kept_twice(self: Any, terms: Terms) -> Per:
     log_w = log_weight(terms)
-    return log_w.mean(0), (log_w + 2 * log_w.detach() * sum_sites(terms.log_q_at_fixed_draws())).mean(0)
+    return log_w.mean(0), (log_w + 2 * log_w.detach() * sum_sites(terms.at_fixed_draws().log_q)).mean(0)
 
 
 def baseline_with_the_draw_itself(log_w: Tensor) -> Tensor:
@@ -130,6 +132,32 @@ def floor_under_each_datum(self: Any, terms: Terms) -> Per:
 def order_forgotten(self: Any, terms: Terms) -> Per:
     value = objectives.iwae.log_mean_exp((1 - self.alpha) * log_weight(terms))
     return value, value
+
+
+def points_scored(self: Any, terms: Terms) -> Per:
+    log_w = log_weight(terms)
+    return log_w.mean(0), (log_w + sum_sites(terms.at_fixed_draws().log_q)).mean(0)
+
+
+def points_without_parameters(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(objectives.dreg, "_by_parameters", lambda terms, fixed, weights, log_p: torch.zeros_like(log_p))
+
+
+def masks_forgotten(self: Any, terms: Terms) -> Per:
+    return dreg_per_example(self, dataclasses.replace(terms, counted={}))
+
+
+dreg_per_example = dreg.per_example
+
+
+def masked(name: str, K: int) -> Callable[[], None]:
+    def run() -> None:
+        without_score.test_a_masked_element_that_the_likelihood_reads_has_its_whole_path(
+            without_score.masked_scenario(), name, K
+        )
+
+    run.__name__ = f"test_a_masked_element_that_the_likelihood_reads_has_its_whole_path[{K}-{name}]"
+    return run
 
 
 class Fault(NamedTuple):
@@ -163,6 +191,11 @@ FAULTS: dict[str, Fault] = {
     "free bits per datum": Fault(
         estimator(objectives.FreeBits_ELBO, floor_under_each_datum), unbiased("free-bits", "one site", 1)
     ),
+    "a point's log-density taken for a score": Fault(
+        estimator(stl, points_scored), unbiased("sticking-the-landing", "change of variables", 1)
+    ),
+    "w̃² on a point's parameters": Fault(points_without_parameters, unbiased("dreg", "change of variables", 5)),
+    "w̃² on a masked path": Fault(estimator(dreg, masks_forgotten), masked("dreg", 5)),
     "1/(1 − α) dropped": Fault(estimator(objectives.Renyi_ELBO, order_forgotten), unbiased("renyi 0.5", "one site", 5)),
 }  # fmt: skip
 

@@ -83,5 +83,6 @@ def _given(s: Subject, batch: Batch, guide: poutine.Trace, values: Values) -> di
 
 
 def _replaced(x: Tensor, other: Tensor) -> Tensor:
-    """The values of `other`, with the missing cells of `x`."""
-    return torch.where(x.isnan() | other.isnan(), x, other)
+    """The values of `other`, with the missing cells of `x`: NaN, or a code below 0."""
+    missing = [each.isnan() if each.is_floating_point() else each < 0 for each in (x, other)]
+    return torch.where(missing[0] | missing[1], x, other)

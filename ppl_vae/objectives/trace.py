@@ -22,8 +22,8 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     log-ratio of one example and one draw as the weight (the plate `data` makes the others independent).
 
     `loss` and its kin *are* Pyro's; `estimate` yields the same value and the same gradients per example. (Alone
-    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate.) Where a
-    distribution without `rsample` is masked by `False` or under `to_event`, Pyro's gradient is biased, and this is not.
+    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate.) Where
+    a distribution without `rsample` is masked by `False` or under `to_event`, Pyro's gradient is biased; this is not.
 
     Source: Kingma & Welling 2014; Wingate & Weber 2013; Ranganath et al. 2014.
     """

@@ -59,8 +59,9 @@ def check_change_of_variables(
     stated = torch.stack([points[name] for name in followers]).sum(0)
     if not torch.allclose(found, stated, rtol=TOLERANCE, atol=TOLERANCE * whole.shape[1]):
         worst = (found - stated).abs().nan_to_num(torch.inf).argmax()
+        site = next(iter(followers))
         raise InputError(
-            f"site {next(iter(followers))!r}: the Delta has log_density {stated[worst]:.4g}, but −log|det ∂f/∂u| of the "
+            f"site {site!r}: the Delta has log_density {stated[worst]:.4g}, but −log|det ∂f/∂u| of the "
             f"change of variables from {names} is {found[worst]:.4g}: give it that"
         )
     _sound[guide] = auxiliary, followers

@@ -64,10 +64,17 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        return self.logits * (value - 0.5) - self.log_normalizer()
+
+    def log_normalizer(self) -> Tensor:
+        """log (sinh t / t)."""
         η = self.logits
         t, near = self._halves()
         away = t + (-torch.expm1(-2 * t)).log() - (2 * t).log()
-        return η * (value - 0.5) - torch.where(near, η.square() / 24 - η**4 / 2880, away)
+        return torch.where(near, η.square() / 24 - η**4 / 2880 + η**6 / 181440, away)
+
+    def entropy(self) -> Tensor:
+        return self.log_normalizer() - self.logits * (self.mean - 0.5)
 
     @property
     def mean(self) -> Tensor:
@@ -75,7 +82,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         η = self.logits
         t, near = self._halves()
         away = η.sign() * (1 / torch.tanh(t) - 1 / t) / 2
-        return 0.5 + torch.where(near, η / 12 - η**3 / 720, away)
+        return 0.5 + torch.where(near, η / 12 - η**3 / 720 + η**5 / 30240 - η**7 / 1209600, away)
 
     @property
     def variance(self) -> Tensor:

@@ -38,7 +38,7 @@ from torch.distributions import (
 from torch.distributions.kl import _KL_REGISTRY
 from torch.linalg import solve_triangular
 
-from ppl_vae.blocks import distributions
+from ppl_vae.blocks import distributions, gammas
 from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 from ppl_vae.errors import InputError
 
@@ -148,7 +148,7 @@ _HARMLESS = {
 
 _SAME_DENSITY = {
     *(dist.Binomial, dist.Categorical, dist.Geometric, dist.Independent, dist.Poisson),
-    *(distributions.Beta, distributions.ContinuousBernoulli),
+    *(distributions.Beta, distributions.ContinuousBernoulli, gammas.Binomial, gammas.Poisson),
 }
 """Classes that write their parent's density in another way."""
 

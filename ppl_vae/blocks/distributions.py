@@ -37,9 +37,20 @@ class Grid(constraints.Constraint):
 
 
 class Beta(dist.Beta):
-    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there unless α or β is 1."""
+    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there unless α or β is 1.
+
+    log p(x) = (α − 1) log x + (β − 1) log (1 − x) + log Γ(α + β) − log Γ(α) − log Γ(β), added in float64, where the
+    terms are large and their sum is not.
+    """
 
     support = OpenUnitInterval()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        x, α, β = value.double(), self.concentration1.double(), self.concentration0.double()
+        log_p = torch.xlogy(α - 1, x) + torch.special.xlog1py(β - 1, -x) + (α + β).lgamma() - α.lgamma() - β.lgamma()
+        return log_p.to(torch.result_type(self.concentration1, value))
 
 
 class Mixture(dist.MixtureSameFamily):
@@ -106,14 +117,6 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         t = self.logits.abs() / 2
         near = t < 0.05
         return torch.where(near, torch.ones_like(t), t), near
-
-
-class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial):
-    """Pyro's, whose `expand` fails once it has been sampled, since that leaves both `gate` and `gate_logits` behind."""
-
-    @property
-    def gate(self) -> Tensor:
-        return torch.sigmoid(self.gate_logits)
 
 
 class DiscretizedLogistic(dist.TorchDistribution):

@@ -29,6 +29,7 @@ from torch.distributions import (
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    Poisson,
     TransformedDistribution,
     Uniform,
     Wishart,
@@ -38,7 +39,7 @@ from torch.distributions import (
 from torch.distributions.kl import _KL_REGISTRY
 from torch.linalg import solve_triangular
 
-from ppl_vae.blocks import distributions, gammas
+from ppl_vae.blocks import distributions, gammas, posteriors
 from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 from ppl_vae.errors import InputError
 
@@ -149,6 +150,7 @@ _HARMLESS = {
 _SAME_DENSITY = {
     *(dist.Binomial, dist.Categorical, dist.Geometric, dist.Independent, dist.Poisson),
     *(distributions.Beta, distributions.ContinuousBernoulli, gammas.Binomial, gammas.Poisson),
+    posteriors.LowRank,
 }
 """Classes that write their parent's density in another way."""
 
@@ -352,13 +354,27 @@ def _continuous_bernoulli(q: ContinuousBernoulli, p: ContinuousBernoulli) -> Ten
     return value.to(q.logits.dtype)
 
 
-def _in_float64(family: type, *names: str) -> Callable[[Any, Any], Tensor]:
-    """Torch's rule for two of a family, in float64: in float32 its differences of large log Γ lose whole nats."""
+_PARAMETERS: dict[type, tuple[str, ...]] = {
+    Beta: ("concentration1", "concentration0"),
+    Dirichlet: ("concentration",),
+    Gamma: ("concentration", "rate"),
+    LowRankMultivariateNormal: ("loc", "cov_factor", "cov_diag"),
+    MultivariateNormal: ("loc", "scale_tril"),
+    Poisson: ("rate",),
+}
 
-    def double(d: Any) -> Any:
-        return family(*(getattr(d, name).double() for name in names), validate_args=False)
 
-    return lambda q, p: kl_divergence(double(q), double(p)).to(getattr(q, names[0]).dtype)
+def _in_float64(q_family: type, p_family: type) -> Callable[[Any, Any], Tensor]:
+    """Torch's rule in float64: its differences of large log Γ, or of what a low rank adds, lose nats in float32."""
+
+    def double(d: Any, family: type) -> Any:
+        return family(**{name: getattr(d, name).double() for name in _PARAMETERS[family]}, validate_args=False)
+
+    def rule(q: Any, p: Any) -> Tensor:
+        dtype = getattr(q, _PARAMETERS[q_family][0]).dtype
+        return kl_divergence(double(q, q_family), double(p, p_family)).to(dtype)
+
+    return rule
 
 
 def _half_cauchy(q: HalfCauchy, p: HalfCauchy) -> Tensor:
@@ -375,9 +391,12 @@ _RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
     (LowRankMultivariateNormal, MultivariateNormal): _low_rank_full,
     (PowerSpherical, SphericalUniform): _power_spherical_uniform,
     (ContinuousBernoulli, ContinuousBernoulli): _continuous_bernoulli,
-    (Beta, Beta): _in_float64(Beta, "concentration1", "concentration0"),
-    (Dirichlet, Dirichlet): _in_float64(Dirichlet, "concentration"),
-    (Gamma, Gamma): _in_float64(Gamma, "concentration", "rate"),
+    (LowRankMultivariateNormal, LowRankMultivariateNormal): _in_float64(*[LowRankMultivariateNormal] * 2),
+    (MultivariateNormal, LowRankMultivariateNormal): _in_float64(MultivariateNormal, LowRankMultivariateNormal),
+    (Beta, Beta): _in_float64(Beta, Beta),
+    (Dirichlet, Dirichlet): _in_float64(Dirichlet, Dirichlet),
+    (Gamma, Gamma): _in_float64(Gamma, Gamma),
+    (Poisson, Poisson): _in_float64(Poisson, Poisson),
     (HalfCauchy, HalfCauchy): _half_cauchy,
 }
 

@@ -211,7 +211,7 @@ def test_the_log_determinant_is_that_of_the_jacobian(name: str) -> None:
 @pytest.mark.parametrize("name", ["coupling", "autoregressive"])
 @pytest.mark.parametrize("size", [1.0, 20.0, 1e3])
 def test_the_gradient_is_that_of_the_density_also_where_log_scales_are_at_their_bound(name: str, size: float) -> None:
-    """Finite differences in float64, by z and by what the last layer adds to its log-scales; it never quite vanishes."""
+    """Finite differences in float64, by z and by a bias of the last layer; it never quite vanishes."""
     prior = PRIORS[name].prior()
     network = prior.layers[0].nn if name == "coupling" else prior.layers[0].arn
     bias = network.layers[-1].bias

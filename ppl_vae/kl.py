@@ -10,6 +10,7 @@ A diagonal p makes L_p⁻¹ a division; a full one makes it a triangular solve.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pyro.distributions as dist
@@ -155,22 +156,24 @@ _SAME_DENSITY = {
 """Classes that write their parent's density in another way."""
 
 
-def _own(d: Any, family: type) -> set[str]:
-    """What classes of `d` below `family` define anew of what its density may be made of: methods, parameters."""
-    parents = type(d).__mro__
+@cache
+def _own(kind: type, family: type) -> frozenset[str]:
+    """What `kind` and its parents below `family` define anew of what a density may be made of: methods, parameters."""
+    parents = kind.__mro__
     parameters = family.__dict__.get("arg_constraints", {})
     parameters = parameters if isinstance(parameters, dict) else {}
     below = [c for c in parents[: parents.index(family)] if c not in _SAME_DENSITY]
-    return {n for c in below for n in vars(c) if hasattr(family, n) or n in parameters} - _HARMLESS
+    return frozenset(n for c in below for n in vars(c) if hasattr(family, n) or n in parameters) - _HARMLESS
 
 
 def _is(d: Any, family: type) -> bool:
     """Is `d` of this class, or of a subclass that has its density?"""
-    return isinstance(d, family) and not _own(d, family)
+    kind = d.__class__
+    return family in kind.__mro__ and not _own(kind, family)
 
 
 def _refuse_own_density(d: Any, family: type) -> None:
-    own = sorted(_own(d, family))
+    own = sorted(_own(d.__class__, family))
     if own:
         raise _Refused(
             f"{type(d).__name__} has its own {', '.join(own)}, so its density need not be that of {family.__name__}; "
@@ -182,15 +185,20 @@ def _most_specific(q: Any, p: Any) -> tuple[tuple[type, type], Any]:
     """The rule whose two classes are nearest to those of q and p, in the order of inheritance, ours before torch's."""
     if isinstance(q, dist.Delta) or isinstance(p, dist.Delta):
         raise _Refused("a Delta has no density")
-    of_q, of_p = type(q).__mro__, type(p).__mro__
+    pair = _nearest(q.__class__, p.__class__, len(_KL_REGISTRY))
+    if pair is None or pair in _WRONG_IN_TORCH:
+        raise _Refused(*[_WRONG_IN_TORCH[pair]] if pair else [])
+    return pair, _RULES.get(pair) or _KL_REGISTRY[pair]
+
+
+@cache
+def _nearest(q: type, p: type, rules: int) -> tuple[type, type] | None:
+    """`rules`, how many torch has, changes when one is registered."""
     table = _KL_REGISTRY | _WRONG_IN_TORCH | _RULES
-    found = [(of_q.index(Q), of_p.index(P), (Q, P)) for Q, P in table if Q in of_q and P in of_p]
-    if not found:
-        raise _Refused
-    pair = min(found, key=lambda match: match[:2])[2]
-    if isinstance(table[pair], str):
-        raise _Refused(table[pair])
-    return pair, table[pair]
+    found = [
+        (q.__mro__.index(Q), p.__mro__.index(P), (Q, P)) for Q, P in table if issubclass(q, Q) and issubclass(p, P)
+    ]
+    return min(found, key=lambda match: match[:2])[2] if found else None
 
 
 # ---- wrappers ----

@@ -10,6 +10,7 @@ A diagonal p makes L_p⁻¹ a division; a full one makes it a triangular solve.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pyro.distributions as dist
@@ -17,19 +18,29 @@ import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import (
+    Beta,
     ContinuousBernoulli,
+    Dirichlet,
     Distribution,
+    Exponential,
+    ExponentialFamily,
+    Gamma,
+    HalfCauchy,
     Independent,
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    Poisson,
     TransformedDistribution,
     Uniform,
     Wishart,
     kl_divergence,
+    transforms,
 )
+from torch.distributions.kl import _KL_REGISTRY
 from torch.linalg import solve_triangular
 
+from ppl_vae.blocks import distributions, gammas, posteriors
 from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 from ppl_vae.errors import InputError
 
@@ -94,31 +105,100 @@ class _Refused(Exception):
 def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
     """Peel the wrappers off q and p, outermost first, then look the two families up."""
     q, p = _peel(q), _peel(p)
-    if isinstance(q, dist.MaskedDistribution) or isinstance(p, dist.MaskedDistribution):
+    if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
         mask = _common_mask(q, p)
         value = _kl(q.base_dist, p.base_dist, batch_shape)
         return torch.where(mask.to(value.device), value, value.new_zeros(()))
-    if isinstance(q, Independent) and isinstance(p, Independent):
+    if _is(q, Independent) and _is(p, Independent):
         n = min(q.reinterpreted_batch_ndims, p.reinterpreted_batch_ndims)
         inner_shape = batch_shape + q.event_shape[:n]
         return _kl(_dependent(q, n), _dependent(p, n), inner_shape).sum(tuple(range(-n, 0)))
     q_base, p_base = _family(q), _family(p)
-    for (q_family, p_family), rule in _RULES.items():
-        if isinstance(q_base, q_family) and isinstance(p_base, p_family):
-            return rule(q_base, p_base).expand(batch_shape)
-    return _torch_kl(q, p, batch_shape)
+    pair, rule = _most_specific(q_base, p_base)
+    _refuse_own_density(q_base, pair[0])
+    _refuse_own_density(p_base, pair[1])
+    if pair in _RULES:
+        return rule(q_base, p_base).expand(batch_shape)
+    if q is not q_base or p is not p_base:
+        raise _Refused
+    if pair == (TransformedDistribution, TransformedDistribution):
+        return _same_map(q, p, batch_shape)
+    return _torch_kl(rule, q, p, batch_shape)
 
 
 def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
     q, p = _peel(q), _peel(p)
     n = len(q.event_shape)
-    if isinstance(q, dist.MaskedDistribution) or isinstance(p, dist.MaskedDistribution):
+    if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
         mask = _common_mask(q, p)
         value = _by_dimension(q.base_dist, p.base_dist, shape)
         return torch.where(mask.to(value.device).reshape(mask.shape + (1,) * n), value, value.new_zeros(()))
-    if not all(n == 0 or (isinstance(d, Independent) and d.reinterpreted_batch_ndims == n) for d in (q, p)):
+    if not all(n == 0 or (_is(d, Independent) and d.reinterpreted_batch_ndims == n) for d in (q, p)):
         raise _Refused("it is no sum over dimensions")
     return _kl(_dependent(q, n), _dependent(p, n), shape) if n else _kl(q, p, shape)
+
+
+# ---- which family a distribution is of ----
+
+_HARMLESS = {
+    *("__init__", "__module__", "__doc__", "__repr__", "__annotations__", "__parameters__", "__orig_bases__"),
+    *("__abstractmethods__", "_abc_impl", "__slots__", "__firstlineno__", "__static_attributes__"),
+    *("arg_constraints", "support", "has_rsample", "has_enumerate_support", "expand", "sample", "rsample"),
+    *("enumerate_support", "mean", "mode", "variance", "stddev", "entropy", "cdf", "icdf"),
+}
+"""What a subclass may define and have the density of its parent: how it is made and drawn, and what follows from it."""
+
+_SAME_DENSITY = {
+    *(dist.Binomial, dist.Categorical, dist.Geometric, dist.Independent, dist.Poisson),
+    *(distributions.Beta, distributions.ContinuousBernoulli, gammas.Binomial, gammas.Poisson),
+    posteriors.LowRank,
+}
+"""Classes that write their parent's density in another way."""
+
+
+@cache
+def _own(kind: type, family: type) -> frozenset[str]:
+    """What `kind` and its parents below `family` define anew of what a density may be made of: methods, parameters."""
+    parents = kind.__mro__
+    parameters = family.__dict__.get("arg_constraints", {})
+    parameters = parameters if isinstance(parameters, dict) else {}
+    below = [c for c in parents[: parents.index(family)] if c not in _SAME_DENSITY]
+    return frozenset(n for c in below for n in vars(c) if hasattr(family, n) or n in parameters) - _HARMLESS
+
+
+def _is(d: Any, family: type) -> bool:
+    """Is `d` of this class, or of a subclass that has its density?"""
+    kind = d.__class__
+    return family in kind.__mro__ and not _own(kind, family)
+
+
+def _refuse_own_density(d: Any, family: type) -> None:
+    own = sorted(_own(d.__class__, family))
+    if own:
+        raise _Refused(
+            f"{type(d).__name__} has its own {', '.join(own)}, so its density need not be that of {family.__name__}; "
+            "torch.distributions.register_kl takes a rule for it"
+        )
+
+
+def _most_specific(q: Any, p: Any) -> tuple[tuple[type, type], Any]:
+    """The rule whose two classes are nearest to those of q and p, in the order of inheritance, ours before torch's."""
+    if isinstance(q, dist.Delta) or isinstance(p, dist.Delta):
+        raise _Refused("a Delta has no density")
+    pair = _nearest(q.__class__, p.__class__, len(_KL_REGISTRY))
+    if pair is None or pair in _WRONG_IN_TORCH:
+        raise _Refused(*[_WRONG_IN_TORCH[pair]] if pair else [])
+    return pair, _RULES.get(pair) or _KL_REGISTRY[pair]
+
+
+@cache
+def _nearest(q: type, p: type, rules: int) -> tuple[type, type] | None:
+    """`rules`, how many torch has, changes when one is registered."""
+    table = _KL_REGISTRY | _WRONG_IN_TORCH | _RULES
+    found = [
+        (q.__mro__.index(Q), p.__mro__.index(P), (Q, P)) for Q, P in table if issubclass(q, Q) and issubclass(p, P)
+    ]
+    return min(found, key=lambda match: match[:2])[2] if found else None
 
 
 # ---- wrappers ----
@@ -127,9 +207,9 @@ def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
 def _peel(d: Any) -> Any:
     """`d` without the wrappers that change nothing but the batch shape."""
     idle = (
-        isinstance(d, ExpandedDistribution)
-        or (isinstance(d, dist.MaskedDistribution) and d._mask is True)
-        or (isinstance(d, Independent) and d.reinterpreted_batch_ndims == 0)
+        _is(d, ExpandedDistribution)
+        or (_is(d, dist.MaskedDistribution) and d._mask is True)
+        or (_is(d, Independent) and d.reinterpreted_batch_ndims == 0)
     )
     return _peel(d.base_dist) if idle else d
 
@@ -137,7 +217,7 @@ def _peel(d: Any) -> Any:
 def _family(d: Any) -> Any:
     """The distribution under every `Independent`."""
     d = _peel(d)
-    return _family(d.base_dist) if isinstance(d, Independent) else d
+    return _family(d.base_dist) if _is(d, Independent) else d
 
 
 def _dependent(d: Independent, n: int) -> Distribution:
@@ -146,7 +226,7 @@ def _dependent(d: Independent, n: int) -> Distribution:
 
 
 def _common_mask(q: Any, p: Any) -> Tensor:
-    masked = [name for name, d in (("q", q), ("p", p)) if isinstance(d, dist.MaskedDistribution)]
+    masked = [name for name, d in (("q", q), ("p", p)) if _is(d, dist.MaskedDistribution)]
     if len(masked) == 1:
         raise _Refused(f"only {masked[0]} is masked")
     q_mask, p_mask = torch.as_tensor(q._mask), torch.as_tensor(p._mask)
@@ -264,6 +344,52 @@ def _power_spherical_uniform(q: PowerSpherical, p: SphericalUniform) -> Tensor:
     return p.entropy() - q.entropy()
 
 
+# ---- families whose normalizer is a difference of large numbers ----
+
+
+def _continuous_bernoulli(q: ContinuousBernoulli, p: ContinuousBernoulli) -> Tensor:
+    """KL(CB(η_q) ‖ CB(η_p)), elementwise; log p(x) = η (x − ½) − ℓ(η), ℓ(η) = log (sinh(η/2)/(η/2)), 0 ≤ x ≤ 1.
+
+    An exponential family in x, so only E_q[x] = ℓ'(η_q) + ½ is needed:
+
+        KL = (η_q − η_p)(E_q[x] − ½) − ℓ(η_q) + ℓ(η_p).
+
+    In float64, for where both η are large the terms are of their size and the KL is not. Torch's rule, as its density,
+    clamps λ away from 0 and 1; here its η is taken at its word.
+    """
+    q_, p_ = (distributions.ContinuousBernoulli(logits=d.logits.double(), validate_args=False) for d in (q, p))
+    value = (q_.logits - p_.logits) * (q_.mean - 0.5) - q_.log_normalizer() + p_.log_normalizer()
+    return value.to(q.logits.dtype)
+
+
+_PARAMETERS: dict[type, tuple[str, ...]] = {
+    Beta: ("concentration1", "concentration0"),
+    Dirichlet: ("concentration",),
+    Gamma: ("concentration", "rate"),
+    LowRankMultivariateNormal: ("loc", "cov_factor", "cov_diag"),
+    MultivariateNormal: ("loc", "scale_tril"),
+    Poisson: ("rate",),
+}
+
+
+def _in_float64(q_family: type, p_family: type) -> Callable[[Any, Any], Tensor]:
+    """Torch's rule in float64: its differences of large log Γ, or of what a low rank adds, lose nats in float32."""
+
+    def double(d: Any, family: type) -> Any:
+        return family(**{name: getattr(d, name).double() for name in _PARAMETERS[family]}, validate_args=False)
+
+    def rule(q: Any, p: Any) -> Tensor:
+        dtype = getattr(q, _PARAMETERS[q_family][0]).dtype
+        return kl_divergence(double(q, q_family), double(p, p_family)).to(dtype)
+
+    return rule
+
+
+def _half_cauchy(q: HalfCauchy, p: HalfCauchy) -> Tensor:
+    """A KL between densities that are even is that between their halves."""
+    return kl_divergence(q.base_dist, p.base_dist)
+
+
 _RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
     (Normal, Normal): _normal_normal,
     (Normal, MultivariateNormal): _diagonal_full,
@@ -272,36 +398,56 @@ _RULES: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
     (LowRankMultivariateNormal, Normal): _low_rank_diagonal,
     (LowRankMultivariateNormal, MultivariateNormal): _low_rank_full,
     (PowerSpherical, SphericalUniform): _power_spherical_uniform,
+    (ContinuousBernoulli, ContinuousBernoulli): _continuous_bernoulli,
+    (LowRankMultivariateNormal, LowRankMultivariateNormal): _in_float64(*[LowRankMultivariateNormal] * 2),
+    (MultivariateNormal, LowRankMultivariateNormal): _in_float64(MultivariateNormal, LowRankMultivariateNormal),
+    (Beta, Beta): _in_float64(Beta, Beta),
+    (Dirichlet, Dirichlet): _in_float64(Dirichlet, Dirichlet),
+    (Gamma, Gamma): _in_float64(Gamma, Gamma),
+    (Poisson, Poisson): _in_float64(Poisson, Poisson),
+    (HalfCauchy, HalfCauchy): _half_cauchy,
 }
 
 # ---- every other pair ----
 
+_CLAMPED = "torch's rule loses its digits where probs is near 0 or 1"
 _WRONG_IN_TORCH: dict[tuple[type, type], str] = {
     (ContinuousBernoulli, Uniform): "torch gives inf for Uniform(0, 1)",
     (Uniform, ContinuousBernoulli): "torch gives inf for Uniform(0, 1)",
+    (ContinuousBernoulli, Exponential): _CLAMPED,
+    (ContinuousBernoulli, Normal): _CLAMPED,
+    (Beta, ContinuousBernoulli): _CLAMPED,
     (Wishart, Wishart): "torch's rule sums over the batch and detaches q",
+    (ExponentialFamily, ExponentialFamily): "torch's rule for any exponential family detaches q",
 }
-_TRANSFORMED = (TransformedDistribution, dist.TransformedDistribution)  # LogNormal and its like are sound
+_BY_VALUE = (
+    *(transforms.AffineTransform, transforms.ExpTransform, transforms.PowerTransform, transforms.SigmoidTransform),
+    *(transforms.SoftplusTransform, transforms.StickBreakingTransform, transforms.TanhTransform),
+)
+"""Transforms that are one map where torch calls them equal."""
 
 
-def _torch_kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
-    """KL(q ‖ p) by torch's registry, on equal batch shapes: some of its rules do not broadcast."""
-    _refuse_unsound(q, p)
+def _torch_kl(rule: Callable[[Any, Any], Tensor], q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
+    """KL(q ‖ p) by a rule of torch's registry, on equal batch shapes: some of its rules do not broadcast."""
     try:
         q, p = (d if d.batch_shape == batch_shape else d.expand(batch_shape) for d in (q, p))
-        return kl_divergence(q, p).expand(batch_shape)
+        return rule(q, p).expand(batch_shape)
     except NotImplementedError as error:
         raise _Refused from error
 
 
-def _refuse_unsound(q: Any, p: Any) -> None:
-    """Refuse what torch or Pyro register but is not the KL."""
-    q, p = _family(q), _family(p)
-    if isinstance(q, dist.Delta) or isinstance(p, dist.Delta):
-        raise _Refused("a Delta has no density")
-    for (q_family, p_family), why in _WRONG_IN_TORCH.items():
-        if isinstance(q, q_family) and isinstance(p, p_family):
-            raise _Refused(why)
-    transforms = [t for d in (q, p) if type(d) in _TRANSFORMED for t in d.transforms]
-    if not all(t.bijective for t in transforms):
+def _same_map(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
+    """KL(f(q) ‖ f(p)) = KL(q ‖ p) for one map f that is one-to-one: LogNormal and its like."""
+    if not all(t.bijective for d in (q, p) for t in d.transforms):
         raise _Refused("a transform is not one-to-one")
+    if len(q.transforms) != len(p.transforms) or not all(map(_equal, q.transforms, p.transforms)):
+        raise _Refused("they are not transformed alike")
+    return _kl(q.base_dist, p.base_dist, batch_shape)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Two objects with numbers to learn are not equal, though the numbers be: the KL has gradients to both."""
+    if a is b:
+        return True
+    learned = any(isinstance(v, Tensor) and v.requires_grad for t in (a, b) for v in vars(t).values())
+    return type(a) is type(b) and type(a) in _BY_VALUE and a == b and not learned

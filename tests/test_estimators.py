@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import mpmath  # torch brings it, by way of sympy
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -36,6 +37,7 @@ from ppl_vae.objectives import (
     StickingTheLanding_ELBO,
     Trace_ELBO,
 )
+from ppl_vae.objectives.renyi import power_mean
 
 FLOOR = 0.08
 
@@ -236,6 +238,36 @@ def test_renyi_goes_from_iwae_to_the_elbo_and_beyond() -> None:
     assert (values.diff(dim=0) < 0).all()
     torch.testing.assert_close(values[2], value(IWAE_ELBO(5)))
     torch.testing.assert_close(values[4], value(Trace_ELBO(5)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("K", [2, 50, 2000])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("α", [-1.0, 0.0, 0.5, *(1 - 10.0**-n for n in range(1, 13)), 1 + 1e-6, 1 + 1e-3, 2.0, 30.0])
+def test_renyi_keeps_its_digits_in_float32_at_every_order(α: float, spread: float, K: int) -> None:
+    """Against 50 digits; the gradient is a weight per draw, w_k^(1−α)/Σ_j w_j^(1−α)."""
+    torch.manual_seed(3)
+    log_w = (-90 + spread * torch.randn(K, 1)).requires_grad_()
+    value = power_mean(log_w, 1 - α)
+    value.sum().backward()
+    with mpmath.workdps(50):
+        powers = [mpmath.exp((1 - mpmath.mpf(α)) * mpmath.mpf(w)) for w in log_w.flatten().tolist()]
+        total = mpmath.fsum(powers)
+        exact = float(mpmath.log(total / K) / (1 - mpmath.mpf(α)))
+        weights = [float(power / total) for power in powers]
+    size = log_w.abs().max().item()
+    eps = torch.finfo(torch.float32).eps
+    assert value.item() == pytest.approx(exact, abs=4 * eps * size)
+    assert log_w.grad is not None
+    exponent = abs(1 - α) * (size + spread)  # what e^x multiplies the rounding of x by
+    torch.testing.assert_close(
+        log_w.grad.flatten().double(), torch.tensor(weights).double(), rtol=8 * eps * (4 + exponent), atol=1e-30
+    )
+
+
+def test_renyi_of_weights_that_are_zero() -> None:
+    log_w = torch.tensor([[-math.inf, -math.inf, 0.0], [-math.inf, 1.0, 0.0]])
+    assert power_mean(log_w, 0.5).tolist() == pytest.approx([-math.inf, 1 - 2 * math.log(2), 0])
+    assert power_mean(log_w, -0.5).tolist() == pytest.approx([-math.inf, -math.inf, 0])
 
 
 def test_renyi_of_negative_order_is_no_upper_bound_at_finite_k() -> None:

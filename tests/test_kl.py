@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import mpmath  # torch brings it, by way of sympy
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -13,9 +14,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import normalize
 
-from ppl_vae.blocks import InverseAutoregressiveFlow, MixtureNormal, PowerSpherical, SphericalUniform
+from ppl_vae.blocks import InverseAutoregressiveFlow, MixtureNormal, PowerSpherical, SphericalUniform, distributions
 from ppl_vae.errors import InputError
-from ppl_vae.kl import NoClosedForm, describe, kl
+from ppl_vae.kl import _RULES, NoClosedForm, _own, describe, kl
 
 STANDARD_ERRORS = 4
 
@@ -436,6 +437,156 @@ def test_a_rule_of_torch_that_does_not_broadcast() -> None:
 def test_bijective_transforms_are_torchs() -> None:
     q, p = dist.LogNormal(0.5, 2.0), dist.LogNormal(0.0, 1.0)
     close(kl(q, p), kl(q.base_dist, p.base_dist), 1e-6)
+
+
+# ---- a class with a density of its own ----
+
+
+class Shifted(td.Normal):
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value - 3)
+
+
+class ShiftedParameter(td.MultivariateNormal):
+    @property
+    def scale_tril(self) -> Tensor:  # its density reads another attribute
+        return 2 * self._unbroadcasted_scale_tril
+
+
+class ShiftedRows(td.Independent):
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value - 3)
+
+
+class Gammas(dist.Gamma):
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(2 * value) + np.log(2)
+
+
+class Unlike(td.ExpTransform):
+    def _call(self, x: Tensor) -> Tensor:
+        return (2 * x).exp()
+
+
+def transformed(base: Distribution, *transforms: td.Transform) -> Distribution:
+    return dist.TransformedDistribution(base, list(transforms))
+
+
+ONE = torch.ones(())
+SHIFTED = ShiftedParameter(torch.zeros(3), torch.eye(3), validate_args=False)
+OWN = "has its own log_prob, so its density need not be that of"
+
+
+@pytest.mark.parametrize(
+    ("q", "p", "why"),
+    [
+        (Shifted(ZERO, ONE), NORMAL, f"Shifted {OWN} Normal"),
+        (NORMAL, Shifted(ZERO, ONE), f"Shifted {OWN} Normal"),
+        (Shifted(ZERO, ONE), dist.Laplace(ZERO, ONE), f"Shifted {OWN} Normal"),
+        (ShiftedRows(PAIR, 1), td.Independent(PAIR, 1), "no closed-form"),
+        (SHIFTED, DIAGONAL, "ShiftedParameter has its own scale_tril"),
+        (Gammas(ONE, ONE), dist.Gamma(ONE, ONE), f"Gammas {OWN} Gamma"),
+        (transformed(Shifted(ZERO, ONE), td.ExpTransform()), dist.LogNormal(ZERO, ONE), f"Shifted {OWN} Normal"),
+        (dist.FoldedDistribution(NORMAL), dist.FoldedDistribution(NORMAL), f"FoldedDistribution {OWN}"),
+        (dist.FoldedDistribution(NORMAL), dist.HalfNormal(ONE), "FoldedDistribution"),
+        (dist.HalfNormal(ONE), dist.FoldedDistribution(dist.Normal(2 * ONE, ONE)), "HalfNormal"),
+        (transformed(NORMAL, td.ExpTransform()), transformed(NORMAL, Unlike()), "they are not transformed alike"),
+        (transformed(NORMAL, Unlike()), transformed(NORMAL, Unlike()), "they are not transformed alike"),
+        (
+            transformed(NORMAL, td.AffineTransform(ONE.clone().requires_grad_(), ONE)),
+            transformed(NORMAL, td.AffineTransform(ONE, ONE)),
+            "they are not transformed alike",
+        ),
+    ],
+)  # fmt: skip
+def test_a_density_of_its_own_is_refused(q: Distribution, p: Distribution, why: str) -> None:
+    with pytest.raises(NoClosedForm, match=why):
+        kl(q, p)
+
+
+class Wide(dist.Normal):
+    """Made and drawn in another way, but a Normal."""
+
+    def __init__(self, loc: Tensor) -> None:
+        super().__init__(loc, torch.full_like(loc, 2.0))
+
+    def twice(self) -> Tensor:
+        return 2 * self.loc
+
+
+def test_a_subclass_with_its_parents_density_has_its_parents_kl() -> None:
+    q = Wide(torch.tensor([0.5, 1.0]))
+    close(kl(q.to_event(1), PAIR.to_event(1)), kl(dist.Normal(q.loc, 2.0), PAIR).sum(), 0)
+
+
+def test_a_rule_that_is_registered_for_a_class_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(td.kl, "_KL_REGISTRY", td.kl._KL_REGISTRY.copy())
+    monkeypatch.setattr("ppl_vae.kl._KL_REGISTRY", td.kl._KL_REGISTRY)
+    td.register_kl(Shifted, td.Normal)(lambda q, p: kl(td.Normal(q.loc + 3, q.scale), p))
+    close(kl(Shifted(ZERO, ONE), NORMAL), torch.tensor(4.5), 1e-6)
+    with pytest.raises(NoClosedForm, match="Shifted has its own"):
+        kl(NORMAL, Shifted(ZERO, ONE))
+
+
+def test_no_class_of_pyro_or_torch_has_a_density_of_its_own_under_a_parents_rule() -> None:
+    """Each that overrides what a density is made of is refused, has a rule, or was read and found the same."""
+    below: set[Any] = set()
+    todo: list[Any] = [Distribution]
+    while todo:
+        new = set(todo.pop().__subclasses__()) - below
+        below |= new
+        todo += new
+    registered = {c for pair in (td.kl._KL_REGISTRY | _RULES) for c in pair} - {dist.Distribution}
+    library = {
+        c for c in below if c.__module__.startswith(("torch.distributions.", "pyro.distributions.", "ppl_vae."))
+    } - registered
+    families = {c: next((f for f in c.__mro__ if f in registered), None) for c in library}
+    changed = {c.__name__ for c, f in families.items() if f and _own(c, f)}
+    assert changed == {
+        *("AutoregressiveFlow", "ExtendedBinomial", "Flow", "FoldedDistribution"),
+        *("NanMaskedMultivariateNormal", "NanMaskedNormal"),
+        *("RelaxedBernoulliStraightThrough", "RelaxedOneHotCategoricalStraightThrough", "Wishart"),
+    }
+
+
+def test_half_cauchy_is_the_cauchys() -> None:
+    q, p = dist.HalfCauchy(torch.tensor([0.5, 2.0])), dist.HalfCauchy(ONE)
+    close(kl(q, p), td.kl_divergence(td.Cauchy(0.0, q.scale), td.Cauchy(0.0, ONE)), 1e-6)
+
+
+def test_a_transform_of_vectors_keeps_the_batch() -> None:
+    loc = torch.randn(5, 1, 3)
+    q, p = td.LogisticNormal(loc, torch.ones(3)), td.LogisticNormal(torch.zeros(7, 3), torch.ones(3))
+    close(kl(q, p), (loc.square().sum(-1) / 2).expand(5, 7), 1e-6)
+
+
+# ---- the continuous Bernoulli ----
+
+
+@pytest.mark.parametrize("module", [distributions, dist, td])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_continuous_bernoulli_at_all_logits(module: Any, dtype: torch.dtype) -> None:
+    """(η_q − η_p) E_q[x] − A(η_q) + A(η_p), A = log (eᵑ − 1)/η, in 50 digits."""
+    values = [-1e4, -60.0, -30.0, -20.0, -1.0, -0.11, -0.09, -1e-3, 1e-3, 0.09, 0.5, 15.0, 20.0, 60.0, 1.001e4]
+    η = torch.tensor(values, dtype=dtype)
+    q, p = (module.ContinuousBernoulli(logits=t) for t in (η.unsqueeze(1), η))
+    with mpmath.workdps(50):
+
+        def A(e: Any) -> Any:
+            return mpmath.log(mpmath.expm1(e) / e)
+
+        def exact(a: Any, b: Any) -> float:
+            return float((a - b) * (1 / (1 - mpmath.exp(-a)) - 1 / a) - A(a) + A(b))
+
+        numbers = [mpmath.mpf(e) for e in η.tolist()]
+        truth = torch.tensor([[exact(a, b) for b in numbers] for a in numbers], dtype=torch.float64)
+    torch.testing.assert_close(kl(q, p).double(), truth, rtol=16 * torch.finfo(dtype).eps, atol=1e-11)
+
+
+def test_continuous_bernoulli_has_gradients() -> None:
+    η = [torch.tensor([-30.0, 0.05, 2.0], dtype=torch.float64).roll(i).requires_grad_() for i in (0, 1)]
+    CB = distributions.ContinuousBernoulli
+    assert torch.autograd.gradcheck(lambda a, b: kl(CB(logits=a), CB(logits=b)), η)
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,38 @@ def test_a_mixture_whose_means_coincide_has_finite_gradients() -> None:
     assert raw.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("σ", [1.0, 3e-3, 1e-3, 1e-4, 1e-6])
+@pytest.mark.parametrize("apart", [0, 4, 8])
+def test_the_gradient_of_a_narrow_mixtures_draw_is_right_in_float32(σ: float, apart: int) -> None:
+    """That of the same draw in float64, but for rounding, where components overlap in all dimensions, some, or none."""
+    torch.manual_seed(4)
+    B, K, D = 50, 5, 8
+    logits, scale, c = torch.randn(B, K), σ * (1 + torch.rand(B, K, D)), torch.randn(B, D)
+    loc = torch.randn(B, 1, D) + torch.where(torch.arange(D) % 8 < 8 - apart, σ, 1.0) * torch.randn(B, K, D)
+    z, found = None, []
+    for dtype in (torch.float32, torch.float64):
+        raw = [t.to(dtype).requires_grad_() for t in (logits, loc, scale)]
+        q = ReparameterizedMixture(dist.Categorical(logits=raw[0]), dist.Normal(*raw[1:]).to_event(1))
+        z = q.sample() if z is None else z
+        found.append(torch.autograd.grad((q._attached(z.to(dtype)) * c.to(dtype)).sum(), raw))
+    for single, double in zip(*found, strict=True):
+        error = (single.double() - double).flatten(1).norm(dim=1) / double.flatten(1).norm(dim=1)
+        assert error.max() < 100 * K * D * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize("σ", [1.0, 1e-3, 1e-6])
+def test_a_mixture_of_equals_has_the_gradients_of_a_normal(σ: float) -> None:
+    """z = μ + σε: summed over the components dz/dμ is 1 and dz/dσ is ε, and no weight matters."""
+    logits = torch.randn(20, 3, requires_grad=True)
+    loc = torch.randn(20, 1, 4).expand(20, 3, 4).clone().requires_grad_()
+    scale = torch.full((20, 3, 4), σ, requires_grad=True)
+    z = ReparameterizedMixture(dist.Categorical(logits=logits), dist.Normal(loc, scale).to_event(1)).rsample()
+    z.sum().backward()
+    torch.testing.assert_close(loc.grad.sum(1), torch.ones(20, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scale.grad.sum(1), (z - loc[:, 0]) / σ, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits.grad, torch.zeros(20, 3), rtol=0, atol=1e-5 * σ)
+
+
 def test_flows_that_have_nothing_to_regress_on_are_refused() -> None:
     with pytest.raises(InputError, match="at least 2 dimensions"):
         InverseAutoregressiveFlow(1)

@@ -208,6 +208,24 @@ def test_the_log_determinant_is_that_of_the_jacobian(name: str) -> None:
         assert torch.linalg.det(jacobian).abs() != pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["coupling", "autoregressive"])
+@pytest.mark.parametrize("size", [1.0, 20.0, 1e3])
+def test_the_gradient_is_that_of_the_density_also_where_log_scales_are_at_their_bound(name: str, size: float) -> None:
+    """Finite differences in float64, by z and by a bias of the last layer; it never quite vanishes."""
+    prior = PRIORS[name].prior()
+    network = prior.layers[0].nn if name == "coupling" else prior.layers[0].arn
+    bias = network.layers[-1].bias
+    with torch.no_grad():
+        bias[-1] = size
+    z = torch.randn(4, Z, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z, _: prior().log_prob(z), (z, bias))
+    (slope,) = torch.autograd.grad(prior().log_prob(z).sum(), bias)
+    assert slope[-1].abs() > 1e-9
+    with torch.no_grad():
+        bias[-1] = -size
+    assert torch.autograd.gradcheck(lambda z, _: prior().log_prob(z), (z, bias))
+
+
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_is_sampled_with_gradients_and_scored_alike(name: str) -> None:
     prior = PRIORS[name].prior()

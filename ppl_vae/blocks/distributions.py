@@ -37,9 +37,20 @@ class Grid(constraints.Constraint):
 
 
 class Beta(dist.Beta):
-    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there unless α or β is 1."""
+    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there unless α or β is 1.
+
+    log p(x) = (α − 1) log x + (β − 1) log (1 − x) + log Γ(α + β) − log Γ(α) − log Γ(β), added in float64, where the
+    terms are large and their sum is not.
+    """
 
     support = OpenUnitInterval()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        x, α, β = value.double(), self.concentration1.double(), self.concentration0.double()
+        log_p = torch.xlogy(α - 1, x) + torch.special.xlog1py(β - 1, -x) + (α + β).lgamma() - α.lgamma() - β.lgamma()
+        return log_p.to(torch.result_type(self.concentration1, value))
 
 
 class Mixture(dist.MixtureSameFamily):
@@ -64,10 +75,17 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        return self.logits * (value - 0.5) - self.log_normalizer()
+
+    def log_normalizer(self) -> Tensor:
+        """log (sinh t / t)."""
         η = self.logits
         t, near = self._halves()
         away = t + (-torch.expm1(-2 * t)).log() - (2 * t).log()
-        return η * (value - 0.5) - torch.where(near, η.square() / 24 - η**4 / 2880, away)
+        return torch.where(near, η.square() / 24 - η**4 / 2880 + η**6 / 181440, away)
+
+    def entropy(self) -> Tensor:
+        return self.log_normalizer() - self.logits * (self.mean - 0.5)
 
     @property
     def mean(self) -> Tensor:
@@ -75,7 +93,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         η = self.logits
         t, near = self._halves()
         away = η.sign() * (1 / torch.tanh(t) - 1 / t) / 2
-        return 0.5 + torch.where(near, η / 12 - η**3 / 720, away)
+        return 0.5 + torch.where(near, η / 12 - η**3 / 720 + η**5 / 30240 - η**7 / 1209600, away)
 
     @property
     def variance(self) -> Tensor:
@@ -99,14 +117,6 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         t = self.logits.abs() / 2
         near = t < 0.05
         return torch.where(near, torch.ones_like(t), t), near
-
-
-class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial):
-    """Pyro's, whose `expand` fails once it has been sampled, since that leaves both `gate` and `gate_logits` behind."""
-
-    @property
-    def gate(self) -> Tensor:
-        return torch.sigmoid(self.gate_logits)
 
 
 class DiscretizedLogistic(dist.TorchDistribution):

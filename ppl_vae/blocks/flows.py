@@ -6,6 +6,7 @@ sampled seldom. zuko's flows are offered too, and imported only where one is mad
 
 import contextlib
 import importlib
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,6 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions import transforms as T
-from pyro.distributions.transforms.utils import clamp_preserve_gradients
 from pyro.nn import AutoRegressiveNN, DenseNN
 from torch import Tensor, nn
 
@@ -22,6 +22,10 @@ from ppl_vae.errors import InputError
 
 class FlowPrior(nn.Module):
     """A flow of affine layers, each followed by a reversal of the dimensions.
+
+    A layer scales by e^s, where |s| < 3: s = 6/π arctan(r/3) of the network's output r (Ardizzone et al. 2019). Without
+    a bound, layers overflow; a hard clip has no gradient beyond it, or, as Pyro's, one that is not the density's. The
+    arctangent's gradient is the density's and falls as 1/r², so that no layer is stuck.
 
     Args:
         kind: `coupling`, half of z moves the other half (Dinh et al. 2017): scoring and sampling take one pass each;
@@ -82,6 +86,25 @@ class Flow(dist.TransformedDistribution):
                 transform.inv._cached_log_scale = None
 
 
+BOUND = 3.0  # of the log-scale of a layer
+
+
+def _bounded(log_scale: Tensor) -> Tensor:
+    return 2 * BOUND / math.pi * torch.atan(log_scale / BOUND)
+
+
+class _Dense(DenseNN):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = super().forward(x)
+        return mean, _bounded(log_scale)
+
+
+class _Masked(AutoRegressiveNN):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = super().forward(x)
+        return mean, _bounded(log_scale)
+
+
 class _Autoregressive(T.AffineAutoregressive):
     """Pyro's layer, its inverse in the dtype of its argument."""
 
@@ -90,21 +113,23 @@ class _Autoregressive(T.AffineAutoregressive):
         dims = torch.arange(y.shape[-1], device=y.device)
         for dim in dims:
             mean, log_scale = self.arn(x)
-            log_scale = clamp_preserve_gradients(log_scale, self.log_scale_min_clip, self.log_scale_max_clip)
             x = torch.where(dims == dim, (y - mean) * (-log_scale).exp(), x)
         self._cached_log_scale = log_scale  # no output depends on the last dimension: this is the log-scale at x
         return x
 
 
+_NO_CLIP = {"log_scale_min_clip": -math.inf, "log_scale_max_clip": math.inf}  # Pyro's passes a false gradient
+
+
 def _coupling(latent_dim: int, hidden: int) -> nn.Module:
     still = latent_dim // 2
     moved = latent_dim - still
-    return T.AffineCoupling(still, DenseNN(still, [hidden, hidden], [moved, moved]))
+    return T.AffineCoupling(still, _Dense(still, [hidden, hidden], [moved, moved]), **_NO_CLIP)
 
 
 def _autoregressive(latent_dim: int, hidden: int) -> nn.Module:
     order = torch.arange(latent_dim)
-    return _Autoregressive(AutoRegressiveNN(latent_dim, [max(hidden, latent_dim)] * 2, permutation=order))
+    return _Autoregressive(_Masked(latent_dim, [max(hidden, latent_dim)] * 2, permutation=order), **_NO_CLIP)
 
 
 _LAYERS = {"coupling": _coupling, "autoregressive": _autoregressive}

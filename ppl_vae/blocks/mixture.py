@@ -4,6 +4,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
+from torch.nn.functional import pad
 
 
 class ReparameterizedMixture(dist.MixtureSameFamily):
@@ -32,7 +33,10 @@ class ReparameterizedMixture(dist.MixtureSameFamily):
     has_rsample = True
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        z = self.sample(sample_shape)
+        return self._attached(self.sample(sample_shape))
+
+    def _attached(self, z: Tensor) -> Tensor:
+        """z, with its gradient to the parameters."""
         quantiles, weights, Φ = self._quantiles(z)
         with torch.no_grad():
             J = self._jacobian(z, quantiles, weights, Φ)
@@ -44,7 +48,7 @@ class ReparameterizedMixture(dist.MixtureSameFamily):
         normal = self.component_distribution.base_dist
         z = z.unsqueeze(-2)
         log_n = normal.log_prob(z)
-        before = log_n.cumsum(-1) - log_n  # of the dimensions j < d
+        before = pad(log_n.cumsum(-1)[..., :-1], (1, 0))  # of j < d; a difference of sums would cancel where σ is small
         weights = (self.mixture_distribution.logits.unsqueeze(-1) + before).softmax(-2)
         Φ = normal.cdf(z)
         return (weights * Φ).sum(-2), weights, Φ

@@ -99,17 +99,20 @@ class PowerSpherical(TorchDistribution):
         return y - 2 * u * (u * y).sum(-1, keepdim=True) / u.square().sum(-1, keepdim=True)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log(1 + t) = log 2 − log(1 + ‖z − μ‖²/‖z + μ‖²), which keeps its digits near μ and near −μ."""
+        """log(1 + t) = log 2 − log(1 + ‖z − μ‖²/‖z + μ‖²), which keeps its digits near μ and near −μ.
+
+        κ log 2 is as large as log N, so the two are subtracted in float64.
+        """
         if self._validate_args:
             self._validate_sample(value)
         near, far = (value - self.loc).square().sum(-1), (value + self.loc).square().sum(-1)
         ratio = near / far.clamp(min=torch.finfo(far.dtype).eps ** 2)
-        return self.concentration * (log(2) - ratio.log1p()) - self._log_normalizer().to(far.dtype)
+        return -self.concentration * ratio.log1p() - self._log_peak().to(far.dtype)
 
     def entropy(self) -> Tensor:
         """log N − κ E[log(1 + t)], where 1 + t = 2b and E[log b] = ψ(α) − ψ(α + β)."""
         α, β = (t.double() for t in self._beta())
-        entropy = self._log_normalizer() - (α - β) * (log(2) + α.digamma() - (α + β).digamma())
+        entropy = self._log_peak() - (α - β) * (α.digamma() - (α + β).digamma())
         return entropy.to(self.loc.dtype)
 
     @property
@@ -133,10 +136,10 @@ class PowerSpherical(TorchDistribution):
         β = torch.full_like(self.concentration, (self.loc.shape[-1] - 1) / 2)
         return β + self.concentration, β
 
-    def _log_normalizer(self) -> Tensor:
-        """log N in float64, for float32 leaves few digits of the difference of two log Γ when κ is large."""
+    def _log_peak(self) -> Tensor:
+        """log N − κ log 2, minus the log density at μ, in float64: float32 leaves few digits of it when κ is large."""
         α, β = (t.double() for t in self._beta())
-        return (α + β) * log(2) + β * log(pi) + α.lgamma() - (α + β).lgamma()
+        return 2 * β * log(2) + β * log(pi) + α.lgamma() - (α + β).lgamma()
 
 
 def _noise(like: Tensor, shape: tuple[int, ...]) -> Tensor:

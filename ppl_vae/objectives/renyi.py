@@ -3,11 +3,12 @@
 import math
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
 from ppl_vae.objectives.base import Objective, need_paths
-from ppl_vae.objectives.iwae import iwae_target, log_mean_exp
+from ppl_vae.objectives.iwae import iwae_target
 from ppl_vae.programs.terms import Terms, log_weight
 
 
@@ -39,5 +40,23 @@ class Renyi_ELBO(Objective):
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)
-        value = log_mean_exp((1 - self.alpha) * log_weight(terms)) / (1 - self.alpha)
+        value = power_mean(log_weight(terms), 1 - self.alpha)
         return value, value
+
+
+def power_mean(log_w: Tensor, s: float) -> Tensor:
+    """1/s log (1/K) Σ_k w_k^s, the logarithm of the power mean of order s ≠ 0: `(K, B)` to `(B,)`.
+
+    With w_m the weight whose power is the largest and a = (1/K) Σ_k (w_k/w_m)^s − 1, which is in (−1, 0], it is
+
+        log w_m + 1/s log (1 + a).
+
+    Where s is small, so is a, and `expm1` and `log1p` keep the digits that 1/s would else blow up; where a is not
+    small, a logsumexp does.
+    """
+    largest = (log_w.amax(0) if s > 0 else log_w.amin(0)).detach().clamp(min=torch.finfo(log_w.dtype).min)
+    powers = s * (log_w - largest)
+    a = powers.expm1().mean(0)
+    near = a > -0.5
+    far = powers.logsumexp(0) - math.log(len(log_w))
+    return largest + torch.where(near, torch.where(near, a, 0.0).log1p(), far) / s

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ppl_vae.blocks import gammas
 from ppl_vae.blocks.likelihoods.base import Likelihood, moments
 from ppl_vae.errors import InputError
 
@@ -92,7 +93,7 @@ class StudentT(LocationScale):
         self.log_df = nn.Parameter(torch.tensor(4.0).log())
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
-        return dist.StudentT(1 + self.log_df.exp(), *self.location_scale(raw))
+        return gammas.StudentT(1 + self.log_df.exp(), *self.location_scale(raw))
 
 
 class LogNormal(LocationScale):

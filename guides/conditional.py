@@ -9,19 +9,27 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import DiagonalNormal, as_features, concat, mlp
+from ppl_vae.blocks import DiagonalNormal, Standardized, as_features, concat, mlp
 
 
 class Guide(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400, y_dim: int = 10) -> None:
+    def __init__(
+        self,
+        data_shape: tuple[int, ...],
+        latent_dim: int = 20,
+        hidden: int = 400,
+        y_dim: int = 10,
+        data: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.data_shape, self.y_dim = data_shape, y_dim
+        self.scale = Standardized(data_shape, data)
         self.family = DiagonalNormal(latent_dim)
         self.encoder = mlp(prod(data_shape) + y_dim, hidden, self.family.width)
 
     def posterior(self, x: Tensor, y: Tensor) -> dist.Distribution:
         """q(z|x, y): swap these lines."""
-        x = x.flatten(x.dim() - len(self.data_shape))
+        x = self.scale(x).flatten(x.dim() - len(self.data_shape))
         return self.family(self.encoder(concat(x, as_features(y, self.y_dim, like=x))))
 
     def forward(self, x: Tensor, y: Tensor) -> None:

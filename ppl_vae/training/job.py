@@ -181,6 +181,8 @@ class Job:
         """What is trained, on what, and by which estimator."""
         yield from (f"{kind}: {source}" for kind, source in self.pair.sources.items())
         yield f"data: {self.dataset.describe()}"
+        if self.config.standardize:
+            yield "    standardized by column for the programs; log p(x) is that of the data as given"
         yield f"objective: {self.objective.name}, an estimate of {self.objective.target}"
         probe = self.move(tuple(x[:1] for x in self.dataset.train))
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.pair.model, self.pair.guide):

@@ -1,10 +1,7 @@
 """Data of any scale: what networks see, what log p(x) is of, and that float32 is enough."""
 
-import json
-import math
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from runs_for_tests import fitted
 from sklearn.datasets import load_breast_cancer, load_wine
 from torch import Tensor, nn
 
 import ppl_vae
 from ppl_vae.blocks import Standardized, mlp
+from ppl_vae.checker import check_pair
+from ppl_vae.data import open_data
 from ppl_vae.errors import InputError
-from ppl_vae.models import bernoulli, gaussian, linear_gaussian
+from ppl_vae.models import bernoulli, gaussian
 from ppl_vae.programs import owned, resolve_pair, simulate, terms
 from ppl_vae.programs.standardize import resolve_standardized
 from ppl_vae.programs.terms import log_weight
@@ -111,6 +109,47 @@ def test_linear_gaussian_starts_near_the_data_and_stays_exact() -> None:
     alone = dist.Normal(x.mean(0), x.std(0)).to_event(1).log_prob(x).mean()
     price = (x.std(0).square().mean().sqrt() / x.std(0)).log().sum()
     assert alone - price - len(x.T) < model.log_px(x).mean() < alone
+
+
+# ---- where float32 is not enough ----
+
+
+class Narrow(nn.Module):
+    """It sees the data as they are, and its σ comes down to 1e-6."""
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = mlp(data_shape[0], 400, 40)
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("guide", self)
+        loc, raw = self.encoder(x).chunk(2, dim=-1)
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.Normal(self.spoilt(loc), nn.functional.softplus(raw) + 1e-6).to_event(1))
+
+    def spoilt(self, loc: Tensor) -> Tensor:
+        return loc
+
+
+class Spoilt(Narrow):
+    """The mean depends on the size of the batch, here by a thousandth."""
+
+    def spoilt(self, loc: Tensor) -> Tensor:
+        return loc * (1 + 1e-3 * loc.shape[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_is_called_rounding_and_a_fault_a_fault(seed: int) -> None:
+    rows = torch.tensor(load_wine().data, dtype=torch.float32)
+    for guide, words in (
+        (Narrow, ["--standardize", "σ comes down to 1e-06", "float32"]),
+        (Spoilt, ["size of the batch"]),
+    ):
+        with isolated(seed):
+            pair = resolve_pair("gaussian", guide, (rows,))
+            (finding,) = check_pair(pair, open_data(rows)).errors
+        assert finding.site == "z"
+        assert all(word in finding.message for word in words), finding.message
 
 
 # ---- --standardize: the change of variables ----

@@ -296,3 +296,21 @@ def test_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
     a, b = (run.checkpoints.load(run.checkpoints.steps[-1])[0] for run in (whole, parts))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- collapse ----
+
+
+class Deaf(gaussian.Model):
+    """It can hardly hear z, so that to say anything through it does not pay."""
+
+    def likelihood(self, z: Tensor) -> Any:
+        return super().likelihood(1e-3 * z)
+
+
+def test_a_collapsed_fit_says_so(tmp_path: Path) -> None:
+    with pytest.warns(
+        UserWarning, match=r"the latent has collapsed: at the best step, \d+, the rate is -?0\.0\d\d nats"
+    ):
+        run = ppl_vae.fit(Deaf, "diagonal_normal", table(), tmp_path / "run", epochs=100, lr=1e-2, set=SMALL)
+    assert run.metrics[-1]["valid"]["rate"] < 0.05

@@ -1,6 +1,7 @@
 """The guide of a conditional VAE: q(z|x, y) = N(μ(x, y), diag σ(x, y)²) (Sohn, Lee & Yan 2015).
 
 For `models/conditional.py`. y is the second field of the data: integer labels or real covariates.
+x is standardized for the network; covariates are read as they are, so bring them to a common scale.
 """
 
 from math import prod

@@ -10,20 +10,28 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import DiagonalNormal, mlp
+from ppl_vae.blocks import DiagonalNormal, Standardized, mlp
 
 
 class Guide(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, top_dim: int = 10, hidden: int = 400) -> None:
+    def __init__(
+        self,
+        data_shape: tuple[int, ...],
+        latent_dim: int = 20,
+        top_dim: int = 10,
+        hidden: int = 400,
+        data: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.data_shape = data_shape
+        self.scale = Standardized(data_shape, data)
         self.family, self.top_family = DiagonalNormal(latent_dim), DiagonalNormal(top_dim)
         self.encoder = mlp(prod(data_shape), hidden, self.family.width)
         self.top_encoder = mlp(latent_dim, hidden, self.top_family.width)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z1|x): swap this line."""
-        return self.family(self.encoder(x.flatten(x.dim() - len(self.data_shape))))
+        return self.family(self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape))))
 
     def top_posterior(self, z1: Tensor) -> dist.Distribution:
         """q(z2|z1): swap this line."""

@@ -10,18 +10,21 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import mlp
+from ppl_vae.blocks import Standardized, mlp
 
 
 class Guide(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], classes: int = 10, hidden: int = 400) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], classes: int = 10, hidden: int = 400, data: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.data_shape = data_shape
+        self.scale = Standardized(data_shape, data)
         self.encoder = mlp(prod(data_shape), hidden, classes)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z|x): swap this line."""
-        return dist.Categorical(logits=self.encoder(x.flatten(x.dim() - len(self.data_shape))))
+        return dist.Categorical(logits=self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape))))
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

@@ -7,19 +7,22 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ppl_vae.blocks import mlp
+from ppl_vae.blocks import MIN_SIGMA, Standardized, mlp
 
 
 class Guide(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400, data: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.data_shape = data_shape
+        self.scale = Standardized(data_shape, data)
         self.encoder = mlp(prod(data_shape), hidden, 2 * latent_dim)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z|x): swap these lines."""
-        loc, raw = self.encoder(x.flatten(x.dim() - len(self.data_shape))).chunk(2, dim=-1)
-        return dist.Normal(loc, softplus(raw) + 1e-6).to_event(1)
+        loc, raw = self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape))).chunk(2, dim=-1)
+        return dist.Normal(loc, softplus(raw) + MIN_SIGMA).to_event(1)
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

@@ -10,19 +10,22 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import FullNormal, mlp
+from ppl_vae.blocks import FullNormal, Standardized, mlp
 
 
 class Guide(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400, data: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.data_shape = data_shape
+        self.scale = Standardized(data_shape, data)
         self.family = FullNormal(latent_dim)  # swap this line
         self.encoder = mlp(prod(data_shape), hidden, self.family.width)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z|x): the family at what the network makes of x."""
-        return self.family(self.encoder(x.flatten(x.dim() - len(self.data_shape))))
+        return self.family(self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape))))
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

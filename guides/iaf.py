@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import InverseAutoregressiveFlow, mlp
+from ppl_vae.blocks import InverseAutoregressiveFlow, Standardized, mlp
 
 
 class Guide(nn.Module):
@@ -20,15 +20,17 @@ class Guide(nn.Module):
         hidden: int = 400,
         steps: int = 2,
         flow_hidden: int = 100,
+        data: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.data_shape = data_shape
+        self.scale = Standardized(data_shape, data)
         self.family = InverseAutoregressiveFlow(latent_dim, steps, flow_hidden)
         self.encoder = mlp(prod(data_shape), hidden, self.family.width)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z|x): the family at what the network makes of x."""
-        return self.family(self.encoder(x.flatten(x.dim() - len(self.data_shape))))
+        return self.family(self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape))))
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

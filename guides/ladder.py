@@ -12,15 +12,22 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import DiagonalNormal, mlp
+from ppl_vae.blocks import DiagonalNormal, Standardized, mlp
 
 
 class Guide(nn.Module):
     def __init__(
-        self, data_shape: tuple[int, ...], model: Any, latent_dim: int = 20, top_dim: int = 10, hidden: int = 400
+        self,
+        data_shape: tuple[int, ...],
+        model: Any,
+        latent_dim: int = 20,
+        top_dim: int = 10,
+        hidden: int = 400,
+        data: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.data_shape, self.model = data_shape, model
+        self.scale = Standardized(data_shape, data)
         self.family, self.top_family = DiagonalNormal(latent_dim), DiagonalNormal(top_dim)
         self.trunk = nn.Sequential(nn.Linear(prod(data_shape), hidden), nn.Softplus())
         self.head, self.top_head = mlp(hidden, self.family.width), mlp(hidden, hidden, self.top_family.width)
@@ -37,7 +44,7 @@ class Guide(nn.Module):
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)
-        h = self.trunk(x.flatten(x.dim() - len(self.data_shape)))
+        h = self.trunk(self.scale(x).flatten(x.dim() - len(self.data_shape)))
         with pyro.plate("data", x.shape[0]):
             z2 = pyro.sample("z2", self.top_posterior(h))
             pyro.sample("z1", self.posterior(h, z2))

@@ -10,18 +10,21 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from ppl_vae.blocks import PowerSpherical, mlp
+from ppl_vae.blocks import PowerSpherical, Standardized, mlp
 
 
 class Guide(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], latent_dim: int = 20, hidden: int = 400, data: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim
+        self.scale = Standardized(data_shape, data)
         self.encoder = mlp(prod(data_shape), hidden, latent_dim + 1)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z|x): swap these lines. κ is in units of d, for the pull of a given κ fades as d grows."""
-        raw = self.encoder(x.flatten(x.dim() - len(self.data_shape)))
+        raw = self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape)))
         concentration = self.latent_dim * softplus(raw[..., 0]) + 1e-6
         return PowerSpherical(normalize(raw[..., 1:], dim=-1), concentration)
 

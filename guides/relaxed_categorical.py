@@ -10,20 +10,26 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.blocks import ExpRelaxedCategorical, mlp
+from ppl_vae.blocks import ExpRelaxedCategorical, Standardized, mlp
 
 
 class Guide(nn.Module):
     def __init__(
-        self, data_shape: tuple[int, ...], classes: int = 10, hidden: int = 400, temperature: float = 0.5
+        self,
+        data_shape: tuple[int, ...],
+        classes: int = 10,
+        hidden: int = 400,
+        temperature: float = 0.5,
+        data: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.data_shape, self.temperature = data_shape, temperature
+        self.scale = Standardized(data_shape, data)
         self.encoder = mlp(prod(data_shape), hidden, classes)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(log z|x): swap these lines."""
-        logits = self.encoder(x.flatten(x.dim() - len(self.data_shape)))
+        logits = self.encoder(self.scale(x).flatten(x.dim() - len(self.data_shape)))
         return ExpRelaxedCategorical(x.new_tensor(self.temperature), logits=logits)
 
     def forward(self, x: Tensor) -> None:

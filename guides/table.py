@@ -5,7 +5,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ppl_vae.blocks import TableFeatures, mlp
+from ppl_vae.blocks import MIN_SIGMA, TableFeatures, mlp
 
 
 class Guide(nn.Module):
@@ -21,7 +21,7 @@ class Guide(nn.Module):
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z|x): swap these lines."""
         loc, raw = self.encoder(self.features(x)).chunk(2, dim=-1)
-        return dist.Normal(loc, softplus(raw) + 1e-6).to_event(1)
+        return dist.Normal(loc, softplus(raw) + MIN_SIGMA).to_event(1)
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

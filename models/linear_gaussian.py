@@ -1,6 +1,7 @@
 """Probabilistic PCA (Tipping & Bishop 1999): z ~ N(0, I), x | z ~ N(Wz + b, σ²I). Everything about it is exact.
 
 log p(x) = log N(x; b, WWᵀ + σ²I), and p(z|x) is the Gaussian of `guides/linear_gaussian.py`.
+σ is one for all columns: fit columns of different units with `--standardize`.
 """
 
 from math import prod
@@ -10,14 +11,17 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.blocks import Standardized
+
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 5) -> None:
+    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 5, data: Tensor | None = None) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim
         self.W = nn.Parameter(torch.randn(prod(data_shape), latent_dim) / latent_dim**0.5)
         self.b = nn.Parameter(torch.zeros(prod(data_shape)))
         self.log_sigma = nn.Parameter(torch.zeros(()))
+        self._start_from(Standardized(data_shape, data))
 
     def prior(self, x: Tensor) -> dist.Distribution:
         """p(z): swap this line."""
@@ -33,6 +37,13 @@ class Model(nn.Module):
         with pyro.plate("data", x.shape[0]):
             z = pyro.sample("z", self.prior(x))
             pyro.sample("x", self.likelihood(z), obs=x)
+
+    @torch.no_grad()
+    def _start_from(self, scale: Standardized) -> None:
+        """At the center of the data, and of their size."""
+        self.W.mul_(scale.spread.flatten().unsqueeze(-1))
+        self.b.copy_(scale.center.flatten())
+        self.log_sigma.copy_(scale.spread.square().mean().sqrt().log())
 
     def log_px(self, x: Tensor) -> Tensor:
         """The exact log p(x) of each row, `(B,)`: low-rank algebra, no D×D matrix."""

@@ -93,6 +93,8 @@ class Check(Verb):
     """By default once for mnist-5k, else none."""
     scale: float | None = None
     """Divide the first field by this."""
+    standardize: bool = False
+    """Let the programs see standardized columns, as for fit."""
     missing: Literal["error", "nan"] = "error"
     """nan: cells of the first field may be missing."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -102,7 +104,9 @@ class Check(Verb):
         import ppl_vae
         from ppl_vae.reports import text
 
-        options = {name: getattr(self, name) for name in ("objective", "binarize", "scale", "missing", "set")}
+        options = {
+            name: getattr(self, name) for name in ("objective", "binarize", "scale", "standardize", "missing", "set")
+        }
         report = ppl_vae.check(self.model, self.guide, list(self.data), **options)
         return report.asdict(), lambda: text.checked(report)
 

@@ -41,6 +41,9 @@ class FitConfig:
     """By default once for mnist-5k, else none."""
     scale: float | None = None
     """Divide the first field by this, say 255."""
+    standardize: bool = False
+    """Let the programs see each column of the first field with mean 0 and standard deviation 1; log p(x), and all that
+    is written, stay in the units of the data."""
     missing: Literal["error", "nan"] = "error"
     """nan: cells of the first field may be missing, for programs that leave them out, such as table."""
     set: tuple[str, ...] = ()

@@ -12,20 +12,22 @@ from ppl_vae.data import open_data
 from ppl_vae.errors import InputError
 from ppl_vae.generate import encode, reconstruct, sample
 from ppl_vae.opened import check_file, check_seed, open_run
-from ppl_vae.programs import resolve_pair
 from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolve import check_settings, parse_settings
 from ppl_vae.training.fit import fit
 from ppl_vae.training.run import Run
-from ppl_vae.training.setup import isolated, split_objective
+from ppl_vae.training.setup import isolated, resolve_for, split_objective
 
 
-def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **options: Any) -> Report:
+def check(
+    model: Spec, guide: Spec, data: Any, *, objective: str = "trace", standardize: bool = False, **options: Any
+) -> Report:
     """Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend.
 
     In a test of your own: `report = check("mine.py", "mine.py", data)`, then `assert report.passed, str(report)`.
 
     Args:
+        standardize: as for `fit`.
         options: `set`, `scale`, `missing`, `binarize`, `split_seed`, as for `fit`.
     """
     settings = options.pop("set", ())
@@ -34,7 +36,9 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     check_settings(own, made, "objective")
     dataset = open_data(data, **options)
     with isolated(0):
-        pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
+        example = tuple(x[:1000] for x in dataset.train)
+        asked = {"standardize": standardize, "missing": options.get("missing", "error")}
+        pair = resolve_for(dataset, model, guide, example, settings, **asked)
         return check_pair(pair, dataset, made(**own), thorough=True)
 
 

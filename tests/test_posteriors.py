@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ppl_vae.blocks import (
+    MIN_SIGMA,
     DiagonalNormal,
     FullNormal,
     HouseholderNormal,
@@ -199,7 +200,7 @@ def test_moments(name: str) -> None:
 def test_householder_is_pyros_flow() -> None:
     family, raw = built(FAMILIES["Householder"], 6, dim=4)
     loc, scale, v = raw.split([4, 4, 12], dim=-1)
-    base = dist.Normal(loc, softplus(scale) + 1e-6).to_event(1)
+    base = dist.Normal(loc, softplus(scale) + MIN_SIGMA).to_event(1)
     flow = dist.TransformedDistribution(base, [ConditionedHouseholder(v.unflatten(-1, (3, 4)))])
     z = flow.sample()
     torch.testing.assert_close(family(raw).log_prob(z), flow.log_prob(z))

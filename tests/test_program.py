@@ -200,6 +200,7 @@ BORROWERS = {
     borrowing_model: {
         "model.pseudo",
         "model.weights",
+        *("guide.scale.center", "guide.scale.spread"),
         *(f"guide.encoder.{i}.{of}" for i in (0, 2) for of in ("weight", "bias")),
     },
     tied: {

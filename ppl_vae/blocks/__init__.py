@@ -7,6 +7,7 @@ from ppl_vae.blocks.flows import FlowPrior, ZukoPrior
 from ppl_vae.blocks.mixture import ReparameterizedMixture
 from ppl_vae.blocks.networks import AnyBatch, conv_decoder, conv_encoder, gated_mlp, mlp, residual_mlp
 from ppl_vae.blocks.posteriors import (
+    MIN_SIGMA,
     DiagonalNormal,
     FullNormal,
     HouseholderNormal,
@@ -25,9 +26,11 @@ from ppl_vae.blocks.priors import (
 )
 from ppl_vae.blocks.relaxed import ExpRelaxedCategorical
 from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
+from ppl_vae.blocks.standardized import Standardized
 from ppl_vae.blocks.table import MixedTable, TableFeatures
 
 __all__ = [
+    "MIN_SIGMA",
     "AnyBatch",
     "AutoregressiveBernoulli",
     "DiagonalNormal",
@@ -48,6 +51,7 @@ __all__ = [
     "SphericalPrior",
     "SphericalUniform",
     "StandardNormalPrior",
+    "Standardized",
     "TableFeatures",
     "VampPrior",
     "ZukoPrior",

@@ -25,7 +25,10 @@ from torch.nn.functional import normalize, softplus
 from ppl_vae.blocks.mixture import ReparameterizedMixture
 from ppl_vae.errors import InputError
 
-FLOOR = 1e-6  # no standard deviation falls below it
+# No standard deviation falls below it. A draw z = μ + σε is rounded to about 6e-8 |μ| in float32, which log q(z|x) sees
+# in units of σ: with σ ≥ 1e-4 and |μ| ≤ 10 that is 6e-3 at most. A posterior as narrow as that knows z to four digits,
+# at a price of log 1e4 = 9.2 nats a dimension; none that is learned from real data comes near.
+MIN_SIGMA = 1e-4
 
 
 class DiagonalNormal(nn.Module):
@@ -182,5 +185,5 @@ class AutoregressiveFlow(dist.TransformedDistribution):
         return super().log_prob(value if value.shape[:-1] == shape else value.expand(*shape, -1))
 
 
-def _positive(raw: Tensor, floor: float = FLOOR) -> Tensor:
+def _positive(raw: Tensor, floor: float = MIN_SIGMA) -> Tensor:
     return softplus(raw) + floor

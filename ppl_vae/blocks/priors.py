@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ppl_vae.blocks.networks import mlp
+from ppl_vae.blocks.posteriors import MIN_SIGMA
 from ppl_vae.blocks.sphere import SphericalUniform
 from ppl_vae.errors import InputError, at_least
 
@@ -101,7 +102,7 @@ class GTMPrior(nn.Module):
 
     def forward(self) -> dist.Distribution:
         loc, raw = self.network(self.points).chunk(2, dim=-1)
-        return mixture(self.logits, dist.Normal(loc, softplus(raw) + 1e-6).to_event(1))
+        return mixture(self.logits, dist.Normal(loc, softplus(raw) + MIN_SIGMA).to_event(1))
 
 
 class GTMVampPrior(nn.Module):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ppl_vae.checks.rounding import told_from_rounding
 from ppl_vae.checks.subject import OTHER_SHAPE, Finding, Subject, aligned, differ, shapes
 from ppl_vae.programs import Terms
 from ppl_vae.programs.find import Kind
@@ -45,20 +46,21 @@ def alone(s: Subject) -> Iterator[Finding]:
         whole = s.score(s.probe, values)
         first = tuple(x[:1] for x in s.probe)
         try:
-            one = s.score(first, {site: v.narrow(_row_dim(whole, site, v), 0, 1) for site, v in values.items()})
+            own = {site: v.narrow(_row_dim(whole, site, v), 0, 1) for site, v in values.items()}
+            one = s.score(first, own)
         except Exception as error:
             failure = s.failure(f"the pair fails on a batch of one row, {shapes(first)}", error, hints={})
             yield Finding("error", f"{failure.message}; squeeze() drops the row too", failure.site, failure.where)
             return
-    for kind, site, x, y in aligned(whole, one):
-        if differ(x[:, :1], y, OTHER_SHAPE):
-            yield s.error(
-                f"site {site!r} of the {kind}: row 0 is scored {x[0, 0]:.6g} in a batch of {len(s.probe[0])} rows, "
-                f"{y[0, 0]:.6g} by itself: let nothing depend on the size of the batch",
-                site,
-                kind,
-            )
-            return
+        for kind, site, x, y in aligned(whole, one):
+            if differ(x[:, :1], y, OTHER_SHAPE):
+                found = (
+                    f"site {site!r} of the {kind}: row 0 is scored {x[0, 0]:.6g} in a batch of {len(s.probe[0])} rows, "
+                    f"{y[0, 0]:.6g} by itself"
+                )
+                faults = f"{found}: let nothing depend on the size of the batch"
+                yield from told_from_rounding(s, first, own, site, kind, (x[:, :1] - y).abs(), found, faults)
+                return
 
 
 def _mixes(s: Subject) -> tuple[str, Kind] | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ppl_vae.checks.rounding import told_from_rounding
 from ppl_vae.checks.subject import KINDS, OTHER_SHAPE, Finding, Subject, aligned, differ
 from ppl_vae.programs import terms
 from ppl_vae.programs.state import buffers_kept, evaluating
@@ -82,15 +83,18 @@ def many_samples(s: Subject) -> Iterator[Finding]:
             )
             return
         for k in range(SAMPLES):
-            alone = s.score(s.probe, {site: v[k : k + 1] for site, v in values.items()})
+            own = {site: v[k : k + 1] for site, v in values.items()}
+            alone = s.score(s.probe, own)
             for kind, site, x, y in aligned(together, alone):
                 if differ(x[k], y[0], OTHER_SHAPE):
                     row = (x[k] - y[0]).abs().nan_to_num(torch.inf).argmax()
-                    yield s.error(
+                    found = (
                         f"site {site!r} of the {kind}: with {SAMPLES} samples per row, one is scored {x[k, row]:.6g}, "
-                        f"by itself {y[0, row]:.6g}. Networks get (K, B, ...): work on the last dimensions, or say "
-                        "`vectorized = False` in the class",
-                        site,
-                        kind,
+                        f"by itself {y[0, row]:.6g}"
                     )
+                    faults = (
+                        f"{found}. Networks get (K, B, ...): work on the last dimensions, or say "
+                        "`vectorized = False` in the class"
+                    )
+                    yield from told_from_rounding(s, s.probe, own, site, kind, (x[k : k + 1] - y).abs(), found, faults)
                     return

@@ -7,14 +7,13 @@ from typing import Any
 from ppl_vae.config import FitConfig, config_from
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
-from ppl_vae.programs import resolve_pair
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.programs.terms import Batch
 from ppl_vae.training.files import write_json
 from ppl_vae.training.job import Job
 from ppl_vae.training.run import Run, create, record_data
-from ppl_vae.training.setup import isolated, open_config_data, split_objective, to_device
+from ppl_vae.training.setup import isolated, open_config_data, resolve_for, split_objective, to_device
 
 EXAMPLE_ROWS = 1000
 
@@ -57,7 +56,8 @@ def fit(
         dataset = run.data(data, force=force)
         with isolated(config.seed):
             example = None if run.checkpoints.steps else _example(dataset)
-            pair = run.build({"model": model, "guide": guide}, example, trust=trust, force=force)
+            rows = dataset.train[0]
+            pair = run.build({"model": model, "guide": guide}, example, rows, trust=trust, force=force)
             job = Job(config, pair, dataset)
             if run.checkpoints.steps:
                 job.load(run)
@@ -74,7 +74,8 @@ def fit(
     with isolated(asked.seed):
         example = _example(dataset)
         settings, _ = split_objective(parse_settings(asked.set))
-        pair = resolve_pair(model, guide, example, settings)  # type: ignore[arg-type]
+        how = {"standardize": asked.standardize, "missing": asked.missing}
+        pair = resolve_for(dataset, model, guide, example, settings, **how)  # type: ignore[arg-type]
         to_device(pair, asked.device)
         job = Job(asked, pair, dataset)
         job.check()

@@ -23,6 +23,7 @@ from ppl_vae.training.run import Run
 from ppl_vae.training.setup import make_objective
 from ppl_vae.training.trainer import Step, Trainer, evaluate
 
+COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
 
 
@@ -113,7 +114,20 @@ class Job:
                             f"stopped at step {self.state.step}, saved: go on with fit --out {run.folder} --resume",
                         )
         self.save(run)
+        self.warn_of_collapse(run)
         return run
+
+    def warn_of_collapse(self, run: Run) -> None:
+        """Say so where the latent of the best state carries nothing; a rate that is not known (NaN) is no reason."""
+        step = self.state.best_step
+        rate = next((line["valid"]["rate"] for line in run.metrics if line["step"] == step), math.nan)
+        if rate < COLLAPSED:
+            warnings.warn(
+                f"the latent has collapsed: at the best step, {step}, the rate is {rate:.3f} nats per datum, below "
+                f"{COLLAPSED}, so that q(z|x) is nearly p(z) and z says nothing of x. Try --standardize for columns of "
+                "different scales, --objective free-bits, more --epochs, or a decoder that can do less without z",
+                stacklevel=4,
+            )
 
     def done(self) -> bool:
         patience = self.config.patience
@@ -181,6 +195,8 @@ class Job:
         """What is trained, on what, and by which estimator."""
         yield from (f"{kind}: {source}" for kind, source in self.pair.sources.items())
         yield f"data: {self.dataset.describe()}"
+        if self.config.standardize:
+            yield "    standardized by column for the programs; log p(x) is that of the data as given"
         yield f"objective: {self.objective.name}, an estimate of {self.objective.target}"
         probe = self.move(tuple(x[:1] for x in self.dataset.train))
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.pair.model, self.pair.guide):

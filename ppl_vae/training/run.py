@@ -11,6 +11,7 @@ from typing import Any
 
 import pyro
 import torch
+from torch import Tensor
 
 import ppl_vae
 from ppl_vae.config import FitConfig, config_from
@@ -20,6 +21,7 @@ from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, resolve_pair
 from ppl_vae.programs.find import Kind, Source, Spec, locate, sha256_of, shipped_folder
 from ppl_vae.programs.resolve import parse_settings
+from ppl_vae.programs.standardize import resolve_standardized
 from ppl_vae.programs.terms import Batch
 from ppl_vae.readers import absolute
 from ppl_vae.training.checkpoint import Checkpoints
@@ -125,18 +127,26 @@ class Run:
         self,
         named: Mapping[str, Spec | None],
         example: Batch | None = None,
+        rows: Tensor | None = None,
         *,
         trust: bool = False,
         force: bool = False,
     ) -> Pair:
-        """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded."""
+        """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded.
+
+        `rows` are those by which columns are standardized, where the run does that.
+        """
         model = self._executable("model", named["model"], trust)
         guide = self._executable("guide", named["guide"], trust)
         if not force:
             self._check_hash("model", model)
             self._check_hash("guide", guide)
         settings, _ = split_objective(parse_settings(self.config.set))
-        pair = resolve_pair(model, guide, self._zeros() if example is None else example, settings)
+        batch = self._zeros() if example is None else example
+        if self.config.standardize:
+            pair = resolve_standardized(model, guide, batch, settings, rows)
+        else:
+            pair = resolve_pair(model, guide, batch, settings)
         to_device(pair, self.config.device)
         return pair
 

@@ -12,8 +12,11 @@ from ppl_vae.config import FitConfig
 from ppl_vae.data import Dataset, open_data
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
-from ppl_vae.programs import Pair
+from ppl_vae.programs import Pair, resolve_pair
+from ppl_vae.programs.find import Spec
 from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
+from ppl_vae.programs.terms import Batch
 
 
 @contextlib.contextmanager
@@ -37,6 +40,27 @@ def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
     source = list(config.data) if data is None else data
     names = ("scale", "missing", "binarize", "split_seed")
     return open_data(source, **{name: getattr(config, name) for name in names})
+
+
+def resolve_for(
+    dataset: Dataset,
+    model: Spec,
+    guide: Spec,
+    example: Batch,
+    settings: Mapping[str, Any],
+    *,
+    standardize: bool = False,
+    missing: str = "error",
+) -> Pair:
+    """The pair for a data set, of which `example` is the first rows; on standardized data if so asked.
+
+    Raises:
+        InputError: as `resolve_pair`; data that can't be standardized.
+    """
+    if not standardize:
+        return resolve_pair(model, guide, example, settings)
+    check_standardizable(dataset.binarize, missing)
+    return resolve_standardized(model, guide, example, settings, dataset.train[0])
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

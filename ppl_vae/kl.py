@@ -434,6 +434,8 @@ def _torch_kl(rule: Callable[[Any, Any], Tensor], q: Any, p: Any, batch_shape: t
         return rule(q, p).expand(batch_shape)
     except NotImplementedError as error:
         raise _Refused from error
+    except RuntimeError as error:  # two Categoricals of other numbers of classes, say
+        raise _Refused(f"their parameters do not fit ({str(error).splitlines()[0]})") from error
 
 
 def _same_map(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:

@@ -602,3 +602,9 @@ def test_continuous_bernoulli_has_gradients() -> None:
 )
 def test_describe(d: Distribution, text: str) -> None:
     assert describe(d) == text
+
+
+def test_categories_of_other_numbers_are_refused_in_words() -> None:
+    q, p = (dist.Categorical(torch.ones(n)) for n in (3, 4))
+    with pytest.raises(NoClosedForm, match="their parameters do not fit"):
+        kl(q, p)

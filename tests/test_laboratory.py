@@ -220,6 +220,7 @@ def numbers(target: str, guide: float, seconds: float = 1.0, z: float = 0.0, se:
         "gradient_variance_se": {k: se * v for k, v in variance.items()},
         "efficiency": {k: 1 / (v * seconds) if v else None for k, v in variance.items()},
         "bias": {"difference": 1e-2 * z, "se": 1e-2, "z": z},
+        "gradient_bias": None,
     }
 
 

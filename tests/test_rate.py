@@ -1,4 +1,4 @@
-"""The rate that `fit` reports: the KL, in closed form where there is one; and the best state measured by other draws."""
+"""The rate that `fit` reports, in closed form where there is one; and the best state measured by other draws."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from runs_for_tests import MIXTURE, SMALL, binary_rows, fitted
+from runs_for_tests import MIXTURE, binary_rows, fitted
 from torch import Tensor
 
 from ppl_vae import kl as kl_module

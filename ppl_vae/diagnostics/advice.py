@@ -7,13 +7,14 @@ from typing import Any
 BIASED = 4.0  # standard errors
 ROUNDING = 1e-6  # of a value in float32, relative
 LEAST_DRAWS = 20
+FALSE_ALARMS = 1e-3  # chance that any sound estimator of a comparison is said to have a biased gradient
 TIE = 1.1  # a ratio of two efficiencies that timing alone can make
 
 Estimators = Mapping[str, Mapping[str, Any]]
 
 
 def advice(estimators: Estimators, draws: int) -> str:
-    """For each target the estimator of the largest efficiency of those whose value shows no bias.
+    """For each target the estimator of the largest efficiency of those whose value and gradient show no bias.
 
     The efficiency is 1/(variance of the guide's gradient · seconds per step), or the model's where the guide has none.
     Two are told apart if their ratio exceeds what timing makes and twice the standard error of the variances. Targets
@@ -25,20 +26,28 @@ def advice(estimators: Estimators, draws: int) -> str:
     for name, e in estimators.items():
         targets.setdefault(e["target"], []).append(name)
     return "; ".join(
-        f"{target}: {_best({name: estimators[name] for name in names})}" for target, names in targets.items()
+        f"{target}: {_best({name: estimators[name] for name in names}, FALSE_ALARMS / len(estimators))}"
+        for target, names in targets.items()
     )
 
 
-def _best(rivals: Estimators) -> str:
-    biased = [name for name, e in rivals.items() if _is_biased(e)]
+def _best(rivals: Estimators, level: float) -> str:
+    biased = {name: why for name, e in rivals.items() if (why := _bias(e, level))}
     sound = {name: e for name, e in rivals.items() if name not in biased}
     said = _of_sound(sound) if sound else "none"
-    return said + "".join(f", the value of {name} is biased (z = {rivals[name]['bias']['z']:.1f})" for name in biased)
+    return said + "".join(f", {why.format(name)}" for name, why in biased.items())
 
 
-def _is_biased(e: Mapping[str, Any]) -> bool:
-    bias = e["bias"]
-    return bias is not None and abs(bias["difference"]) > BIASED * bias["se"] + ROUNDING * abs(e["value"])
+def _bias(e: Mapping[str, Any], level: float) -> str:
+    """What is biased of an estimator, against its reference; nothing if neither value nor gradient shows it."""
+    value, gradient = e["bias"], e["gradient_bias"]
+    if value is not None and abs(value["difference"]) > BIASED * value["se"] + ROUNDING * abs(e["value"]):
+        z = "without noise" if value["z"] is None else f"z = {value['z']:.1f}"
+        return f"the value of {{}} is biased ({z})"
+    if gradient is not None and gradient["p"] < level:
+        group = max(gradient["t"], key=gradient["t"].__getitem__)
+        return f"the {group}'s gradient of {{}} is biased (|t| = {gradient['t'][group]:.1f})"
+    return ""
 
 
 def _of_sound(sound: Estimators) -> str:

@@ -59,7 +59,7 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
     column = marginal(",".join(kinds), train.double())
     r, d = gone[test].nonzero(as_tuple=True)
     kind = np.array([text.partition(":")[0] for text in kinds])[d]
-    found = {"row": test[r], "kind": kind, "ess": vae.ess[r], "VAE": vae.log_prob[r, d]}
+    found = {"row": test[r], "kind": kind, "reliable": vae.reliable[r], "ess": vae.ess[r], "VAE": vae.log_prob[r, d]}
     found |= {"column": column.cell_log_prob(hidden[test])[0][r, d], "jointly": (vae.joint / gone[test].sum(1))[r]}
     bounds = {"min_value": np.nanmin(train.numpy(), 0), "max_value": np.nanmax(train.numpy(), 0)}
     iterative = torch.as_tensor(IterativeImputer(max_iter=100, **bounds).fit(train).transform(seen[test]))
@@ -94,6 +94,8 @@ def report(table: str, cells: pd.DataFrame) -> None:
         print(f"{kind:12}{len(part):5}{part['column'].mean():14.3f}{part['VAE'].mean():9.3f}", end="")
         print(f"{gain(part, 'VAE', 'column'):>15}" + "".join(f"{number:10.3f}" for number in scores))
     print(f"a row's missing cells jointly: {cells['jointly'].mean():.3f}, {gain(cells, 'jointly', 'column')}")
+    if count := len(cells) - cells["reliable"].sum():
+        print(f"unreliable: {count} cells' log p by the VAE, with a k-hat of 0.5 or more or an ESS below 100")
     for of in ("error", "right"):  # squared errors over a variance, fractions
         print(f"VAE's {of}:", *(f"{gain(cells, f'{of} VAE', f'{of} {n}')} to {n}'s;" for n in NAMES[:2]), flush=True)
 

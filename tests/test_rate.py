@@ -132,3 +132,48 @@ def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path, capsys
 def _said(text: Any, run: Any, capsys: pytest.CaptureFixture) -> str:
     text.fitted(run, text.fit_result(run))
     return capsys.readouterr().out
+
+
+# ---- the best state, measured by other draws ----
+
+
+def test_the_best_state_is_measured_at_fresh_noise(tmp_path: Path) -> None:
+    from ppl_vae.reports import text
+
+    run = fitted(tmp_path, epochs=6, lr=3e-2, patience=4)
+    result = text.fit_result(run)
+    valid, best = run.data().valid, run.pair(checkpoint="best")
+    seeds = [20_131_221 + draw for draw in range(5)]
+    elbos = torch.stack([evaluate(best, Trace_ELBO(), valid, 100, seed).elbo for seed in seeds]).mean(0)
+    assert result["fresh"]["elbo"] == pytest.approx(elbos.mean().item(), rel=1e-12)
+    assert result["fresh"]["elbo_se_data"] == pytest.approx(elbos.std().item() / len(elbos) ** 0.5, rel=1e-12)
+    assert result["fresh"]["elbo"] != result["valid"]["elbo"], "which stays what selected it"
+    assert json.loads((run.folder / "best.json").read_text())["step"] == result["best"]
+    _, last = run.checkpoints.load(run.checkpoints.steps[-1])
+    assert last["step"] == run.checkpoints.steps[-1]
+
+
+def test_a_selected_value_is_optimistic_and_a_fresh_one_is_not() -> None:
+    """The larger of the values of two equal states at one noise, against the mean of many draws: by simulation."""
+    pair, rows = shifted(0.0, 1.0), (torch.as_tensor(binary_rows(20)),)
+    pair.model.requires_grad_(False)
+    many = np.array([evaluate(pair, Trace_ELBO(), rows, 20, seed).summary()["elbo"] for seed in range(200)])
+    selected, fresh = many.reshape(-1, 10).max(1), many.reshape(-1, 10)[:, 0]
+    truth, se = many.mean(), many.std() / 20**0.5
+    assert selected.mean() - truth > 4 * se
+    assert abs(fresh.mean() - truth) < 4 * se
+
+
+def test_a_resumed_run_has_it_and_is_trained_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    import ppl_vae
+
+    whole = fitted(tmp_path, epochs=3)
+    cut = fitted(tmp_path, out=tmp_path / "cut", epochs=2)
+    (cut.folder / "best.json").unlink()
+    assert cut.fresh is None
+    cut = ppl_vae.fit(out=cut.folder, resume=True, epochs=3)
+    assert cut.fresh == whole.fresh is not None
+    assert cut.metrics[-1]["valid"] == whole.metrics[-1]["valid"]
+    again, _ = cut.checkpoints.load(cut.checkpoints.steps[-1])
+    expected, _ = whole.checkpoints.load(whole.checkpoints.steps[-1])
+    assert all(torch.equal(again[name], expected[name]) for name in expected)

@@ -24,10 +24,10 @@ def note_trusted(run: Run) -> None:
 
 
 def fit_result(run: Run) -> dict[str, Any]:
-    """The run, its best step, and the validation numbers there."""
+    """The run, its best step, and the validation numbers there: as selected by (`valid`), and at `fresh` noise."""
     best = run.checkpoints.manifest["best"]
     valid = next(line["valid"] for line in run.metrics if line["step"] == best)
-    return {"run": str(run.folder), "best": best, "valid": valid}
+    return {"run": str(run.folder), "best": best, "valid": valid, "fresh": run.fresh}
 
 
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
@@ -38,6 +38,9 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
         f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
         f"(validation, s.e. over data), rate {_rate(v)}, distortion {v['distortion']:.2f} nats per datum"
     )
+    if fresh := result["fresh"]:
+        own = f"{run.objective().target} {fresh['objective']:.2f}, " if "objective" in fresh else ""
+        print(f"the same state at other draws than it was selected by: {own}ELBO {fresh['elbo']:.2f}")
     print(f"run: {run.folder}")
 
 

@@ -17,13 +17,15 @@ from ppl_vae.errors import InputError, NumericalError
 from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.state import evaluating
 from ppl_vae.programs.terms import Batch
+from ppl_vae.training.files import write_json
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import make_objective
-from ppl_vae.training.trainer import Step, Trainer, evaluate
+from ppl_vae.training.trainer import Step, Trainer, evaluate, evaluate_afresh
 
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
+FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
 
 
 @dataclass
@@ -115,7 +117,24 @@ class Job:
                             f"stopped at step {self.state.step}, saved: go on with fit --out {run.folder} --resume",
                         )
         self.save(run)
+        self.measure_best(run)
         return run
+
+    def measure_best(self, run: Run) -> None:
+        """Write `best.json`: the best state's validation numbers at fresh noise.
+
+        The best of many epochs at one fixed noise is selected for that noise too, which makes its value optimistic.
+        """
+        step, (model, guide, borrower) = self.state.best_step, (self.pair.model, self.pair.guide, self.pair.borrower)
+        kept = {name: t.detach().clone() for name, t in owned(model, guide, borrower)}
+        load_owned(model, guide, run.checkpoints.load(step)[0], borrower)
+        try:
+            rows, size = self.move(self.dataset.valid), self.config.batch_size
+            valid = evaluate_afresh(self.pair, self.objective, rows, size, FRESH_SEED, FRESH_DRAWS)
+        finally:
+            load_owned(model, guide, kept, borrower)
+        found = {"format": 1, "step": step, "seed": FRESH_SEED, "draws": FRESH_DRAWS, "valid": self.reported(valid)}
+        write_json(run.folder / "best.json", found)
 
     def done(self) -> bool:
         patience = self.config.patience

@@ -169,6 +169,15 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     return Evaluation(*(torch.cat(parts).double() for parts in zip(*numbers, strict=True)), how)
 
 
+def evaluate_afresh(
+    pair: Pair, objective: Objective, rows: Batch, batch_size: int, seed: int, draws: int
+) -> dict[str, Any]:
+    """`Evaluation.summary` of each row's mean over several evaluations, of the seeds from `seed` on."""
+    seen = [evaluate(pair, objective, rows, batch_size, seed + draw) for draw in range(draws)]
+    fields = [torch.stack(parts).mean(0) for parts in zip(*(each[:-1] for each in seen), strict=True)]
+    return Evaluation(*fields, seen[0].how).summary()
+
+
 def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:
     """Which number is not finite: a site's log-probability, with its rows of the batch, or a parameter's gradient."""
     for kind, sites in (("log q", terms.log_q), ("log p", terms.log_prior), ("log p", terms.log_lik)):

@@ -91,7 +91,7 @@ def test_what_is_refused() -> None:
 
 
 def narrow_table(width: float, shift: float) -> tuple[SimpleNamespace, Tensor, dist.Distribution]:
-    """`linear_table` with a guide of `width` times the posterior's deviations, `shift` of them off; x; p(x_mis|x_obs)."""
+    """`linear_table` with a guide of `width` times the posterior's deviations, `shift` of them off; x; the truth."""
     pair = linear_table()
     x = torch.tensor([[0.5, -0.3, 0.8, math.nan, math.nan]], dtype=torch.float64)
     o, m = [0, 1, 2], [3, 4]

@@ -213,7 +213,7 @@ def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
             key = objective.name, objective.target
             if key not in made:
                 stream = 1 + crc32(repr(key).encode()) % 1000  # whatever company it has
-                made[key] = _Run(objective, run.names, stream) if _takes(objective, pair, batch) else None
+                made[key] = None if refusal(objective, pair, batch) else _Run(objective, run.names, stream)
             if made[key] is not None:
                 run.reference = made[key]
                 break
@@ -221,12 +221,13 @@ def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
 
 
 @torch.no_grad()
-def _takes(objective: Objective, pair: Pair, batch: Batch) -> bool:
+def refusal(objective: Objective, pair: Pair, batch: Batch) -> str:
+    """Why an objective does not take a pair; empty if it does."""
     try:
         objective.estimate(pair.model, pair.guide, batch)
-    except InputError:
-        return False
-    return True
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _estimator(run: _Run, draws: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ ROUNDING = 32  # units in the last place, between log weights that are constant
 def khat(log_w: Tensor) -> Tensor:
     """The shape of the generalized Pareto distribution in the right tail of the weights, by row: `(K, B)` to `(B,)`.
 
-    Below 0.5 the variance of a weight is finite and standard errors may be trusted. Constant weights are exact: −∞. Too
-    few draws to see a tail, or a weight that is NaN or +∞, give +∞. A weight of 0 (log weight −∞) has no part in the tail.
+    Below 0.5 the variance of a weight is finite and standard errors may be trusted. Constant weights are exact: −∞.
+    Too few draws to see a tail, or a weight that is NaN or +∞, give +∞. A weight of 0 has no part in the tail.
 
     Source: Vehtari, Simpson, Gelman, Yao & Gabry 2024.
     """

@@ -60,6 +60,8 @@ def compared(result: Mapping[str, Any], folder: Path) -> None:
         f"{result['rows']} {result['split']} rows of {result['data']}, {result['draws']} draws at the same noise, "
         f"batches of {result['batch_size']}; nats per datum, s.e. over draws; bias against another estimator"
     )
+    for name, reason in result["left_out"].items():
+        print(f"{name} is left out: {reason}")
     for step, found in result.get("checkpoints", {result["step"]: result}).items():
         print(f"\nat step {step}" if "checkpoints" in result else "")
         _print(_estimators(found["estimators"]))

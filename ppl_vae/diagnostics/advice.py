@@ -6,11 +6,23 @@ from typing import Any
 
 BIASED = 4.0  # standard errors
 ROUNDING = 1e-6  # of a value in float32, relative
+ROUNDING_OF_GRADIENT = 1e-5  # a noise below this part of the signal
 LEAST_DRAWS = 20
 FALSE_ALARMS = 1e-3  # chance that any sound estimator of a comparison is said to have a biased gradient
 TIE = 1.1  # a ratio of two efficiencies that timing alone can make
 
 Estimators = Mapping[str, Mapping[str, Any]]
+
+
+def exact(e: Mapping[str, Any], group: str) -> bool:
+    """Is there no noise in the gradient of the group, or none beyond the rounding of a float32?"""
+    snr = e.get("gradient_snr", {}).get(group)
+    return e["gradient_variance"][group] == 0 or (snr is not None and snr * ROUNDING_OF_GRADIENT > 1)
+
+
+def plain(x: float) -> str:
+    """Two digits at least, in decimal notation."""
+    return f"{x:.0f}" if x >= 10 else f"{x:.2g}"
 
 
 def advice(estimators: Estimators, draws: int) -> str:
@@ -52,7 +64,7 @@ def _bias(e: Mapping[str, Any], level: float) -> str:
 
 def _of_sound(sound: Estimators) -> str:
     group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in sound.values()) else "model"
-    silent = [name for name, e in sound.items() if e["efficiency"][group] is None]
+    silent = [name for name, e in sound.items() if exact(e, group)]
     if silent:
         return f"{silent[0]}, whose gradient of the {group} has no noise"
     ranked = sorted(sound, key=lambda name: -sound[name]["efficiency"][group])
@@ -63,7 +75,7 @@ def _of_sound(sound: Estimators) -> str:
     if len(level) > 1:
         return f"{' or '.join(level)}, which noise and timing do not tell apart"
     ratio = best["efficiency"][group] / sound[ranked[1]]["efficiency"][group]
-    return f"{ranked[0]}, {ratio:.2g} times as efficient as {ranked[1]} for the {group}'s gradient"
+    return f"{ranked[0]}, {plain(ratio)} times as efficient as {ranked[1]} for the {group}'s gradient"
 
 
 def _level(a: Mapping[str, Any], b: Mapping[str, Any], group: str) -> bool:

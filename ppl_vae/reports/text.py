@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ppl_vae.checker import Report
+from ppl_vae.diagnostics.advice import ROUNDING, exact
 from ppl_vae.training.run import Run
 
 Shown = Callable[[], None]
@@ -92,12 +93,16 @@ def _estimators(estimators: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _numbers(e: Mapping[str, Any]) -> tuple[str, ...]:
     variance, snr = e["gradient_variance"], e["gradient_snr"]
+    no_noise = {group: "exact" if exact(e, group) else "" for group in variance}
+    settled = math.sqrt(e["variance"]) <= ROUNDING * abs(e["value"])
     return (
-        f"{e['value']:.3f}", f"{e['value_se']:.3f}", _number(e["bias"] and e["bias"]["z"], ".1f"),
-        f"{e['variance']:.3g}", f"{variance['model']:.3g}", f"{variance['guide']:.3g}",
-        _number(snr["model"], ".2f"), _number(snr["guide"], ".2f"), _number(e["gradient_cosine"]["guide"], ".3f"),
+        f"{e['value']:.3f}", "exact" if settled else f"{e['value_se']:.3f}",
+        _number(e["bias"] and e["bias"]["z"], ".1f"), "exact" if settled else f"{e['variance']:.3g}",
+        *(no_noise[group] or f"{variance[group]:.3g}" for group in ("model", "guide")),
+        *(no_noise[group] or _number(snr[group], ".2f") for group in ("model", "guide")),
+        _number(e["gradient_cosine"]["guide"], ".3f"),
         f"{1e3 * e['seconds_per_step']:.1f}", f"{e['peak_bytes_per_step'] / 2**20:.1f}",
-        _number(e["efficiency"]["guide"], ".3g"),
+        no_noise["guide"] or _number(e["efficiency"]["guide"], ".3g"),
     )  # fmt: skip
 
 

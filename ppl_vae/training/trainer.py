@@ -159,14 +159,15 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     One number per row, so the size of the batches does not weight any; in evaluation mode, so that it does not move a
     BatchNorm either.
     """
-    numbers, how = [], {}
+    numbers, how = [], dict[str, str]()
     with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
         torch.manual_seed(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
             numbers.append(_per_example(objective, estimate))
             how = how or mixed(estimate.terms)[1]
-    return Evaluation(*(torch.cat(parts).double() for parts in zip(*numbers, strict=True)), how)
+    value, elbo, rate, distortion = (torch.cat(parts).double() for parts in zip(*numbers, strict=True))
+    return Evaluation(value, elbo, rate, distortion, how)
 
 
 def evaluate_afresh(
@@ -174,8 +175,9 @@ def evaluate_afresh(
 ) -> dict[str, Any]:
     """`Evaluation.summary` of each row's mean over several evaluations, of the seeds from `seed` on."""
     seen = [evaluate(pair, objective, rows, batch_size, seed + draw) for draw in range(draws)]
-    fields = [torch.stack(parts).mean(0) for parts in zip(*(each[:-1] for each in seen), strict=True)]
-    return Evaluation(*fields, seen[0].how).summary()
+    fields = ([getattr(each, name) for each in seen] for name in ("value", "elbo", "rate", "distortion"))
+    value, elbo, rate, distortion = (torch.stack(parts).mean(0) for parts in fields)
+    return Evaluation(value, elbo, rate, distortion, seen[0].how).summary()
 
 
 def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:

@@ -3,7 +3,7 @@
 Run `python examples/impute_table.py --tables anes96 fair`. A tenth of the cells is knocked out, `table` is fitted to
 training rows, and on test rows log p(x_missing|x_observed), by self-normalized importance sampling, is set against the
 same likelihoods without z, fitted to each column by maximum likelihood. The guess, a mean (of codes also the mode), is
-set against the column's and IterativeImputer's, its codes rounded. `±` is the difference's standard error, by rows.
+set against the column's and IterativeImputer's, codes rounded. `±`: s.e. by rows. Unreliable: k-hat ≥ 0.5 or ESS < 100.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
     column = marginal(",".join(kinds), train.double())
     r, d = gone[test].nonzero(as_tuple=True)
     kind = np.array([text.partition(":")[0] for text in kinds])[d]
-    found = {"row": test[r], "kind": kind, "ess": vae.ess[r], "VAE": vae.log_prob[r, d]}
+    found = {"row": test[r], "kind": kind, "bad": ~vae.reliable[r], "ess": vae.ess[r], "VAE": vae.log_prob[r, d]}
     found |= {"column": column.cell_log_prob(hidden[test])[0][r, d], "jointly": (vae.joint / gone[test].sum(1))[r]}
     bounds = {"min_value": np.nanmin(train.numpy(), 0), "max_value": np.nanmax(train.numpy(), 0)}
     iterative = torch.as_tensor(IterativeImputer(max_iter=100, **bounds).fit(train).transform(seen[test]))
@@ -85,8 +85,8 @@ def gain(cells: pd.DataFrame, name: str, baseline: str) -> str:
 
 
 def report(table: str, cells: pd.DataFrame) -> None:
-    print(f"{table}: {len(cells)} cells in {cells.index.nunique()} rows", end="; ESS: least ", flush=True)
-    print(f"{cells['ess'].min():.0f}, median {cells['ess'].median():.0f}; log p in nats per missing cell")
+    print(f"{table}: {len(cells)} cells, {sum(cells['bad'])} unreliable, {cells.index.nunique()} rows", end="; ESS ")
+    print(f"{cells['ess'].min():.0f} at least, median {cells['ess'].median():.0f}; log p in nats per missing cell")
     print(f"{'':12}cells  log p column      VAE   VAE − column        RMSE/sd{' ':>22}right")
     print(f"{'':55}" + "".join(f"{name:>10}" for name in NAMES * 2))
     for kind, part in [*cells.groupby("kind"), ("all", cells)]:

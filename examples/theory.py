@@ -18,6 +18,7 @@ from ppl_vae.guides.linear_gaussian import Guide as Posterior
 from ppl_vae.kl import kl
 from ppl_vae.models.linear_gaussian import Model
 from ppl_vae.objectives import AnalyticKL_ELBO
+from ppl_vae.reports.figures import GREEN, RED, estimator_color
 
 
 @torch.no_grad()
@@ -41,10 +42,10 @@ def picture(rows: dict[int, list[float]], top: float, out: str) -> None:
     above.fill_between(steps, elbo, log_px, color="0.85", lw=0)
     above.text(0.2, 0.8 * log_px[0] + 0.2 * elbo[0], "the gap, KL(q(z|x) ‖ p(z|x))", va="center")
     above.plot(steps, log_px, "-", color="black", label="log p(x)")
-    above.plot(steps, elbo, "--", color="tab:blue", label="ELBO")
+    above.plot(steps, elbo, "--", color=estimator_color("analytic-kl"), label="ELBO")
     below.plot(steps, gap, "-", color="black", label="the gap")
-    below.plot(steps, family, "--", color="tab:green", label="family: the best diagonal normal")
-    below.plot(steps, amortization, "-.", color="tab:orange", label="amortization")
+    below.plot(steps, family, "--", color=GREEN, label="family: the best diagonal normal")
+    below.plot(steps, amortization, "-.", color=RED, label="amortization")
     for panel, place in ((above, "lower right"), (below, "upper right")):
         panel.set_ylabel("nats per datum")
         panel.spines[["top", "right"]].set_visible(False)

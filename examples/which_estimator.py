@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, Objective
+from ppl_vae.reports.figures import estimator_color
 
 W, b, x = torch.tensor([[1.5, -1.0, 0.8, 2.0, -0.5], [0.2, -0.3, 0.1, 0.0, 0.4], [1, 0, 1, 1, 0]], dtype=torch.float64)
 SAMPLES = [16, 32, 64, 128, 256, 512, 1024]
@@ -98,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             found, se = slope(curve)
             print(f"{guide:7}{name:12} slope {found:6.3f} ± {se:.3f}")
             line = "o-" if guide == "wide" else "s--"
-            panel.loglog(SAMPLES, curve[0], line, label=f"{guide} guide: slope {found:.3f} ± {se:.3f}")
+            color = estimator_color("dreg" if name == "SNR of dreg" else "iwae")  # the gap is both's
+            panel.loglog(SAMPLES, curve[0], line, color=color, label=f"{guide} guide: slope {found:.3f} ± {se:.3f}")
             panel.set(title=name, xlabel="K")
             panel.legend(frameon=False, fontsize=7, loc="center right" if name == "SNR of dreg" else "lower left")
     panels[0].set_ylabel("nats")

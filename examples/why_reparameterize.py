@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.reports.figures import estimator_color
 
 DIMENSIONS = [1, 2, 4, 8, 16, 32, 64, 128]
 ESTIMATORS: dict[str, dict[str, Any]] = {
@@ -50,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="tight")
 
-    for i, name in enumerate(variances(1)):
+    for estimator, name in zip(ESTIMATORS, ("reparameterized", "with baseline E f", "score function"), strict=True):
+        color = estimator_color(estimator)
         measured = [gradients(d, args.draws)[name].var().item() for d in DIMENSIONS]
-        left.loglog(DIMENSIONS, [variances(d)[name] for d in DIMENSIONS], color=f"C{i}", label=name)
-        left.loglog(DIMENSIONS, measured, "o", color=f"C{i}")
+        left.loglog(DIMENSIONS, [variances(d)[name] for d in DIMENSIONS], color=color, label=name)
+        left.loglog(DIMENSIONS, measured, "o", color=color)
     left.set(title="∂/∂μ₁ of E‖z‖², z ~ N(μ, I)", xlabel="dimensions of z", ylabel="variance of one draw")
 
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "bernoulli", "diagonal_normal", "mnist-5k", place, epochs=args.epochs, seed=args.seed, **options
             )
             lines = run.metrics[1:]
-            right.plot([line["epoch"] for line in lines], [line["valid"]["elbo"] for line in lines], label=name)
+            elbos = [line["valid"]["elbo"] for line in lines]
+            right.plot([line["epoch"] for line in lines], elbos, color=estimator_color(name), label=name)
             print(f"trained by {name:30} validation ELBO {lines[-1]['valid']['elbo']:9.2f}")
         found = ppl_vae.compare(runs["trace"], objectives=list(ESTIMATORS), draws=args.compare_draws)["estimators"]
     right.xaxis.get_major_locator().set_params(integer=True)

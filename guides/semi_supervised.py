@@ -1,7 +1,7 @@
 """The guide of M2: q(y|x) = Categorical(softmax(f(x))) where y is not known, q(z|x, y) = N(μ(x, y), diag σ(x, y)²).
 
-For `models/semi_supervised.py` (Kingma, Rezende, Mohamed & Welling 2014). y is the second field of the data, −1 where it
-is not known. `--objective trace-enum` sums over those; then q(y|x) is a classifier, which `encode` applies to rows.
+For `models/semi_supervised.py` (Kingma, Rezende, Mohamed & Welling 2014). y is the second field of the data, −1 where
+it is not known. `--objective trace-enum` sums over those; then q(y|x) is a classifier, which `encode` applies to rows.
 """
 
 from math import prod

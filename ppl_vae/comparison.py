@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
-from ppl_vae.diagnostics.compare import compare_estimators
+from ppl_vae.diagnostics.compare import compare_estimators, refusal
 from ppl_vae.diagnostics.estimators import named
 from ppl_vae.diagnostics.runs import compare_groups, compare_rows, groups_of, row_values
 from ppl_vae.errors import InputError
+from ppl_vae.objectives import Objective
 from ppl_vae.opened import Opened, check_file, check_seed, open_run
 from ppl_vae.programs.resolve import parse_settings
+from ppl_vae.programs.terms import Batch, batches
 from ppl_vae.training.files import write_json
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
@@ -37,7 +39,8 @@ def compare(
 
     One run: writes `compare.json`, `compare.nc` and `compare.png` into it, and returns what the JSON holds; see
     `ppl_vae.diagnostics.compare.compare_estimators`. With several checkpoints `checkpoints` holds such a result for
-    each, by step, and the top level that of the first named.
+    each, by step, and the top level that of the first named. An objective that refuses the pair is left out, and
+    `left_out` says why; if all do, it is an error.
 
     Several runs: the paired differences of their values at each row, which must be the same rows; see
     `ppl_vae.diagnostics.runs`. Written to `out`, if given.
@@ -63,12 +66,7 @@ def compare(
     if len(runs) == 1:
         if out is not None:
             raise InputError("out is for several runs: the comparison of one goes into its folder")
-        try:
-            return _estimators(runs[0], specs, num_samples, draws, seed, checkpoints, progress, opening)
-        except InputError as error:
-            if objectives is None and str(error).startswith("analytic-kl"):
-                raise InputError(f"{error}: --objectives trace") from error
-            raise
+        return _estimators(runs[0], specs, num_samples, draws, seed, checkpoints, progress, opening)
     if len(checkpoints) > 1:
         raise InputError("give several runs or several checkpoints, not both")
     return _runs(runs, specs, num_samples, draws, seed, checkpoints[0], out, progress, opening)
@@ -95,6 +93,7 @@ def _estimators(
     with isolated(seed):
         opened = open_run(run, checkpoint=steps[0], **opening)
         rows, size = opened.move(opened.dataset.test), run.config.batch_size
+        made, left_out = _taken(made, opened, next(batches(rows, size)))
         with Progress(progress, len(steps) * draws * -(-len(rows[0]) // size)) as bar:
             for step in steps:
                 opened = opened if step == steps[0] else open_run(run, checkpoint=step, **opening)
@@ -103,13 +102,26 @@ def _estimators(
                 )
                 results[step], arrays[step] = found.result, found.arrays
     about = {"rows": len(rows[0]), "split": "test", "batch_size": size, "draws": draws, "seed": seed, "step": steps[0]}
-    result = {"format": 1, "data": opened.dataset.name} | about | results[steps[0]]
+    result = {"format": 1, "data": opened.dataset.name} | about | {"left_out": left_out} | results[steps[0]]
     if len(steps) > 1:
         result["checkpoints"] = {str(step): results[step] for step in steps}
     write_json(run.folder / "compare.json", result)
     write_comparison(results, arrays, opened.dataset.rows["test"], run.folder / "compare.nc")
     figures.comparison(results, run.folder / "compare.png")
     return result
+
+
+def _taken(made: Mapping[str, Objective], opened: Opened, batch: Batch) -> tuple[dict[str, Objective], dict[str, str]]:
+    """The objectives that take the pair, and why the others do not.
+
+    Raises:
+        InputError: none of them does.
+    """
+    reasons = {name: refusal(objective, opened.pair, batch) for name, objective in made.items()}
+    taken = {name: objective for name, objective in made.items() if not reasons[name]}
+    if not taken:
+        raise InputError("; ".join(dict.fromkeys(reasons.values())))
+    return taken, {name: reason for name, reason in reasons.items() if reason}
 
 
 def _runs(

@@ -32,7 +32,7 @@ class FitConfig:
     clip: float | None = None
     """Scale the gradient down to this norm where it is larger."""
     patience: int | None = None
-    """Stop after this many epochs without a better validation ELBO."""
+    """Stop after this many epochs without a better validation value of the objective (for trace, the ELBO)."""
     seed: int = 0
     """Of parameters, batch order and draws."""
     split_seed: int = 0

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.blocks.table import Cells, MixedTable
+from ppl_vae.diagnostics.khat import ess, khat, reliable
 from ppl_vae.errors import InputError
 from ppl_vae.programs import terms
 from ppl_vae.programs.terms import ProgramLike, batches, log_weight
@@ -16,11 +17,12 @@ class Conditional(NamedTuple):
 
     Args:
         log_prob: log p(x_d|x_obs) of each hidden cell, 0 (to rounding) of the others, `(N, D)`.
-        log_prob_se: its standard error over draws, `(N, D)`.
+        log_prob_se: its standard error over draws, `(N, D)`; to be believed where the row is `reliable`.
         joint, joint_se: the same of all hidden cells of a row together, `(N,)`.
         mean: E[x_d|x_obs] of every cell, of codes too, `(N, D)`.
         mode: the most probable code of binary, categorical and ordinal columns; else the mean, `(N, D)`.
         ess: 1/Σ_k w̃_k², how many of the K draws count, `(N,)`.
+        khat: the Pareto k-hat of the weights, `(N,)`; −∞ where they are constant, so that nothing is lost by weighting.
     """
 
     log_prob: Tensor
@@ -30,6 +32,12 @@ class Conditional(NamedTuple):
     mean: Tensor
     mode: Tensor
     ess: Tensor
+    khat: Tensor
+
+    @property
+    def reliable(self) -> Tensor:
+        """Do the row's standard errors hold? k-hat below 0.5 and an ESS of 100 at least, `(N,)`."""
+        return reliable(self.khat, self.ess)
 
 
 @torch.no_grad()
@@ -38,8 +46,8 @@ def conditional(
 ) -> Conditional:
     """p(x_mis|x_obs) ≈ Σ_k w̃_k p(x_mis|z_k), z_k ~ q(z|x_obs), w̃_k ∝ p(x_obs, z_k)/q(z_k|x_obs), Σ_k w̃_k = 1.
 
-    Consistent as K grows, with a bias of order 1/K; the standard errors are by the delta method, and hold where the
-    effective sample size is not small.
+    Consistent as K grows, with a bias of order 1/K; the standard errors are by the delta method. They hold
+    where `reliable` says so: a guide narrower than the posterior gives intervals that cover too little.
 
     Args:
         seen, hidden: `(N, D)`: each cell is NaN in one of them at least; `hidden` is what `log_prob` is of.
@@ -49,7 +57,7 @@ def conditional(
     Raises:
         InputError: the two differ in shape or share a cell, or site `x` of the model is no `MixedTable`.
 
-    Source: Mattei & Frellsen 2019 (MIWAE).
+    Source: Mattei & Frellsen 2019 (MIWAE); Vehtari et al. 2024 (k-hat).
     """
     if seen.shape != hidden.shape:
         raise InputError(
@@ -67,10 +75,11 @@ def conditional(
             raise InputError("site 'x' has no cells: the likelihood of a table is blocks.MixedTable")
         if y.shape[-1] != p.event_shape[-1] or not p.support.check(y).all():
             raise InputError(f"hidden has a cell outside the support of its column: {p.support}")
-        log_w, log_p = log_weight(t).log_softmax(0), p.cell_log_prob(y)
+        raw, log_p = log_weight(t), p.cell_log_prob(y)
+        log_w = raw.log_softmax(0)
         w = log_w.exp()
         cells, row = _expectation(log_w.unsqueeze(-1), log_p), _expectation(log_w, log_p.sum(-1))
-        found.append((*cells, *row, *mean_and_mode(p, w), 1 / w.square().sum(0)))
+        found.append((*cells, *row, *mean_and_mode(p, w), ess(raw), khat(raw)))
     return Conditional(*map(torch.cat, zip(*found, strict=True)))
 
 

@@ -69,7 +69,7 @@ Case = tuple[list[str], Callable[[dict[str, Any]], bool], str]
 CASES: dict[str, Case] = {
     "fit": (
         ["fit", *PAIR, "--data", "rows.npy", *SMALL, "--epochs", "1", "--out", "OUT/new-run"],
-        lambda r: set(r) == {"run", "best", "valid"} and Path(r["run"], "config.json").is_file(),
+        lambda r: set(r) == {"run", "best", "valid", "fresh"} and Path(r["run"], "config.json").is_file(),
         "ELBO",
     ),
     "check": (

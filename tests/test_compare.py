@@ -185,7 +185,7 @@ def test_compare_json_has_the_pinned_keys(run: ppl_vae.Run) -> None:
     written = strict_json(run.folder / "compare.json")
     assert written == result
     about = {"data", "rows", "split", "batch_size", "draws", "seed", "step"}
-    assert set(written) == {"format", "estimators", "pairs", "advice"} | about
+    assert set(written) == {"format", "estimators", "pairs", "advice", "left_out"} | about
     assert list(written["estimators"]) == ["trace", "analytic-kl"]
     pinned = {"elbo", "elbo_se", "variance", "gradient_variance", "gradient_variance_by_tensor", "seconds_per_step"}
     for e in written["estimators"].values():
@@ -251,7 +251,8 @@ def test_a_mixture_prior_has_no_analytic_kl(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "mixture.py"
     file.write_text(MIXTURE)
     run = fitted(tmp_path, model=file)
-    assert main(["compare", str(run.folder), "--model", str(file), "--draws", "2"]) == 2
+    alone = ["--objectives", "analytic-kl", "free-bits"]
+    assert main(["compare", str(run.folder), "--model", str(file), "--draws", "2", *alone]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: analytic-kl: site 'z'")
@@ -260,6 +261,17 @@ def test_a_mixture_prior_has_no_analytic_kl(tmp_path: Path, capsys: pytest.Captu
     assert len(captured.err.splitlines()) <= 2
     assert not (run.folder / "compare.json").exists()
     assert not (run.folder / "compare.png").exists()
+    assert "free-bits: site 'z'" in captured.err, "each with its reason"
+    assert main(["compare", str(run.folder), "--model", str(file), "--draws", "2"]) == 0
+    assert "analytic-kl is left out: analytic-kl: site 'z': no closed-form KL(Normal" in capsys.readouterr().out
+    written = strict_json(run.folder / "compare.json")
+    assert (list(written["estimators"]), list(written["left_out"])) == (["trace"], ["analytic-kl"])
+    specs = ["analytic-kl", "trace", "trace-enum", "mean-field"]
+    found = ppl_vae.compare(run, objectives=specs, model=file, draws=2, checkpoint=["first", "last"])
+    assert (list(found["estimators"]), list(found["left_out"])) == (
+        ["trace", "mean-field"],
+        ["analytic-kl", "trace-enum"],
+    )
     assert set(ppl_vae.compare(run, objectives=["trace"], model=file, draws=2)["estimators"]) == {"trace"}
 
 

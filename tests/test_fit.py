@@ -98,7 +98,8 @@ def test_follows_svi_step_for_step(tmp_path):
     metrics = small(tmp_path / "run", epochs=epochs, seed=3).metrics[1:]
     of_epochs = [sum(ours[i : i + STEPS]) / 48 for i in range(0, 50, STEPS)]
     assert [line["train"]["elbo"] for line in metrics] == of_epochs
-    assert all(m["train"]["rate"] + m["train"]["distortion"] == pytest.approx(-m["train"]["elbo"]) for m in metrics)
+    gaps = [m["train"]["rate"] + m["train"]["distortion"] + m["train"]["elbo"] for m in metrics]
+    assert all(0 < abs(gap) < 1 for gap in gaps), "the rate is a closed form: the ELBO's in expectation alone"
 
 
 # ---- the same again ----

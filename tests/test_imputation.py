@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.blocks import MixedTable
+from ppl_vae.diagnostics.khat import ess, khat, reliable
 from ppl_vae.errors import InputError
 from ppl_vae.imputation import conditional, marginal, mean_and_mode
 
@@ -84,3 +85,72 @@ def test_what_is_refused() -> None:
         conditional(pair.model, pair.guide, x, x)
     with pytest.raises(InputError, match=r"seen is \(2, 5\), hidden is \(1, 5\)"):
         conditional(pair.model, pair.guide, x, x[:1])
+
+
+# ---- may the interval be believed? ----
+
+
+def narrow_table(width: float, shift: float) -> tuple[SimpleNamespace, Tensor, dist.Distribution]:
+    """`linear_table` with a guide of `width` times the posterior's deviations, `shift` of them off; x; the truth."""
+    pair = linear_table()
+    x = torch.tensor([[0.5, -0.3, 0.8, math.nan, math.nan]], dtype=torch.float64)
+    o, m = [0, 1, 2], [3, 4]
+    precision = torch.eye(2, dtype=torch.float64) + W[:, o] @ W[:, o].T / SIGMA**2
+    L = torch.linalg.cholesky(torch.linalg.inv(precision))
+    mean = torch.linalg.solve(precision, W[:, o] @ x[0, o] / SIGMA**2)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.MultivariateNormal((mean + shift * L.sum(1)).expand(len(x), 2), scale_tril=width * L))
+
+    spread = W[:, m].T @ torch.linalg.inv(precision) @ W[:, m] + SIGMA**2 * torch.eye(2, dtype=torch.float64)
+    return SimpleNamespace(model=pair.model, guide=guide), x, dist.MultivariateNormal(W[:, m].T @ mean, spread)
+
+
+def coverage(width: float, shift: float, repeats: int = 400, K: int = 2000) -> tuple[Tensor, Tensor]:
+    """Of intervals for log p(x_mis|x_obs): is the truth within 1.96 standard errors; is the row said to be reliable?"""
+    pair, x, truth = narrow_table(width, shift)
+    hidden = torch.full_like(x, math.nan)
+    hidden[0, 3:] = torch.tensor([0.4, -0.9])
+    rows, gone = x.expand(repeats, D), hidden.expand(repeats, D)
+    got = conditional(pair.model, pair.guide, rows, gone, num_samples=K, batch_size=100)
+    exact = truth.log_prob(hidden[0, 3:])
+    return (got.joint - exact).abs() <= 1.96 * got.joint_se, got.reliable
+
+
+def test_an_interval_that_is_called_reliable_covers() -> None:
+    covered, reliable = coverage(1.2, 0.2)
+    assert reliable.double().mean() > 0.9
+    share = covered[reliable].double().mean()
+    assert abs(share - 0.95) < 4 * (0.95 * 0.05 / reliable.sum()) ** 0.5
+
+
+def test_the_interval_of_a_narrow_shifted_guide_is_called_unreliable() -> None:
+    covered, reliable = coverage(0.6, 0.8)
+    assert covered.double().mean() < 0.93, "else there is nothing to warn of"
+    assert reliable.double().mean() < 0.1
+
+
+def test_khat_is_the_shape_of_the_tail() -> None:
+    """The weights of an exponential with rate 1 under a guide with rate λ > 1 have the tail index 1 − 1/λ."""
+    for rate, shape in ((1.25, 0.2), (2.0, 0.5), (5.0, 0.8)):
+        z = dist.Exponential(torch.tensor(rate).double()).sample((40_000, 8))
+        log_w = (rate - 1) * z - math.log(rate)
+        assert abs(khat(log_w).mean() - shape) < 4 * (1 + shape) / (3 * 200 * 8) ** 0.5, (
+            "600 draws of the tail, 8 times"
+        )
+    torch.testing.assert_close(khat(log_w + 1e3), khat(log_w), atol=1e-6, rtol=0)
+
+
+def test_khat_of_constant_weights_is_exact_and_of_no_tail_is_not() -> None:
+    log_w = torch.full((500, 4), -312.5)
+    log_w[:, 1] += 1e-5 * torch.randn(500)  # a float32 has no more digits
+    log_w[:, 2] = torch.randn(500)
+    log_w[3, 3] = math.nan
+    k = khat(log_w)
+    assert k[:2].tolist() == [-math.inf] * 2
+    assert k[2] < 1
+    assert k[3] == math.inf
+    assert khat(torch.randn(3, 1)).item() == math.inf, "three draws show no tail"
+    assert reliable(k, torch.full((4,), 500.0)).tolist()[:2] == [True, True]
+    assert ess(log_w)[0].item() == pytest.approx(500)

@@ -220,6 +220,7 @@ def numbers(target: str, guide: float, seconds: float = 1.0, z: float = 0.0, se:
         "gradient_variance_se": {k: se * v for k, v in variance.items()},
         "efficiency": {k: 1 / (v * seconds) if v else None for k, v in variance.items()},
         "bias": {"difference": 1e-2 * z, "se": 1e-2, "z": z},
+        "gradient_bias": None,
     }
 
 
@@ -445,6 +446,6 @@ def test_a_run_trained_by_another_target_reports_both(tmp_path: Path) -> None:
     run = fitted(tmp_path, objective="iwae", set=SMALL | {"objective.num_particles": 8})
     valid = run.metrics[-1]["valid"]
     assert valid["objective"] > valid["elbo"]
-    assert valid["elbo"] == pytest.approx(-valid["rate"] - valid["distortion"])
+    assert valid["elbo"] == pytest.approx(-valid["rate"] - valid["distortion"], abs=0.5), "the rate is a closed form"
     assert "objective" not in fitted(tmp_path, out=tmp_path / "other").metrics[-1]["valid"]
     assert binary_rows(3).shape == (3, 16)

@@ -328,7 +328,7 @@ def test_a_torn_last_line_of_metrics_is_left_out_and_mended(tmp_path):
     lines = run.metrics
     assert [line["step"] for line in lines] == [0, 4]
     assert set(lines[1]) == {"step", "epoch", "valid", "train", "gradient_norm", "lr", "seconds"}
-    assert set(lines[1]["valid"]) == {"elbo", "elbo_se_data", "rate", "distortion"}
+    assert set(lines[1]["valid"]) == {"elbo", "elbo_se_data", "rate", "rate_se_data", "rate_how", "distortion"}
     path = run.folder / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole + whole.splitlines()[1][:-7])

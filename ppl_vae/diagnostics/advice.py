@@ -6,14 +6,27 @@ from typing import Any
 
 BIASED = 4.0  # standard errors
 ROUNDING = 1e-6  # of a value in float32, relative
+ROUNDING_OF_GRADIENT = 1e-5  # a noise below this part of the signal
 LEAST_DRAWS = 20
+FALSE_ALARMS = 1e-3  # chance that any sound estimator of a comparison is said to have a biased gradient
 TIE = 1.1  # a ratio of two efficiencies that timing alone can make
 
 Estimators = Mapping[str, Mapping[str, Any]]
 
 
+def exact(e: Mapping[str, Any], group: str) -> bool:
+    """Is there no noise in the gradient of the group, or none beyond the rounding of a float32?"""
+    snr = e.get("gradient_snr", {}).get(group)
+    return e["gradient_variance"][group] == 0 or (snr is not None and snr * ROUNDING_OF_GRADIENT > 1)
+
+
+def plain(x: float) -> str:
+    """Two digits at least, in decimal notation."""
+    return f"{x:.0f}" if x >= 10 else f"{x:.2g}"
+
+
 def advice(estimators: Estimators, draws: int) -> str:
-    """For each target the estimator of the largest efficiency of those whose value shows no bias.
+    """For each target the estimator of the largest efficiency of those whose value and gradient show no bias.
 
     The efficiency is 1/(variance of the guide's gradient · seconds per step), or the model's where the guide has none.
     Two are told apart if their ratio exceeds what timing makes and twice the standard error of the variances. Targets
@@ -25,25 +38,33 @@ def advice(estimators: Estimators, draws: int) -> str:
     for name, e in estimators.items():
         targets.setdefault(e["target"], []).append(name)
     return "; ".join(
-        f"{target}: {_best({name: estimators[name] for name in names})}" for target, names in targets.items()
+        f"{target}: {_best({name: estimators[name] for name in names}, FALSE_ALARMS / len(estimators))}"
+        for target, names in targets.items()
     )
 
 
-def _best(rivals: Estimators) -> str:
-    biased = [name for name, e in rivals.items() if _is_biased(e)]
+def _best(rivals: Estimators, level: float) -> str:
+    biased = {name: why for name, e in rivals.items() if (why := _bias(e, level))}
     sound = {name: e for name, e in rivals.items() if name not in biased}
     said = _of_sound(sound) if sound else "none"
-    return said + "".join(f", the value of {name} is biased (z = {rivals[name]['bias']['z']:.1f})" for name in biased)
+    return said + "".join(f", {why.format(name)}" for name, why in biased.items())
 
 
-def _is_biased(e: Mapping[str, Any]) -> bool:
-    bias = e["bias"]
-    return bias is not None and abs(bias["difference"]) > BIASED * bias["se"] + ROUNDING * abs(e["value"])
+def _bias(e: Mapping[str, Any], level: float) -> str:
+    """What is biased of an estimator, against its reference; nothing if neither value nor gradient shows it."""
+    value, gradient = e["bias"], e["gradient_bias"]
+    if value is not None and abs(value["difference"]) > BIASED * value["se"] + ROUNDING * abs(e["value"]):
+        z = "without noise" if value["z"] is None else f"z = {value['z']:.1f}"
+        return f"the value of {{}} is biased ({z})"
+    if gradient is not None and gradient["p"] < level:
+        group = max(gradient["t"], key=gradient["t"].__getitem__)
+        return f"the {group}'s gradient of {{}} is biased (|t| = {gradient['t'][group]:.1f})"
+    return ""
 
 
 def _of_sound(sound: Estimators) -> str:
     group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in sound.values()) else "model"
-    silent = [name for name, e in sound.items() if e["efficiency"][group] is None]
+    silent = [name for name, e in sound.items() if exact(e, group)]
     if silent:
         return f"{silent[0]}, whose gradient of the {group} has no noise"
     ranked = sorted(sound, key=lambda name: -sound[name]["efficiency"][group])
@@ -54,7 +75,7 @@ def _of_sound(sound: Estimators) -> str:
     if len(level) > 1:
         return f"{' or '.join(level)}, which noise and timing do not tell apart"
     ratio = best["efficiency"][group] / sound[ranked[1]]["efficiency"][group]
-    return f"{ranked[0]}, {ratio:.2g} times as efficient as {ranked[1]} for the {group}'s gradient"
+    return f"{ranked[0]}, {plain(ratio)} times as efficient as {ranked[1]} for the {group}'s gradient"
 
 
 def _level(a: Mapping[str, Any], b: Mapping[str, Any], group: str) -> bool:

@@ -17,6 +17,7 @@ from ppl_vae.diagnostics.estimators import references
 from ppl_vae.diagnostics.gradients import GROUPS, Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
 from ppl_vae.diagnostics.moments import Moments
+from ppl_vae.diagnostics.projections import GradientBias, Projections
 from ppl_vae.diagnostics.seeds import mixed
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
@@ -76,18 +77,21 @@ class _Run:
     reference: "_Run | None" = None
 
     def __post_init__(self) -> None:
-        self.gradients = Gradients(self.names)
+        self.gradients, self.bias = Gradients(self.names), GradientBias()
         self.begin()
 
     def begin(self) -> None:
         """Before the draws on a batch."""
         self.value, self.gradient = Moments(), Moments(steps=True)
+        self.projected: list[Tensor] = []
 
     def end(self, whole: bool) -> None:
         """After them."""
         self.values.add(self.value)
         if whole:
             self.gradients.add(self.gradient, (self.reference or self).gradient)
+            if self.reference is not None:
+                self.bias.add(self.projected, self.reference.projected)
 
 
 def compare_estimators(
@@ -116,7 +120,8 @@ def compare_estimators(
         fixed and `value_se_data` over data (also as `elbo…` where the target is the ELBO); `bias` of the value against
         the `reference`: `difference`, `se`, `z`, or None where there is no reference; `variance`, nats², of one draw's
         value for one datum, averaged over data; for model and guide, of the gradient of the mean loss of one batch (a
-        short last one left out): `gradient_variance`, summed over parameters, with its `_se` over draws,
+        short last one left out): `gradient_bias` of its mean against the reference's, see `GradientBias`, or None;
+        `gradient_variance`, summed over parameters, with its `_se` over draws,
         `gradient_snr`, `gradient_cosine` with the reference's, see `Gradients`, and variance and SNR also
         `_by_tensor`; `seconds_per_step`, forward and backward, the median over the draws on the first batch;
         `peak_bytes_per_step`, see `PeakMemory`; `efficiency`, 1/(gradient variance · seconds), None without noise;
@@ -129,9 +134,10 @@ def compare_estimators(
     everyone = [*runs.values(), *_references(runs.values(), pair, next(batches(rows, batch_size)))]
     same = [pair_ for pair_ in itertools.combinations(runs, 2) if len({runs[n].objective.target for n in pair_}) == 1]
     differences = {names: _Values() for names in same}
+    projections = Projections(trained)
     for index, batch in enumerate(batches(rows, batch_size)):
         whole = len(batch[0]) == min(batch_size, len(rows[0]))
-        passes = _Passes(pair, trained, batch, seed, index)
+        passes = _Passes(pair, trained, batch, projections, seed, index)
         if index == 0:
             for run in everyone:
                 passes.measure(run)
@@ -162,6 +168,7 @@ class _Passes:
     pair: Pair
     trained: dict[str, torch.nn.Parameter]
     batch: Batch
+    projections: Projections
     seed: int
     index: int
 
@@ -176,6 +183,7 @@ class _Passes:
         value = value.double()
         run.value.add([value])
         run.gradient.add(gradient)
+        run.projected.append(self.projections(gradient))
         run.values.totals[draw] = run.values.totals.get(draw, 0.0) + value.sum().item()
         return value
 
@@ -205,7 +213,7 @@ def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
             key = objective.name, objective.target
             if key not in made:
                 stream = 1 + crc32(repr(key).encode()) % 1000  # whatever company it has
-                made[key] = _Run(objective, run.names, stream) if _takes(objective, pair, batch) else None
+                made[key] = None if refusal(objective, pair, batch) else _Run(objective, run.names, stream)
             if made[key] is not None:
                 run.reference = made[key]
                 break
@@ -213,12 +221,13 @@ def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
 
 
 @torch.no_grad()
-def _takes(objective: Objective, pair: Pair, batch: Batch) -> bool:
+def refusal(objective: Objective, pair: Pair, batch: Batch) -> str:
+    """Why an objective does not take a pair; empty if it does."""
     try:
         objective.estimate(pair.model, pair.guide, batch)
-    except InputError:
-        return False
-    return True
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _estimator(run: _Run, draws: int) -> dict[str, Any]:
@@ -237,6 +246,7 @@ def _estimator(run: _Run, draws: int) -> dict[str, Any]:
         **number,
         "bias": None if run.reference is None else _bias(run, run.reference, draws),
         "variance": torch.cat(values.variances).mean().item(),
+        "gradient_bias": None if run.reference is None else run.bias.result(run.reference.objective.name),
         "gradient_variance": variance,
         "gradient_variance_se": gradients.variance_se(),
         "gradient_snr": gradients.snr(),

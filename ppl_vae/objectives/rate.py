@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ppl_vae.errors import InputError
@@ -11,7 +12,7 @@ from ppl_vae.programs.terms import Terms
 
 
 def closed_form(site: str, terms: Terms, form: Callable[[Any, Any], Tensor] = kl) -> Tensor:
-    """KL(q(z_site|·) ‖ p(z_site|·)) given the draws before it, in the site's batch shape.
+    """KL(q(z_site|·) ‖ p(z_site|·)) given the draws before it, in the site's batch shape; a pass computes it once.
 
     Args:
         form: `kl`, or `kl_by_dimension`.
@@ -19,11 +20,17 @@ def closed_form(site: str, terms: Terms, form: Callable[[Any, Any], Tensor] = kl
     Raises:
         InputError: the pair has no closed form, or `check_order` fails.
     """
+    known = terms.closed_forms.get(site) if form is kl else None
+    if known is not None and (known.requires_grad or not torch.is_grad_enabled()):
+        return known
     check_order(site, terms)
     try:
-        return form(terms.q[site], terms.p[site])
+        found = form(terms.q[site], terms.p[site])
     except NoClosedForm as error:
         raise InputError(f"site {site!r}: {error}") from error
+    if form is kl:
+        terms.closed_forms[site] = found
+    return found
 
 
 def check_order(site: str, terms: Terms) -> None:

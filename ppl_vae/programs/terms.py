@@ -1,7 +1,7 @@
 """What one pass through a guide and a model yields, and the arithmetic that every estimator shares."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, NamedTuple, TypeAlias
 
@@ -49,6 +49,7 @@ class Terms:
         counted: for each guide site that is masked, which elements of its value log q counts.
         points: the guide's sites that draw no number at random (a Delta): functions of parameters and other draws.
         guide_at: another pass through the guide, at given draws.
+        closed_forms: each site's KL, once `objectives.rate.closed_form` has computed it.
     """
 
     log_prior: Values
@@ -65,6 +66,7 @@ class Terms:
     counted: dict[str, Tensor]
     points: frozenset[str]
     guide_at: Callable[[Values], Fixed]
+    closed_forms: Values = field(default_factory=dict)
 
     def rows(self, site: str, x: Tensor) -> Tensor:
         """Sum `x`, of the site's batch shape, over inner plates: `(K, B)`."""

@@ -12,8 +12,33 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-BLUE, GREY = "#2b6cb0", "#4a5568"
+from ppl_vae.diagnostics.advice import exact
+
+# Okabe & Ito 2008, told apart by colour-blind readers too, and three shades of grey and brown
+BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#C9B800"
+BLUE, RED, PURPLE, GREY, BROWN, PALE = "#0072B2", "#D55E00", "#CC79A7", "#4a5568", "#8C510A", "#A0AEC0"
+ESTIMATORS = {
+    "trace": BLUE,
+    "analytic-kl": ORANGE,
+    "mean-field": SKY,
+    "score-function": RED,
+    "score-function:baseline=False": BROWN,
+    "sticking-the-landing": GREEN,
+    "iwae": PURPLE,
+    "dreg": BLACK,
+    "renyi": YELLOW,
+    "beta": GREY,
+    "free-bits": PALE,
+    "trace-enum": "#44AA99",
+}
+MARKERS = "osD^vP*Xhp<>"
 MOST_ROWS, MOST_COLUMNS = 16, 24  # of images in one figure
+
+
+def estimator_color(name: str) -> str:
+    """One colour, one estimator, in every picture: by its name, whatever its settings but the baseline's."""
+    base = "score-function:baseline=False" if "baseline=False" in name else name.partition(":")[0]
+    return ESTIMATORS.get(base, GREY)
 
 
 def learning_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -77,47 +102,62 @@ def latent_scatter(z: np.ndarray, path: Path, labels: np.ndarray | None = None) 
 def comparison(results: Mapping[int, Mapping[str, Any]], path: Path) -> None:
     """By checkpoint a row: each estimator's value, and for each target the gradient's variance against time.
 
-    An estimator has one colour throughout. Those of one target share a panel; further down and to the left is better,
-    and along a dashed line variance × time, which is 1/efficiency, is that of the best.
+    An estimator has one colour and one marker throughout. Those of one target share a panel, unless there is only one;
+    further down and to the left is better, and along a dashed line variance × time, which is 1/efficiency, is that of
+    the best.
     """
     first = next(iter(results.values()))
-    targets = list(dict.fromkeys(e["target"] for e in first["estimators"].values()))
-    colors = {name: f"C{i % 10}" for i, name in enumerate(first["estimators"])}
-    height = max(3.2, 1.2 + 0.3 * len(colors))
-    figure = _figure(4.4 + 3.4 * len(targets), height * len(results))
+    each = [e["target"] for e in first["estimators"].values()]
+    targets = [target for target in dict.fromkeys(each) if each.count(target) > 1]
+    styles = {name: _style(name, i) for i, name in enumerate(first["estimators"])}
+    height = max(3.2, 1.2 + 0.3 * len(styles))
+    figure = _figure(5.2 + 3.6 * len(targets), height * len(results))
     panels = figure.subplots(len(results), 1 + len(targets), squeeze=False)
     for row, (step, result) in zip(panels, results.items(), strict=True):
-        _values(row[0], result["estimators"], colors)
+        _values(row[0], result["estimators"], styles)
         if len(results) > 1:
             row[0].set_ylabel(f"step {step}")
         for axes, target in zip(row[1:], targets, strict=True):
             rivals = {name: e for name, e in result["estimators"].items() if e["target"] == target}
-            _variance_against_time(axes, rivals, colors)
+            _variance_against_time(axes, rivals, styles)
             axes.set_title(f"target {target}")
-    advice = "\n".join(textwrap.wrap(first["advice"], 40 + 45 * len(targets)))
+    advice = "\n".join(textwrap.wrap(first["advice"], 55 + 45 * len(targets)))
     figure.supxlabel(advice if len(results) == 1 else "", fontsize=9)
     _save(figure, path)
 
 
-def _values(axes: Axes, estimators: Mapping[str, Mapping[str, Any]], colors: Mapping[str, str]) -> None:
+def _style(name: str, place: int) -> dict[str, Any]:
+    """Open markers of falling size, so that one does not hide another at the same point."""
+    marker = MARKERS[place % len(MARKERS)]
+    return {"color": estimator_color(name), "marker": marker, "ms": 11 - 1.5 * (place % 4), "mfc": "none", "mew": 1.6}
+
+
+def _values(axes: Axes, estimators: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Any]) -> None:
     for place, (name, e) in enumerate(estimators.items()):
-        axes.errorbar(e["value"], place, xerr=2 * e["value_se"], fmt="o", color=colors[name], capsize=4)
+        axes.errorbar(e["value"], place, xerr=2 * e["value_se"], ls="none", capsize=4, **styles[name])
     axes.set(yticks=range(len(estimators)), yticklabels=list(estimators), ylim=(len(estimators) - 0.5, -0.5))
     axes.set(title="value ± 2 s.e. over draws", xlabel="nats per datum")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.15)
+    low, high = axes.get_xlim()
+    least = 1e-4 * max(abs(low), abs(high))  # closer together the labels would be an offset and a remainder
+    if high - low < least:
+        axes.set_xlim((low + high - least) / 2, (low + high + least) / 2)
+    axes.ticklabel_format(axis="x", useOffset=False)
 
 
-def _variance_against_time(axes: Axes, rivals: Mapping[str, Mapping[str, Any]], colors: Mapping[str, str]) -> None:
+def _variance_against_time(axes: Axes, rivals: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Any]) -> None:
     group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in rivals.values()) else "model"
     points = {name: (1e3 * e["seconds_per_step"], e["gradient_variance"][group]) for name, e in rivals.items()}
-    seen = {name: point for name, point in points.items() if point[1] > 0}  # no noise has no place on a log scale
+    seen = {
+        name: point for name, point in points.items() if not exact(rivals[name], group)
+    }  # has no place on a log scale
     axes.set(xlabel="ms per step", yscale="log")
     axes.set_ylabel(f"variance of the {group}'s gradient")
     for name, point in seen.items():
-        axes.plot(*point, "o", color=colors[name])
+        axes.plot(*point, ls="none", **styles[name])
     if silent := [name for name in points if name not in seen]:
-        axes.text(0.03, 0.03, f"without noise: {', '.join(silent)}", transform=axes.transAxes, fontsize=8)
+        axes.text(0.03, 0.03, f"exact: {', '.join(silent)}", transform=axes.transAxes, fontsize=8, wrap=True)
     if seen:
         longest = 1.15 * max(ms for ms, _ in seen.values())
         times = np.geomspace(longest / 10, longest)

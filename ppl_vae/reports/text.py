@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ppl_vae.checker import Report
+from ppl_vae.diagnostics.advice import ROUNDING, exact
 from ppl_vae.training.run import Run
 
 Shown = Callable[[], None]
@@ -24,10 +25,10 @@ def note_trusted(run: Run) -> None:
 
 
 def fit_result(run: Run) -> dict[str, Any]:
-    """The run, its best step, and the validation numbers there."""
+    """The run, its best step, and the validation numbers there: as selected by (`valid`), and at `fresh` noise."""
     best = run.checkpoints.manifest["best"]
     valid = next(line["valid"] for line in run.metrics if line["step"] == best)
-    return {"run": str(run.folder), "best": best, "valid": valid}
+    return {"run": str(run.folder), "best": best, "valid": valid, "fresh": run.fresh}
 
 
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
@@ -36,9 +37,19 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
         print(f"{run.objective().target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:")
     print(
         f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
-        f"(validation, s.e. over data), rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
+        f"(validation, s.e. over data), rate {_rate(v)}, distortion {v['distortion']:.2f} nats per datum"
     )
+    if fresh := result["fresh"]:
+        own = f"{run.objective().target} {fresh['objective']:.2f}, " if "objective" in fresh else ""
+        print(f"the same state at other draws than it was selected by: {own}ELBO {fresh['elbo']:.2f}")
     print(f"run: {run.folder}")
+
+
+def _rate(numbers: Mapping[str, Any]) -> str:
+    """A rate that any site was sampled for comes with its error: draws of a small one may average below 0."""
+    sampled = [site for site, how in numbers["rate_how"].items() if how != "closed form"]
+    rate = f"{numbers['rate']:.2f}"
+    return f"{rate} ± {numbers['rate_se_data']:.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate
 
 
 def checked(report: Report) -> None:
@@ -50,6 +61,8 @@ def compared(result: Mapping[str, Any], folder: Path) -> None:
         f"{result['rows']} {result['split']} rows of {result['data']}, {result['draws']} draws at the same noise, "
         f"batches of {result['batch_size']}; nats per datum, s.e. over draws; bias against another estimator"
     )
+    for name, reason in result["left_out"].items():
+        print(f"{name} is left out: {reason}")
     for step, found in result.get("checkpoints", {result["step"]: result}).items():
         print(f"\nat step {step}" if "checkpoints" in result else "")
         _print(_estimators(found["estimators"]))
@@ -80,12 +93,16 @@ def _estimators(estimators: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _numbers(e: Mapping[str, Any]) -> tuple[str, ...]:
     variance, snr = e["gradient_variance"], e["gradient_snr"]
+    no_noise = {group: "exact" if exact(e, group) else "" for group in variance}
+    settled = math.sqrt(e["variance"]) <= ROUNDING * abs(e["value"])
     return (
-        f"{e['value']:.3f}", f"{e['value_se']:.3f}", _number(e["bias"] and e["bias"]["z"], ".1f"),
-        f"{e['variance']:.3g}", f"{variance['model']:.3g}", f"{variance['guide']:.3g}",
-        _number(snr["model"], ".2f"), _number(snr["guide"], ".2f"), _number(e["gradient_cosine"]["guide"], ".3f"),
+        f"{e['value']:.3f}", "exact" if settled else f"{e['value_se']:.3f}",
+        _number(e["bias"] and e["bias"]["z"], ".1f"), "exact" if settled else f"{e['variance']:.3g}",
+        *(no_noise[group] or f"{variance[group]:.3g}" for group in ("model", "guide")),
+        *(no_noise[group] or _number(snr[group], ".2f") for group in ("model", "guide")),
+        _number(e["gradient_cosine"]["guide"], ".3f"),
         f"{1e3 * e['seconds_per_step']:.1f}", f"{e['peak_bytes_per_step'] / 2**20:.1f}",
-        _number(e["efficiency"]["guide"], ".3g"),
+        no_noise["guide"] or _number(e["efficiency"]["guide"], ".3g"),
     )  # fmt: skip
 
 

@@ -17,14 +17,16 @@ from ppl_vae.errors import InputError, NumericalError
 from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.state import evaluating
 from ppl_vae.programs.terms import Batch
+from ppl_vae.training.files import write_json
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import make_objective
-from ppl_vae.training.trainer import Step, Trainer, evaluate
+from ppl_vae.training.trainer import Step, Trainer, evaluate, evaluate_afresh
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
+FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
 
 
 @dataclass
@@ -37,6 +39,7 @@ class State:
     rows: int = 0
     value: float = 0.0
     elbo: float = 0.0
+    rate: float = 0.0
     distortion: float = 0.0
     gradient_norm: float = 0.0
     best_step: int = 0
@@ -47,17 +50,18 @@ class State:
         self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
         self.value += seen.value
         self.elbo += seen.elbo
+        self.rate += seen.rate
         self.distortion += seen.distortion
         self.gradient_norm += seen.gradient_norm
 
     def means(self) -> dict[str, float]:
         """Nats per datum over the epoch so far, while the parameters moved."""
-        value, elbo, distortion = (total / self.rows for total in (self.value, self.elbo, self.distortion))
-        return {"objective": value, "elbo": elbo, "rate": -elbo - distortion, "distortion": distortion}
+        totals = {"objective": self.value, "elbo": self.elbo, "rate": self.rate, "distortion": self.distortion}
+        return {name: total / self.rows for name, total in totals.items()}
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.rows = self.epoch + 1, 0, 0
-        self.value = self.elbo = self.distortion = self.gradient_norm = 0.0
+        self.value = self.elbo = self.rate = self.distortion = self.gradient_norm = 0.0
 
 
 @dataclass
@@ -114,18 +118,30 @@ class Job:
                             f"stopped at step {self.state.step}, saved: go on with fit --out {run.folder} --resume",
                         )
         self.save(run)
-        self.warn_of_collapse(run)
+        self.measure_best(run)
         return run
 
-    def warn_of_collapse(self, run: Run) -> None:
-        """Say so where the latent of the best state carries nothing; a rate that is not known (NaN) is no reason."""
-        step = self.state.best_step
-        rate = next((line["valid"]["rate"] for line in run.metrics if line["step"] == step), math.nan)
-        if rate < COLLAPSED:
+    def measure_best(self, run: Run) -> None:
+        """Write `best.json`: the best state's validation numbers at fresh noise. Warn where its latent has collapsed.
+
+        The best of many epochs at one fixed noise is selected for that noise too, which makes its value optimistic.
+        """
+        step, (model, guide, borrower) = self.state.best_step, (self.pair.model, self.pair.guide, self.pair.borrower)
+        kept = {name: t.detach().clone() for name, t in owned(model, guide, borrower)}
+        load_owned(model, guide, run.checkpoints.load(step)[0], borrower)
+        try:
+            rows, size = self.move(self.dataset.valid), self.config.batch_size
+            valid = evaluate_afresh(self.pair, self.objective, rows, size, FRESH_SEED, FRESH_DRAWS)
+        finally:
+            load_owned(model, guide, kept, borrower)
+        found = {"format": 1, "step": step, "seed": FRESH_SEED, "draws": FRESH_DRAWS, "valid": self.reported(valid)}
+        write_json(run.folder / "best.json", found)
+        if valid["rate"] < COLLAPSED:
             warnings.warn(
-                f"the latent has collapsed: at the best step, {step}, the rate is {rate:.3f} nats per datum, below "
-                f"{COLLAPSED}, so that q(z|x) is nearly p(z) and z says nothing of x. Try --standardize for columns of "
-                "different scales, --objective free-bits, more --epochs, or a decoder that can do less without z",
+                f"the latent has collapsed: at the best step, {step}, the rate is {valid['rate']:.3f} nats per datum, "
+                f"below {COLLAPSED}, so that q(z|x) is nearly p(z) and z says nothing of x. Try --standardize for "
+                "columns of different scales, --objective free-bits, more --epochs, or a decoder that can do less "
+                "without z",
                 stacklevel=4,
             )
 
@@ -186,7 +202,7 @@ class Job:
             self.best = self.state.step, tensors, asdict(self.state)
         run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line)
 
-    def reported(self, numbers: dict[str, float]) -> dict[str, float]:
+    def reported(self, numbers: dict[str, Any]) -> dict[str, Any]:
         """The numbers, without the objective's own value where that is the ELBO."""
         own = "objective" if self.objective.target == "ELBO" else ()
         return {name: x for name, x in numbers.items() if not name.startswith(own)}

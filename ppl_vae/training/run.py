@@ -71,6 +71,13 @@ class Run:
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         return [json.loads(line, object_hook=_nan_for_null) for line in lines if line.endswith("\n")]
 
+    @property
+    def fresh(self) -> dict[str, Any] | None:
+        """The best state's validation numbers at noise that it was not selected by; None before the end of `fit`."""
+        path = self.folder / "best.json"
+        found = json.loads(path.read_text(), object_hook=_nan_for_null) if path.is_file() else {"step": None}
+        return found["valid"] if found["step"] == self.checkpoints.manifest["best"] else None
+
     def add_metrics(self, line: Mapping[str, Any]) -> None:
         with open(self.folder / "metrics.jsonl", "a") as file:
             file.write(to_json(line) + "\n")

@@ -3,13 +3,14 @@
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ppl_vae.errors import NumericalError
 from ppl_vae.objectives import Estimate, Objective
+from ppl_vae.objectives.rate import mixed
 from ppl_vae.programs import Pair, Terms, parameters
 from ppl_vae.programs.state import buffers_kept, evaluating
 from ppl_vae.programs.terms import Batch, batches, log_weight, sum_sites
@@ -20,6 +21,7 @@ class Step(NamedTuple):
 
     value: float
     elbo: float
+    rate: float
     distortion: float
     gradient_norm: float
 
@@ -69,7 +71,7 @@ class Trainer:
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         with torch.no_grad():
-            numbers = estimate.value, _elbo(self.objective, estimate), _distortion(self.objective, estimate)
+            numbers = _per_example(self.objective, estimate)
             seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
         if not all(map(math.isfinite, seen)):
             raise diagnose(estimate.terms, self.parameters)
@@ -108,26 +110,40 @@ def _elbo(objective: Objective, estimate: Estimate) -> Tensor:
     return estimate.value if objective.target == "ELBO" else objective.expect(terms, log_weight(terms))
 
 
-def _distortion(objective: Objective, estimate: Estimate) -> Tensor:
-    return -objective.expect(estimate.terms, sum_sites(estimate.terms.log_lik))
+def _per_example(objective: Objective, estimate: Estimate) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Value, ELBO, rate and distortion of each example, `(B,)`: the rate in closed form at each site that has one."""
+    terms = estimate.terms
+    rates, _ = mixed(terms)
+    rate, distortion = (objective.expect(terms, sum_sites(x)) for x in (rates, terms.log_lik))
+    return estimate.value, _elbo(objective, estimate), rate, -distortion
 
 
 class Evaluation(NamedTuple):
-    """Per-datum numbers over a split, in nats, each `(N,)`; at one draw of the noise."""
+    """Per-datum numbers over a split, in nats, each `(N,)`; and how the rate was had at each site.
+
+    The rate is the KL in closed form where there is one, whatever the objective; so −distortion − rate is the ELBO in
+    expectation, and at one draw only where the objective takes the same closed forms.
+    """
 
     value: Tensor
     elbo: Tensor
+    rate: Tensor
     distortion: Tensor
+    how: dict[str, str]
 
-    def summary(self) -> dict[str, float]:
-        """Means, with the standard error over data of the ELBO and of the objective's value."""
-        rate = -self.elbo - self.distortion
+    def summary(self) -> dict[str, Any]:
+        """Means, and their standard errors over data, which hold the noise of the draws.
+
+        `rate_how`: for each site `closed form`, or `Monte Carlo` with the reason.
+        """
         return {
             "objective": self.value.mean().item(),
             "objective_se_data": _se(self.value),
             "elbo": self.elbo.mean().item(),
             "elbo_se_data": _se(self.elbo),
-            "rate": rate.mean().item(),
+            "rate": self.rate.mean().item(),
+            "rate_se_data": _se(self.rate),
+            "rate_how": self.how,
             "distortion": self.distortion.mean().item(),
         }
 
@@ -143,13 +159,25 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     One number per row, so the size of the batches does not weight any; in evaluation mode, so that it does not move a
     BatchNorm either.
     """
-    numbers = []
+    numbers, how = [], dict[str, str]()
     with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
         torch.manual_seed(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
-            numbers.append([estimate.value, _elbo(objective, estimate), _distortion(objective, estimate)])
-    return Evaluation(*(torch.cat(parts).double() for parts in zip(*numbers, strict=True)))
+            numbers.append(_per_example(objective, estimate))
+            how = how or mixed(estimate.terms)[1]
+    value, elbo, rate, distortion = (torch.cat(parts).double() for parts in zip(*numbers, strict=True))
+    return Evaluation(value, elbo, rate, distortion, how)
+
+
+def evaluate_afresh(
+    pair: Pair, objective: Objective, rows: Batch, batch_size: int, seed: int, draws: int
+) -> dict[str, Any]:
+    """`Evaluation.summary` of each row's mean over several evaluations, of the seeds from `seed` on."""
+    seen = [evaluate(pair, objective, rows, batch_size, seed + draw) for draw in range(draws)]
+    fields = ([getattr(each, name) for each in seen] for name in ("value", "elbo", "rate", "distortion"))
+    value, elbo, rate, distortion = (torch.stack(parts).mean(0) for parts in fields)
+    return Evaluation(value, elbo, rate, distortion, seen[0].how).summary()
 
 
 def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:

@@ -17,6 +17,7 @@ from ppl_vae.errors import InputError, NumericalError
 from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.state import evaluating
 from ppl_vae.programs.terms import Batch
+from ppl_vae.randomness import random_state, restore_random_state
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
@@ -121,11 +122,11 @@ class Job:
 
     def step(self, run: Run, batch: Batch) -> None:
         self.trainer.learning_rate = self.learning_rate()
-        noise = torch.get_rng_state()
+        noise = random_state(self.config.device)
         try:
             seen = self.trainer.step(self.move(batch))
         except NumericalError as error:
-            torch.set_rng_state(noise)
+            restore_random_state(noise, self.config.device)
             self.save(run)
             raise NumericalError(
                 f"step {self.state.step + 1} (epoch {self.state.epoch + 1}, batch {self.state.batch + 1}): "
@@ -189,7 +190,7 @@ class Job:
 
     def tensors(self) -> dict[str, Tensor]:
         weights = dict(owned(self.pair.model, self.pair.guide, self.pair.borrower))
-        return weights | self.trainer.optimizer_state() | {"rng": torch.get_rng_state()}
+        return weights | self.trainer.optimizer_state() | random_state(self.config.device)
 
     def save(self, run: Run) -> None:
         """Write the best state and the present one, unless they are there: a step has only one state."""
@@ -206,7 +207,7 @@ class Job:
             raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
         load_owned(self.pair.model, self.pair.guide, tensors, self.pair.borrower)
         self.trainer.load_optimizer_state(tensors)
-        torch.set_rng_state(tensors["rng"])
+        restore_random_state(tensors, self.config.device)
         self.state = State(**info)
         if self.state.best_value is None:  # JSON has no −inf
             self.state.best_value = -math.inf

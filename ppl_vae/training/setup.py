@@ -14,6 +14,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.randomness import seed_torch
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def isolated(seed: int | None = None) -> Iterator[None]:
     dtype = torch.get_default_dtype()
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng():
         if seed is not None:
-            torch.manual_seed(seed)
+            seed_torch(seed)
         try:
             yield
         finally:

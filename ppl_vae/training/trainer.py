@@ -13,6 +13,7 @@ from ppl_vae.objectives import Estimate, Objective
 from ppl_vae.programs import Pair, Terms, parameters
 from ppl_vae.programs.state import buffers_kept, evaluating
 from ppl_vae.programs.terms import Batch, batches, log_weight, sum_sites
+from ppl_vae.randomness import seed_torch
 
 
 class Step(NamedTuple):
@@ -145,7 +146,7 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     """
     numbers = []
     with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
             numbers.append([estimate.value, _elbo(objective, estimate), _distortion(objective, estimate)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 5) -> None:
+    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim
         self.W = nn.Parameter(torch.randn(prod(data_shape), latent_dim) / latent_dim**0.5)

@@ -17,7 +17,7 @@ from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolve import check_settings, parse_settings
 from ppl_vae.training.fit import fit
 from ppl_vae.training.run import Run
-from ppl_vae.training.setup import isolated, split_objective
+from ppl_vae.training.setup import isolated, objective_settings, split_objective
 
 
 def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **options: Any) -> Report:
@@ -34,7 +34,7 @@ def check(model: Spec, guide: Spec, data: Any, *, objective: str = "trace", **op
     check_settings(own, made, "objective")
     dataset = open_data(data, **options)
     with isolated(0):
-        pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
+        pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings, objective_settings(made))
         return check_pair(pair, dataset, made(**own), thorough=True)
 
 

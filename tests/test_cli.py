@@ -45,6 +45,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "broken.py").write_text("import nothing_of_that_name\n")
     (place / "wrong.py").write_text("def model(x):\n    raise RuntimeError('a\\nb\\nc')\n")
     (place / "text").write_text("text")
+    methods = "".join(f"    def {kind}(self, x):\n        pass\n" for kind in ("model", "guide"))
+    (place / "tut.py").write_text(f"from torch import nn\n\nclass VAE(nn.Module):\n{methods}")
     for name, text in (("torn", '{"format": 1, "fi'), ("bare", "{}"), ("list", "[]")):
         (place / name).mkdir()
         (place / name / "config.json").write_text(text)
@@ -230,6 +232,11 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "malformed setting": ([*FIT, "--set", "hidden"], "write it as name=value"),
     "unknown setting": ([*FIT, "--set", "hiden=3"], "did you mean hidden?"),
     "unknown setting of the objective": ([*FIT, "--set", "objective.particles=3"], "num_particles"),
+    "setting of the objective without its prefix": (
+        [*FIT, "--set", "num_particles=5"],
+        "did you mean objective.num_particles?",
+    ),
+    "class without a forward": ([*FIT, "--model", "tut.py:VAE"], "did you mean tut.py:VAE.model?"),
     "ill-typed setting": ([*FIT, "--set", "hidden=x"], "hidden is 'x': expected int"),
     "no such objective": ([*FIT, "--objective", "trase"], "did you mean 'trace'?"),
     "no such objective to compare": (["compare", "run", "--objectives", "analytic"], "did you mean 'analytic-kl'?"),
@@ -339,6 +346,11 @@ def test_help_states_every_option_and_its_default(verb: str, capsys: pytest.Capt
     if verb == "fit":
         options = {f.name: f.default for f in fields(FitConfig)}
         assert options == {f.name: f.default for f in fields(VERBS["fit"]) if f.name in options}  # type: ignore[arg-type]
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"ppl_vae {ppl_vae.__version__}\n", "")
 
 
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture) -> None:

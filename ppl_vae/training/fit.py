@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppl_vae import objectives
 from ppl_vae.config import FitConfig, config_from
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
@@ -14,7 +15,7 @@ from ppl_vae.programs.terms import Batch
 from ppl_vae.training.files import write_json
 from ppl_vae.training.job import Job
 from ppl_vae.training.run import Run, create, record_data
-from ppl_vae.training.setup import isolated, open_config_data, split_objective, to_device
+from ppl_vae.training.setup import isolated, objective_settings, open_config_data, split_objective, to_device
 
 EXAMPLE_ROWS = 1000
 
@@ -74,7 +75,7 @@ def fit(
     with isolated(asked.seed):
         example = _example(dataset)
         settings, _ = split_objective(parse_settings(asked.set))
-        pair = resolve_pair(model, guide, example, settings)  # type: ignore[arg-type]
+        pair = resolve_pair(model, guide, example, settings, objective_settings(objectives.get(asked.objective)))  # type: ignore[arg-type]
         to_device(pair, asked.device)
         job = Job(asked, pair, dataset)
         job.check()

@@ -1,6 +1,7 @@
 """From a configuration to what it names: data, objective, device, and a process state of its own."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,11 @@ def make_objective(config: FitConfig) -> Objective:
     _, settings = split_objective(parse_settings(config.set))
     check_settings(settings, cls, "objective")
     return cls(**settings)
+
+
+def objective_settings(objective: type[Objective]) -> list[str]:
+    """What `--set` calls the settings of an objective."""
+    return [f"objective.{name}" for name in inspect.signature(objective).parameters]
 
 
 def to_device(pair: Pair, device: str) -> None:

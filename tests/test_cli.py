@@ -71,7 +71,12 @@ Case = tuple[list[str], Callable[[dict[str, Any]], bool], str]
 CASES: dict[str, Case] = {
     "fit": (
         ["fit", *PAIR, "--data", "rows.npy", *SMALL, "--epochs", "1", "--out", "OUT/new-run"],
-        lambda r: set(r) == {"run", "best", "valid"} and Path(r["run"], "config.json").is_file(),
+        lambda r: (
+            set(r) == {"run", "best", "valid", "still_rising"}
+            and r["still_rising"] == (r["best"] == 3)
+            and Path(r["run"], "learning.png").is_file()
+            and Path(r["run"], "config.json").is_file()
+        ),
         "ELBO",
     ),
     "check": (
@@ -120,7 +125,7 @@ def test_every_verb(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) ->
         assert main([*given, *(["--json"] if mode == "json" else [])]) == 0
         captured = capsys.readouterr()
         named = (
-            {"model", "guide", "data", "objective"} if (name, mode) == ("fit", "text") else set()
+            {"model", "guide", "data", "objective", "epoch 1/1"} if (name, mode) == ("fit", "text") else set()
         )  # before the first step
         assert {line.partition(":")[0] for line in captured.err.splitlines()} == named, "no bar where nobody looks on"
         if mode == "json":
@@ -346,6 +351,22 @@ def test_help_states_every_option_and_its_default(verb: str, capsys: pytest.Capt
     if verb == "fit":
         options = {f.name: f.default for f in fields(FitConfig)}
         assert options == {f.name: f.default for f in fields(VERBS["fit"]) if f.name in options}  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("always:learning.png was not drawn")
+def test_a_figure_that_fails_does_not_lose_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def failing(*args: Any) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("ppl_vae.reports.figures.learning_curves", failing)
+    assert main(["fit", *PAIR, "--data", "rows.npy", *SMALL, "--epochs", "2", "--out", str(tmp_path / "r")]) == 0
+    captured = capsys.readouterr()
+    assert "warning: learning.png was not drawn: no font" in captured.err
+    epoch = r"epoch {}/2: ELBO -\d+\.\d\d, rate \d+\.\d\d, distortion \d+\.\d\d, validation ELBO -\d+\.\d\d"
+    assert len(re.findall("|".join(epoch.format(n) for n in (1, 2)), captured.err)) == 2
+    assert "the ELBO was still rising at the last step: more epochs may help" in captured.out
 
 
 def test_version(capsys: pytest.CaptureFixture) -> None:

@@ -24,10 +24,11 @@ def note_trusted(run: Run) -> None:
 
 
 def fit_result(run: Run) -> dict[str, Any]:
-    """The run, its best step, and the validation numbers there."""
+    """The run, its best step, the validation numbers there, and whether they were still rising at the last step."""
     best = run.checkpoints.manifest["best"]
     valid = next(line["valid"] for line in run.metrics if line["step"] == best)
-    return {"run": str(run.folder), "best": best, "valid": valid}
+    rising = 0 < best == run.checkpoints.steps[-1]
+    return {"run": str(run.folder), "best": best, "valid": valid, "still_rising": rising}
 
 
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
@@ -38,6 +39,9 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
         f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
         f"(validation, s.e. over data), rate {v['rate']:.2f}, distortion {v['distortion']:.2f} nats per datum"
     )
+    if result["still_rising"]:
+        what = f"the {run.objective().target}" if "objective" in v else "the ELBO"
+        print(f"{what} was still rising at the last step: more epochs may help")
     print(f"run: {run.folder}")
 
 

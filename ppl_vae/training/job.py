@@ -104,7 +104,8 @@ class Job:
                     self.step(run, batch)
                     bar.show(self.state.step, self.reported(self.state.means()))
                     if self.state.batch == steps:
-                        self.finish_epoch(run)
+                        line = self.finish_epoch(run)
+                        bar.epoch(self.state.epoch, self.config.epochs, line["train"], line["valid"])
                     caught = signals.caught  # once: a signal may come at any moment
                     if caught or self.state.step % self.config.checkpoint_every == 0:
                         self.save(run)
@@ -148,7 +149,7 @@ class Job:
         cosine = 0.5 * (1 + math.cos(math.pi * self.state.step / total))
         return self.config.lr * (cosine if self.config.schedule == "cosine" else 1.0)
 
-    def finish_epoch(self, run: Run) -> None:
+    def finish_epoch(self, run: Run) -> dict[str, Any]:
         now = time.perf_counter()
         line = {
             "train": self.reported(self.state.means()),
@@ -158,9 +159,9 @@ class Job:
         }
         self.clock = now
         self.state.next_epoch()
-        self.assess(run, line)
+        return self.assess(run, line)
 
-    def assess(self, run: Run, line: dict[str, Any]) -> None:
+    def assess(self, run: Run, line: dict[str, Any]) -> dict[str, Any]:
         """Evaluate on the validation rows, note the best by the objective's value, and write a line of metrics."""
         rows = self.move(self.dataset.valid)
         valid = evaluate(self.pair, self.objective, rows, self.config.batch_size, VALIDATION_SEED).summary()
@@ -171,7 +172,9 @@ class Job:
             self.state.best_step, self.state.best_value = self.state.step, value
             tensors = {name: t.detach().clone() for name, t in self.tensors().items()}
             self.best = self.state.step, tensors, asdict(self.state)
-        run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line)
+        line = {"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line
+        run.add_metrics(line)
+        return line
 
     def reported(self, numbers: dict[str, float]) -> dict[str, float]:
         """The numbers, without the objective's own value where that is the ELBO."""

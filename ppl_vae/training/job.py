@@ -104,8 +104,8 @@ class Job:
                     self.step(run, batch)
                     bar.show(self.state.step, self.reported(self.state.means()))
                     if self.state.batch == steps:
-                        line = self.finish_epoch(run)
-                        bar.epoch(self.state.epoch, self.config.epochs, line["train"], line["valid"])
+                        seen = self.finish_epoch(run)
+                        bar.epoch(self.state.epoch, self.config.epochs, seen["train"], seen["valid"])
                     caught = signals.caught  # once: a signal may come at any moment
                     if caught or self.state.step % self.config.checkpoint_every == 0:
                         self.save(run)

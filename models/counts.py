@@ -11,7 +11,7 @@ from ppl_vae.blocks import likelihoods, mlp
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], data: Tensor, latent_dim: int = 10, hidden: int = 128) -> None:
+    def __init__(self, data_shape: tuple[int, ...], data: Tensor, latent_dim: int = 20, hidden: int = 128) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.p_x = likelihoods.ZeroInflatedNegativeBinomial(data_shape, data)

@@ -15,7 +15,7 @@ from ppl_vae.blocks import Standardized
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 5, data: Tensor | None = None) -> None:
+    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, data: Tensor | None = None) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim
         self.W = nn.Parameter(torch.randn(prod(data_shape), latent_dim) / latent_dim**0.5)

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import tyro
 
+import ppl_vae
 from ppl_vae.commands import VERBS, Verb
 from ppl_vae.errors import InputError, NumericalError
 
@@ -24,6 +25,9 @@ def main(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without ± gets a question mark, not a traceback
             stream.reconfigure(errors="replace")
+    if args == ["--version"]:
+        print(f"ppl_vae {ppl_vae.__version__}")
+        return 0
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn

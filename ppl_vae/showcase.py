@@ -21,7 +21,6 @@ def demo(out: str | Path = "demo-run", *, epochs: int = 40, draws: int = 100, pr
     verbs.reconstruct(run)
     z = verbs.encode(run)["z_mean"]
     verbs.export(run)
-    figures.learning_curves(run.metrics, run.folder / "learning.png")
     figures.latent_scatter(z, run.folder / "latent.png", _digits())
     return {"comparison": comparison, "run": run, "files": _WRITTEN}
 

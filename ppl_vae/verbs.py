@@ -1,9 +1,11 @@
 """The verbs of `import ppl_vae`, which the command line offers under the same names with the same results."""
 
+import functools
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from ppl_vae import objectives
 from ppl_vae.checker import Report, check_pair
@@ -14,9 +16,31 @@ from ppl_vae.generate import encode, reconstruct, sample
 from ppl_vae.opened import check_file, check_seed, open_run
 from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolve import check_settings, parse_settings
-from ppl_vae.training.fit import fit
+from ppl_vae.training import fit as training
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import isolated, resolve_for, split_objective
+
+P = ParamSpec("P")
+
+
+def _drawing(fit: Callable[P, Run]) -> Callable[P, Run]:
+    """`fit`, and `learning.png` in the run; a figure that fails is a warning, for the run is whole without it."""
+
+    @functools.wraps(fit)
+    def drawn(*args: P.args, **options: P.kwargs) -> Run:
+        from ppl_vae.reports import figures
+
+        run = fit(*args, **options)
+        try:
+            figures.learning_curves(run.metrics, run.folder / "learning.png")
+        except Exception as error:
+            warnings.warn(f"learning.png was not drawn: {error}", stacklevel=2)
+        return run
+
+    return drawn
+
+
+fit = _drawing(training.fit)
 
 
 def check(
@@ -37,7 +61,7 @@ def check(
     dataset = open_data(data, **options)
     with isolated(0):
         example = tuple(x[:1000] for x in dataset.train)
-        asked = {"standardize": standardize, "missing": options.get("missing", "error")}
+        asked = {"standardize": standardize, "missing": options.get("missing", "error"), "objective": made}
         pair = resolve_for(dataset, model, guide, example, settings, **asked)
         return check_pair(pair, dataset, made(**own), thorough=True)
 

@@ -45,6 +45,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "broken.py").write_text("import nothing_of_that_name\n")
     (place / "wrong.py").write_text("def model(x):\n    raise RuntimeError('a\\nb\\nc')\n")
     (place / "text").write_text("text")
+    methods = "".join(f"    def {kind}(self, x):\n        pass\n" for kind in ("model", "guide"))
+    (place / "tut.py").write_text(f"from torch import nn\n\nclass VAE(nn.Module):\n{methods}")
     for name, text in (("torn", '{"format": 1, "fi'), ("bare", "{}"), ("list", "[]")):
         (place / name).mkdir()
         (place / name / "config.json").write_text(text)
@@ -69,7 +71,12 @@ Case = tuple[list[str], Callable[[dict[str, Any]], bool], str]
 CASES: dict[str, Case] = {
     "fit": (
         ["fit", *PAIR, "--data", "rows.npy", *SMALL, "--epochs", "1", "--out", "OUT/new-run"],
-        lambda r: set(r) == {"run", "best", "valid", "fresh"} and Path(r["run"], "config.json").is_file(),
+        lambda r: (
+            set(r) == {"run", "best", "valid", "fresh", "still_rising"}
+            and r["still_rising"] == (r["best"] == 3)
+            and Path(r["run"], "learning.png").is_file()
+            and Path(r["run"], "config.json").is_file()
+        ),
         "ELBO",
     ),
     "check": (
@@ -118,7 +125,7 @@ def test_every_verb(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) ->
         assert main([*given, *(["--json"] if mode == "json" else [])]) == 0
         captured = capsys.readouterr()
         named = (
-            {"model", "guide", "data", "objective"} if (name, mode) == ("fit", "text") else set()
+            {"model", "guide", "data", "objective", "epoch 1/1"} if (name, mode) == ("fit", "text") else set()
         )  # before the first step
         assert {line.partition(":")[0] for line in captured.err.splitlines()} == named, "no bar where nobody looks on"
         if mode == "json":
@@ -228,6 +235,11 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "malformed setting": ([*FIT, "--set", "hidden"], "write it as name=value"),
     "unknown setting": ([*FIT, "--set", "hiden=3"], "did you mean hidden?"),
     "unknown setting of the objective": ([*FIT, "--set", "objective.particles=3"], "num_particles"),
+    "setting of the objective without its prefix": (
+        [*FIT, "--set", "num_particles=5"],
+        "did you mean objective.num_particles?",
+    ),
+    "class without a forward": ([*FIT, "--model", "tut.py:VAE"], "did you mean tut.py:VAE.model?"),
     "ill-typed setting": ([*FIT, "--set", "hidden=x"], "hidden is 'x': expected int"),
     "no such objective": ([*FIT, "--objective", "trase"], "did you mean 'trace'?"),
     "no such objective to compare": (["compare", "run", "--objectives", "analytic"], "did you mean 'analytic-kl'?"),
@@ -337,6 +349,27 @@ def test_help_states_every_option_and_its_default(verb: str, capsys: pytest.Capt
     if verb == "fit":
         options = {f.name: f.default for f in fields(FitConfig)}
         assert options == {f.name: f.default for f in fields(VERBS["fit"]) if f.name in options}  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("always:learning.png was not drawn")
+def test_a_figure_that_fails_does_not_lose_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def failing(*args: Any) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("ppl_vae.reports.figures.learning_curves", failing)
+    assert main(["fit", *PAIR, "--data", "rows.npy", *SMALL, "--epochs", "2", "--out", str(tmp_path / "r")]) == 0
+    captured = capsys.readouterr()
+    assert "warning: learning.png was not drawn: no font" in captured.err
+    epoch = r"epoch {}/2: ELBO -\d+\.\d\d, rate \d+\.\d\d, distortion \d+\.\d\d, validation ELBO -\d+\.\d\d"
+    assert len(re.findall("|".join(epoch.format(n) for n in (1, 2)), captured.err)) == 2
+    assert "the ELBO was still rising at the last step: more epochs may help" in captured.out
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"ppl_vae {ppl_vae.__version__}\n", "")
 
 
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture) -> None:

@@ -24,6 +24,7 @@ from ppl_vae.objectives import AnalyticKL_ELBO, Objective, Trace_ELBO
 from ppl_vae.objectives.base import Estimate
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.terms import Batch
+from ppl_vae.randomness import seed_torch
 
 STANDARD_ERRORS = 4
 
@@ -48,7 +49,7 @@ def naive_draw(pair: Pair, x: Tensor, seed: int) -> dict[str, tuple[np.ndarray, 
     """Value per row, and gradient of the mean loss by tensor, of both estimators at the noise of one seed."""
     out = {}
     for name in ("trace", "analytic-kl"):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         guide = poutine.trace(pair.guide).get_trace(x)
         model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(x)
         p, q, z = model.nodes["z"]["fn"], guide.nodes["z"]["fn"], guide.nodes["z"]["value"]

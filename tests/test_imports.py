@@ -22,7 +22,9 @@ def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
     assert fresh(f"import ppl_vae, ppl_vae.cli; dir(ppl_vae); {LOADED}", tmp_path).strip() == "[]"
 
 
-@pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["compare", "--help"], ["frobnicate"], ["fit", "--x"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["fit", "--help"], ["compare", "--help"], ["frobnicate"], ["fit", "--x"], ["--version"]]
+)
 def test_help_and_usage_errors_need_no_torch(args: list[str], tmp_path: Path) -> None:
     code = f"""
 from ppl_vae.cli import main
@@ -30,7 +32,7 @@ try:
     code = main({args!r})
 except SystemExit as end:
     code = end.code
-assert code == {0 if "--help" in args else 2}, code
+assert code == {0 if {"--help", "--version"} & set(args) else 2}, code
 {LOADED}
 """
     assert fresh(code, tmp_path).splitlines()[-1] == "[]"

@@ -29,6 +29,7 @@ from ppl_vae.diagnostics.seeds import mixed
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import IWAE_ELBO, Beta_ELBO, DReG_ELBO, Renyi_ELBO, Trace_ELBO
 from ppl_vae.programs import Pair
+from ppl_vae.randomness import seed_torch
 from ppl_vae.reports import figures
 
 STANDARD_ERRORS = 4
@@ -136,7 +137,7 @@ def test_signal_cosine_and_draws_are_those_of_a_loop(wide: Any) -> None:
     def loop(objective: Any, stream: int, group: str) -> tuple[np.ndarray, np.ndarray]:
         gradients, values = [], []
         for r in range(draws):
-            torch.manual_seed(mixed(seed, 0, r, stream))
+            seed_torch(mixed(seed, 0, r, stream))
             estimate = objective.estimate(pair.model, pair.guide, (x,))
             found = torch.autograd.grad(-estimate.surrogate.mean(), parameters[group])
             gradients.append(torch.cat([g.flatten() for g in found]).numpy())

@@ -1,5 +1,6 @@
 """Every file in models/, with a guide and data that suit it. One line of MODELS adds a file to all tests."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import ppl_vae
 from ppl_vae.checker import check_pair
 from ppl_vae.data import open_data
 from ppl_vae.programs import Pair, resolve_pair, score, simulate, terms
-from ppl_vae.programs.find import shipped_folder
+from ppl_vae.programs.find import Finder, shipped_folder
 
 D, Z = 6, 2
 KINDS = "real,positive,count,binary,categorical:3,ordinal:4"
@@ -94,6 +95,24 @@ def test_every_file_is_tested_and_is_a_page() -> None:
     files = {path.stem: path for path in shipped_folder("model").glob("[!_]*.py")}
     assert files.keys() == MODELS.keys() | {case.model for case in PAIRS.values()}, "the others: test_guides.py"
     assert {name: n for name, path in files.items() if (n := len(path.read_text().splitlines())) > 90} == {}
+
+
+ALL_PAIRS = {
+    *((model, case.guide) for model, case in MODELS.items()),
+    *((case.model, case.guide) for case in PAIRS.values()),
+    ("linear_gaussian", "linear_gaussian"),
+}
+SIZES = ("latent_dim", "top_dim", "y_dim", "kinds")
+
+
+@pytest.mark.parametrize(("model", "guide"), sorted(ALL_PAIRS))
+def test_a_pair_that_goes_together_agrees_without_settings(model: str, guide: str) -> None:
+    """What two constructors must agree on has one default."""
+    files = shipped_folder("model") / f"{model}.py", shipped_folder("guide") / f"{guide}.py"
+    programs = [Finder().find(file, [kind])[0] for file, kind in zip(files, ("model", "guide"), strict=True)]
+    first, second = (inspect.signature(program).parameters for program in programs)
+    for name in first.keys() & second.keys() & set(SIZES):
+        assert first[name].default == second[name].default, name
 
 
 def test_check_finds_nothing(name: str) -> None:

@@ -120,6 +120,7 @@ def test_fit_check_and_compare_take_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("guide", "words"),
     [
+        (dist.Normal(0.0, 1.0), r"site 'z' \(Normal\) has no list of its values, and no other site has"),
         (dist.Normal(0.0, 1.0).has_rsample_(False), r"site 'z' \(Normal\) has no list of its values"),
         (dist.Poisson(1.0), r"site 'z' \(Poisson\) has no list of its values"),
     ],

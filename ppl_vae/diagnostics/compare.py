@@ -23,6 +23,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters, terms
 from ppl_vae.programs.terms import Batch, batches
+from ppl_vae.randomness import seed_torch
 
 WARM_UP = 3  # steps that are not timed
 
@@ -174,7 +175,7 @@ class _Passes:
 
     def draw(self, run: _Run, draw: int) -> Tensor:
         """One draw into the run's moments; returns the value per datum, `(B,)`."""
-        torch.manual_seed(mixed(self.seed, self.index, draw, run.stream))
+        seed_torch(mixed(self.seed, self.index, draw, run.stream))
         start = time.perf_counter()
         value, gradient = self.step(run.objective)
         elapsed = time.perf_counter() - start

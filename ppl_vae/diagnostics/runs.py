@@ -13,6 +13,7 @@ from ppl_vae.diagnostics.seeds import mixed
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.terms import Batch, batches
+from ppl_vae.randomness import seed_torch
 
 KEEPING = ("seed", "checkpoint_every", "keep_every", "device")
 
@@ -24,7 +25,7 @@ def row_values(
     """The objective at each row, `(N,)`: moments over draws, with the noise of `seed` and `stream`."""
     moments = Moments()
     for draw in range(draws):
-        torch.manual_seed(mixed(seed, 0, draw, stream))
+        seed_torch(mixed(seed, 0, draw, stream))
         parts = [objective.estimate(pair.model, pair.guide, batch).value for batch in batches(rows, batch_size)]
         moments.add([torch.cat(parts).double()])
     return moments

@@ -27,8 +27,8 @@ def enumerated_terms(model: ProgramLike, guide: ProgramLike, batch: Batch, num_p
         num_particles: M, how often what is drawn is drawn.
 
     Raises:
-        InputError: a site has neither a list of its values nor `rsample`, or an inner plate; too many combinations;
-            and as `score`.
+        InputError: a site has neither a list of its values nor `rsample`, or an inner plate; no site has a list;
+            too many combinations; and as `score`.
     """
     values, strides = _every_value(guide, batch)
     S = len(next(iter(values.values()))) if values else 1
@@ -48,7 +48,13 @@ def _every_value(guide: ProgramLike, batch: Batch) -> tuple[Values, dict[str, tu
     layout = layout_of([guide], batch, 1)
     with torch.random.fork_rng(), buffers_kept(owner(guide)):
         trace = layout.trace(guide, batch)
-    summed = {name: site for name, site in samples(trace) if not site["fn"].has_rsample}
+    drawn = dict(samples(trace))
+    summed = {name: site for name, site in drawn.items() if not site["fn"].has_rsample}
+    for name, site in drawn.items() if not summed else ():
+        raise InputError(
+            f"trace-enum: the guide's site {name!r} ({describe(site['fn'])}) has no list of its values, and no other "
+            "site has: use trace"
+        )
     supports = {name: _support(site, layout) for name, site in summed.items()}
     strides, S = {}, 1
     for name in reversed(supports):

@@ -25,7 +25,7 @@ class TraceEnum_ELBO(Objective):
 
     Raises:
         InputError: a site of the guide has neither a list of its values nor a reparameterized draw, or is discrete in
-            an inner plate; too many values.
+            an inner plate; no site is discrete; too many values.
 
     Source: for semi-supervised models, Kingma, Rezende, Mohamed & Welling 2014.
     """

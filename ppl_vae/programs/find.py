@@ -66,6 +66,7 @@ class Finder:
             self.executed[path] = _execute(path, place.rpartition(".")[0] if _is_module(place) else "")
         module, digest = self.executed[path]
         target, attribute = _member(module, path, attribute, kinds)
+        _need_forward(target, f"{path.name}:{attribute}", kinds)
         twins = (shipped_folder(kind) / path.name for kind in kinds)
         shipped = any(twin.is_file() and sha256_of(twin) == digest for twin in twins)
         return target, Source(str(spec), path, attribute, digest, shipped)
@@ -157,6 +158,15 @@ def _execute(path: Path, package: str = "") -> tuple[ModuleType, str]:
     except Exception as error:
         raise InputError(f"{path.name} can't be executed: {blame(error, path)}") from error
     return module, hashlib.sha256(source).hexdigest()
+
+
+def _need_forward(target: Any, spec: str, kinds: Sequence[Kind]) -> None:
+    """Refuse a module whose programs are methods, as in Pyro's tutorial on VAEs, and name them."""
+    owner = target if isinstance(target, type) else type(target)
+    if issubclass(owner, nn.Module) and owner.forward is nn.Module.forward:
+        methods = [f"{spec}.{kind}" for kind in kinds if callable(getattr(owner, kind, None))]
+        if methods:
+            raise InputError(f"{spec} has no forward: did you mean {' or '.join(methods)}?")
 
 
 def _member(module: ModuleType, path: Path, attribute: str, kinds: Sequence[Kind]) -> tuple[Any, str]:

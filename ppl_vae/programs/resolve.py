@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,11 +53,14 @@ def resolve(spec: Spec, **settings: Any) -> nn.Module:
     return _build(target, source, settings, _about(batch) | given, batch, {})
 
 
-def resolve_pair(model: Spec, guide: Spec, batch: Batch, settings: Mapping[str, Any] | None = None) -> Pair:
+def resolve_pair(
+    model: Spec, guide: Spec, batch: Batch, settings: Mapping[str, Any] | None = None, others: Sequence[str] = ()
+) -> Pair:
     """Model and guide for data like `batch` (up to 1000 rows). Each file is executed once, even if it holds both.
 
     Args:
         settings: `model.name`, `guide.name`, or a bare `name` for every constructor that has it.
+        others: settings of what is no program, as `objective.num_particles`, which an error may suggest.
     """
     finder = Finder()
     found: dict[Kind, tuple[Any, Source]] = {
@@ -69,7 +72,7 @@ def resolve_pair(model: Spec, guide: Spec, batch: Batch, settings: Mapping[str, 
         raise InputError(
             "the model's constructor asks for the guide and the guide's for the model: drop one of the two"
         )
-    own = _split(settings or {}, {kind: target for kind, (target, _) in found.items()})
+    own = _split(settings or {}, {kind: target for kind, (target, _) in found.items()}, others)
     order: tuple[Kind, Kind] = ("guide", "model") if model_borrows else ("model", "guide")
     instances: dict[type, nn.Module] = {}
     built: dict[str, nn.Module] = {}
@@ -145,7 +148,7 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
-def _split(settings: Mapping[str, Any], targets: dict[Kind, Any]) -> dict[Kind, dict[str, Any]]:
+def _split(settings: Mapping[str, Any], targets: dict[Kind, Any], others: Sequence[str]) -> dict[Kind, dict[str, Any]]:
     """Each constructor's own settings, checked."""
     own: dict[Kind, dict[str, Any]] = {"model": {}, "guide": {}}
     for name, value in sorted(settings.items(), key=lambda item: "." in item[0]):  # a prefixed one has the last word
@@ -156,7 +159,9 @@ def _split(settings: Mapping[str, Any], targets: dict[Kind, Any]) -> dict[Kind, 
         takers = [kind for kind in own if name in _parameters(targets[kind]) and name not in RESERVED]
         if prefix or not takers:
             have = [f"{kind}.{p}" for kind in own for p in _parameters(targets[kind]) if p not in RESERVED]
-            close = get_close_matches(name.rpartition(".")[2], [h.partition(".")[2] for h in have], 1)
+            bare = name.rpartition(".")[2]
+            close = [other for other in others if other.rpartition(".")[2] == bare]
+            close = close or get_close_matches(bare, [h.partition(".")[2] for h in have], 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise InputError(f"no program has a setting {name!r}: there are {', '.join(have) or 'none'}{hint}")
         for kind in takers:

@@ -5,7 +5,7 @@ p(x) = p_u((x − center)/spread) / Π_d spread_d, so that every bound is one on
 draws and means of x come out in these units too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,17 +27,23 @@ from ppl_vae.programs.terms import Batch
 
 
 def resolve_standardized(
-    model: Spec, guide: Spec, batch: Batch, settings: Mapping[str, Any] | None = None, rows: Tensor | None = None
+    model: Spec,
+    guide: Spec,
+    batch: Batch,
+    settings: Mapping[str, Any] | None = None,
+    rows: Tensor | None = None,
+    others: Sequence[str] = (),
 ) -> Pair:
     """`resolve_pair` for standardized data, as programs of the data as given.
 
     Args:
         rows: of the first field, of which the mean and standard deviation of each column are taken; by default
             `batch`'s.
+        others: as for `resolve_pair`.
     """
-    x, *others = batch
+    x, *rest = batch
     scale = Standardized(tuple(x.shape[1:]), x if rows is None else rows, always=True)
-    pair = resolve_pair(model, guide, (scale(x), *others), settings)
+    pair = resolve_pair(model, guide, (scale(x), *rest), settings, others)
     return replace(pair, model=StandardizedModel(pair.model, scale), guide=StandardizedGuide(pair.guide, scale))
 
 

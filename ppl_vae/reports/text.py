@@ -25,10 +25,12 @@ def note_trusted(run: Run) -> None:
 
 
 def fit_result(run: Run) -> dict[str, Any]:
-    """The run, its best step, and the validation numbers there: as selected by (`valid`), and at `fresh` noise."""
+    """The run, its best step, the validation numbers there, as selected by (`valid`) and at `fresh` noise, and whether
+    they were still rising at the last step."""
     best = run.checkpoints.manifest["best"]
     valid = next(line["valid"] for line in run.metrics if line["step"] == best)
-    return {"run": str(run.folder), "best": best, "valid": valid, "fresh": run.fresh}
+    rising = 0 < best == run.checkpoints.steps[-1]
+    return {"run": str(run.folder), "best": best, "valid": valid, "fresh": run.fresh, "still_rising": rising}
 
 
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
@@ -42,6 +44,9 @@ def fitted(run: Run, result: Mapping[str, Any]) -> None:
     if fresh := result["fresh"]:
         own = f"{run.objective().target} {fresh['objective']:.2f}, " if "objective" in fresh else ""
         print(f"the same state at other draws than it was selected by: {own}ELBO {fresh['elbo']:.2f}")
+    if result["still_rising"]:
+        what = f"the {run.objective().target}" if "objective" in v else "the ELBO"
+        print(f"{what} was still rising at the last step: more epochs may help")
     print(f"run: {run.folder}")
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppl_vae import objectives
 from ppl_vae.config import FitConfig, config_from
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError
@@ -74,7 +75,7 @@ def fit(
     with isolated(asked.seed):
         example = _example(dataset)
         settings, _ = split_objective(parse_settings(asked.set))
-        how = {"standardize": asked.standardize, "missing": asked.missing}
+        how = {"standardize": asked.standardize, "missing": asked.missing, "objective": objectives.get(asked.objective)}
         pair = resolve_for(dataset, model, guide, example, settings, **how)  # type: ignore[arg-type]
         to_device(pair, asked.device)
         job = Job(asked, pair, dataset)

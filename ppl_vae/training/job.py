@@ -17,6 +17,7 @@ from ppl_vae.errors import InputError, NumericalError
 from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.state import evaluating
 from ppl_vae.programs.terms import Batch
+from ppl_vae.randomness import random_state, restore_random_state
 from ppl_vae.training.files import write_json
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
@@ -108,7 +109,8 @@ class Job:
                     self.step(run, batch)
                     bar.show(self.state.step, self.reported(self.state.means()))
                     if self.state.batch == steps:
-                        self.finish_epoch(run)
+                        seen = self.finish_epoch(run)
+                        bar.epoch(self.state.epoch, self.config.epochs, seen["train"], seen["valid"])
                     caught = signals.caught  # once: a signal may come at any moment
                     if caught or self.state.step % self.config.checkpoint_every == 0:
                         self.save(run)
@@ -151,11 +153,11 @@ class Job:
 
     def step(self, run: Run, batch: Batch) -> None:
         self.trainer.learning_rate = self.learning_rate()
-        noise = torch.get_rng_state()
+        noise = random_state(self.config.device)
         try:
             seen = self.trainer.step(self.move(batch))
         except NumericalError as error:
-            torch.set_rng_state(noise)
+            restore_random_state(noise, self.config.device)
             self.save(run)
             raise NumericalError(
                 f"step {self.state.step + 1} (epoch {self.state.epoch + 1}, batch {self.state.batch + 1}): "
@@ -177,7 +179,7 @@ class Job:
         cosine = 0.5 * (1 + math.cos(math.pi * self.state.step / total))
         return self.config.lr * (cosine if self.config.schedule == "cosine" else 1.0)
 
-    def finish_epoch(self, run: Run) -> None:
+    def finish_epoch(self, run: Run) -> dict[str, Any]:
         now = time.perf_counter()
         line = {
             "train": self.reported(self.state.means()),
@@ -187,9 +189,9 @@ class Job:
         }
         self.clock = now
         self.state.next_epoch()
-        self.assess(run, line)
+        return self.assess(run, line)
 
-    def assess(self, run: Run, line: dict[str, Any]) -> None:
+    def assess(self, run: Run, line: dict[str, Any]) -> dict[str, Any]:
         """Evaluate on the validation rows, note the best by the objective's value, and write a line of metrics."""
         rows = self.move(self.dataset.valid)
         valid = evaluate(self.pair, self.objective, rows, self.config.batch_size, VALIDATION_SEED).summary()
@@ -200,7 +202,9 @@ class Job:
             self.state.best_step, self.state.best_value = self.state.step, value
             tensors = {name: t.detach().clone() for name, t in self.tensors().items()}
             self.best = self.state.step, tensors, asdict(self.state)
-        run.add_metrics({"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line)
+        line = {"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(valid)} | line
+        run.add_metrics(line)
+        return line
 
     def reported(self, numbers: dict[str, Any]) -> dict[str, Any]:
         """The numbers, without the objective's own value where that is the ELBO."""
@@ -221,7 +225,7 @@ class Job:
 
     def tensors(self) -> dict[str, Tensor]:
         weights = dict(owned(self.pair.model, self.pair.guide, self.pair.borrower))
-        return weights | self.trainer.optimizer_state() | {"rng": torch.get_rng_state()}
+        return weights | self.trainer.optimizer_state() | random_state(self.config.device)
 
     def save(self, run: Run) -> None:
         """Write the best state and the present one, unless they are there: a step has only one state."""
@@ -238,7 +242,7 @@ class Job:
             raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
         load_owned(self.pair.model, self.pair.guide, tensors, self.pair.borrower)
         self.trainer.load_optimizer_state(tensors)
-        torch.set_rng_state(tensors["rng"])
+        restore_random_state(tensors, self.config.device)
         self.state = State(**info)
         if self.state.best_value is None:  # JSON has no −inf
             self.state.best_value = -math.inf

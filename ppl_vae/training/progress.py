@@ -40,6 +40,12 @@ class Progress:
         if self.visible:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def epoch(self, epoch: int, epochs: int, train: Mapping[str, float], valid: Mapping[str, float]) -> None:
+        """A line for an epoch, in nats per datum, where there is no terminal for a bar."""
+        if not self.on:
+            numbers = f"ELBO {train['elbo']:.2f}, rate {train['rate']:.2f}, distortion {train['distortion']:.2f}"
+            self.say(f"epoch {epoch}/{epochs}: {numbers}, validation ELBO {valid['elbo']:.2f}")
+
     def advance(self) -> None:
         """One step more."""
         self.steps += 1

@@ -1,6 +1,7 @@
 """From a configuration to what it names: data, objective, device, and a process state of its own."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from ppl_vae.programs.find import Spec
 from ppl_vae.programs.resolve import check_settings, parse_settings
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
 from ppl_vae.programs.terms import Batch
+from ppl_vae.randomness import seed_torch
 
 
 @contextlib.contextmanager
@@ -28,7 +30,7 @@ def isolated(seed: int | None = None) -> Iterator[None]:
     dtype = torch.get_default_dtype()
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng():
         if seed is not None:
-            torch.manual_seed(seed)
+            seed_torch(seed)
         try:
             yield
         finally:
@@ -51,16 +53,18 @@ def resolve_for(
     *,
     standardize: bool = False,
     missing: str = "error",
+    objective: type[Objective] | None = None,
 ) -> Pair:
     """The pair for a data set, of which `example` is the first rows; on standardized data if so asked.
 
     Raises:
         InputError: as `resolve_pair`; data that can't be standardized.
     """
+    others = () if objective is None else objective_settings(objective)
     if not standardize:
-        return resolve_pair(model, guide, example, settings)
+        return resolve_pair(model, guide, example, settings, others)
     check_standardizable(dataset.binarize, missing)
-    return resolve_standardized(model, guide, example, settings, dataset.train[0])
+    return resolve_standardized(model, guide, example, settings, dataset.train[0], others)
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -74,6 +78,11 @@ def make_objective(config: FitConfig) -> Objective:
     _, settings = split_objective(parse_settings(config.set))
     check_settings(settings, cls, "objective")
     return cls(**settings)
+
+
+def objective_settings(objective: type[Objective]) -> list[str]:
+    """What `--set` calls the settings of an objective."""
+    return [f"objective.{name}" for name in inspect.signature(objective).parameters]
 
 
 def to_device(pair: Pair, device: str) -> None:

@@ -14,6 +14,7 @@ from ppl_vae.objectives.rate import mixed
 from ppl_vae.programs import Pair, Terms, parameters
 from ppl_vae.programs.state import buffers_kept, evaluating
 from ppl_vae.programs.terms import Batch, batches, log_weight, sum_sites
+from ppl_vae.randomness import seed_torch
 
 
 class Step(NamedTuple):
@@ -161,7 +162,7 @@ def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, see
     """
     numbers, how = [], dict[str, str]()
     with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         for batch in batches(rows, batch_size):
             estimate = objective.estimate(pair.model, pair.guide, batch)
             numbers.append(_per_example(objective, estimate))

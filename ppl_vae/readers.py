@@ -46,6 +46,11 @@ def absolute(source: S) -> S:
     return result
 
 
+def there(source: str) -> bool:
+    """Is it a built-in set, or a file that exists?"""
+    return source in BUILTIN or os.path.exists(os.path.expanduser(_parse(source).path))
+
+
 class Raw(NamedTuple):
     """A field as read: `values` `(rows, *shape)`, where they come from, and a table's column names."""
 
@@ -53,6 +58,11 @@ class Raw(NamedTuple):
     values: Tensor
     columns: tuple[str, ...] = ()
     keeps_dtype: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names, unless they only count the columns, as where a csv has no header."""
+        return () if self.columns == tuple(map(str, range(len(self.columns)))) else self.columns
 
     def first(self, offends: Tensor, values: Tensor) -> str:
         """The entry of `values` at the first True of `offends`, both `(rows, *shape)`, and its place."""

@@ -93,7 +93,9 @@ def _by_field(fields: tuple[str, ...], raws: list[Raw], rules: Rules) -> list[Ra
         )
         raise InputError(f"a datum is {got}; the run was fitted to {wanted} ({', '.join(rules.fields)})")
     if fields != ("x", "y", *(f"x{i}" for i in range(2, len(fields))))[: len(fields)]:
-        raise InputError(f"the data has the fields {', '.join(fields)}, the run {', '.join(rules.fields)}: name them so")
+        raise InputError(
+            f"the data has the fields {', '.join(fields)}, the run {', '.join(rules.fields)}: name them so"
+        )
     return raws
 
 
@@ -104,13 +106,17 @@ def _by_column(raw: Raw, wanted: tuple[str, ...]) -> Raw:
     if not raw.names:
         width = raw.values.shape[1] if raw.values.ndim > 1 else 1
         if width == len(wanted):
-            warnings.warn(f"{raw.where} has no column names: taken in the order of the run, {_few(wanted)}", stacklevel=2)
+            warnings.warn(
+                f"{raw.where} has no column names: taken in the order of the run, {_few(wanted)}", stacklevel=2
+            )
             return raw._replace(columns=wanted)
         return raw
     missing = [name for name in wanted if name not in raw.names]
     extra = [name for name in raw.names if name not in wanted]
     if missing or extra:
-        found = f"has no column {missing[0]!r}" if missing else f"has a column {extra[0]!r}, which the run does not know"
+        found = (
+            f"has no column {missing[0]!r}" if missing else f"has a column {extra[0]!r}, which the run does not know"
+        )
         more = f" (and {len(missing or extra) - 1} more)" if len(missing or extra) > 1 else ""
         raise InputError(f"{raw.where} {found}{more}: the run's columns are {_few(wanted)}")
     if raw.values.ndim == 1:
@@ -145,7 +151,8 @@ def _doubt(raw: Raw, read: Tensor, scaled: Tensor, scale: float | None, rules: R
         return
     if scale is not None and scale > 1 and 0 < read[~read.isnan()].abs().max() <= 1:
         warnings.warn(
-            f"{raw.where} is divided by {scale:g}, but is no larger than 1 before: --scale 1, if it is scaled", stacklevel=2
+            f"{raw.where} is divided by {scale:g}, but is no larger than 1 before: --scale 1, if it is scaled",
+            stacklevel=2,
         )
     if rules.range is not None:
         low, high = rules.range

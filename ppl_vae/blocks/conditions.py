@@ -29,7 +29,9 @@ def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:
         return one_hot(y, width).to(like.dtype)
     except RuntimeError as error:
         found = f"labels from {int(y.min())} to {int(y.max())}"
-        raise InputError(f"y holds {found}, outside 0 to {width - 1}: set y_dim to the number of classes, counted from 0") from error
+        raise InputError(
+            f"y holds {found}, outside 0 to {width - 1}: set y_dim to the number of classes, counted from 0"
+        ) from error
 
 
 def concat(*parts: Tensor) -> Tensor:

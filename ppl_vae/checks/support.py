@@ -250,11 +250,11 @@ def _outside(site: dict) -> Outside | None:
         return None
     index = bad.nonzero()[0].tolist()
     found = value[tuple(index)].tolist()
-    name = type(family).__name__
+    kind = ""
     if isinstance(family, Cells):
         kind, support = family.cell(index[-1])
-        name += f", {kind}"
+        kind += ": "
     allowed, _ = ALLOWED.get(support, (_in_words(support), ""))
     plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
     row = index.pop(value.dim() - fn.event_dim + plate)
-    return Outside(row, index, found, f"{name} ({allowed})", support)
+    return Outside(row, index, found, f"{type(family).__name__} ({kind}{allowed})", support)

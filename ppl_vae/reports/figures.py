@@ -135,7 +135,8 @@ def as_images(x: np.ndarray, image: Sequence[int] | None) -> np.ndarray | None:
     if image is None or math.prod(x.shape[1:]) != math.prod(image):
         return None
     images = x.reshape(len(x), *image)
-    if len(image) == 3 and image[2] not in (1, 3, 4):
+    first, last = (n if len(image) == 3 and n in (1, 3, 4) else math.inf for n in (image[0], image[-1]))
+    if first < math.inf and first <= last:
         images = np.moveaxis(images, 1, -1)
     if images.ndim == 4:
         images = images[..., 0] if images.shape[-1] == 1 else images[..., :3]

@@ -141,7 +141,7 @@ def encode(
         data: rows, one or more, as `open_data` reads them; by default all of the run's. Columns go by their names,
             and scale, binarization and missing cells by the rules of the run.
         scale: divides the first field of `data`, in place of the run's scale.
-        draws: take mean and standard deviation over so many draws, for a guide that has no mean in closed form (a flow).
+        draws: take mean and standard deviation over so many draws, for a guide without a mean in closed form (a flow).
         opening: as for `Run.pair`.
 
     Raises:

@@ -1,5 +1,6 @@
 """Every rule of `ppl_vae.data`, with the exact place in the message, and the properties of splits and draws."""
 
+import contextlib
 import io
 import math
 import os
@@ -291,11 +292,11 @@ def test_what_a_corrupt_npz_is_called(here: Path) -> None:
     failed = 0
     for place in range(len(content)):
         Path("b.npz").write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
-        try:
+        with contextlib.suppress(InputError):
             open_data("b.npz")
-        except InputError as error:
-            failed += 1
-            assert "pickle" not in str(error)
+            continue
+        failed += 1
+        assert "pickle" not in fails("b.npz")
     assert failed > 100
     Path("b.npz").write_bytes(b"Q" + content[1:40])
     fails("b.npz", "b.npz: cannot be read: it is damaged")

@@ -118,6 +118,32 @@ def test_check_names_the_column_and_its_own_mend(tmp_path: Path) -> None:
     assert "set more levels" in str(error)
 
 
+def test_columns_that_say_nothing_are_named_once(tmp_path: Path) -> None:
+    frame = table().astype(float).assign(height=3.0, empty=np.nan, visits=np.nan)
+    data = write(frame, tmp_path)
+    options = {"set": SMALL | {"kinds": KINDS + ",real"}, "missing": "nan"}
+    report = ppl_vae.check("table", "table", data, **options)
+    assert report.passed
+    nothing, constant, *_ = [f.message for f in report.findings if "column" in f.message]
+    assert nothing.startswith("columns 'visits', 'empty' of field 'x' hold no value in any training row")
+    assert constant.startswith("column 'height' of field 'x' holds one value in all training rows")
+    with (
+        pytest.warns(UserWarning, match="column 'height'") as seen,
+        pytest.warns(UserWarning, match="'visits', 'empty'"),
+    ):
+        fitted(tmp_path, model="table", guide="table", data=data, epochs=1, **options)
+    assert len(seen) == 1
+
+
+def test_the_margin_of_a_flat_picture_is_no_fault() -> None:
+    assert (
+        ppl_vae.check("bernoulli", "diagonal_normal", "digits", binarize="threshold", set={"hidden": 8}).findings == ()
+    )
+    pixels = open_data("digits", binarize="threshold").train[0].numpy()
+    assert (pixels.max(0) == 0).any()
+    assert ppl_vae.check("bernoulli", "diagonal_normal", pixels, set={"hidden": 8}).findings == ()
+
+
 def test_a_code_that_is_none_is_not_taken_for_another() -> None:
     features = ppl_vae.blocks.TableFeatures((1,), "categorical:3", torch.zeros(2, 1))
     for code in (3.0, 7.0, -1.0, 1.5):

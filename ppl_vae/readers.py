@@ -205,7 +205,7 @@ def _numpy(file: IO[bytes], spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
         if key not in keys:
             what = f"{len(keys)} arrays" if key is None else f"no array {key!r}"
             raise InputError(f"{spec.path} has {what}; choose one, {spec.path}:KEY, of {_listing(keys)}")
-        sizes.check_npz(loaded.zip, key, spec.path)
+        sizes.check_npz(loaded.zip, str(key), spec.path)
         return np.asarray(loaded[key]), ()
     except ValueError as error:
         if "allow_pickle" not in str(error):

@@ -118,6 +118,7 @@ def test_check_names_the_column_and_its_own_mend(tmp_path: Path) -> None:
     assert "set more levels" in str(error)
 
 
+@pytest.mark.filterwarnings("ignore:the gradient of model.p_x.parts.2.log_theta is exactly 0")
 def test_columns_that_say_nothing_are_named_once(tmp_path: Path) -> None:
     frame = table().astype(float).assign(height=3.0, empty=np.nan, visits=np.nan)
     data = write(frame, tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_vae.checks import capture, learning, rows, samples, simulation, sites, structure, support
+from ppl_vae.checks import capture, columns, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.data import Dataset
 from ppl_vae.objectives import Objective, Trace_ELBO
@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     sites.plated,
     sites.weighted,
     support.supports,
+    columns.varies,
     sites.scored,
     support.measures,
     learning.trains,

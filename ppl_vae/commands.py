@@ -9,6 +9,7 @@ from typing import Any, Literal
 import tyro
 
 from ppl_vae.config import FitConfig
+from ppl_vae.errors import InputError
 from ppl_vae.training.files import to_json
 
 Shown = Callable[[], None]
@@ -190,7 +191,9 @@ class Sample(OnRun):
     num: int = 64
     """How many."""
     show: Literal["draws", "means"] | None = None
-    """Of p(x|z); by default draws of discrete x, means of continuous x."""
+    """Of p(x|z); by default draws of discrete x and of tables, means of other x."""
+    given: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """What a conditional model is given, as in y=3; several numbers as y=0.1,0.2. May be repeated."""
     seed: int = 0
     """Of the draws."""
     out: Path | None = None
@@ -200,14 +203,35 @@ class Sample(OnRun):
         import ppl_vae
         from ppl_vae.reports import text
 
-        values = ppl_vae.sample(self.run, num=self.num, show=self.show, seed=self.seed, out=self.out, **self.opening())
-        return text.written(values, self.out or self.run / "samples.npz")
+        given = _given(self.given)
+        values = ppl_vae.sample(
+            self.run, num=self.num, show=self.show, given=given, seed=self.seed, out=self.out, **self.opening()
+        )
+        result, show = text.written(values, self.out or self.run / "samples.npz")
+        return result | ({"given": {name: values[name].tolist() for name in given}} if given else {}), show
+
+
+def _given(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`("y=3", "v=0.1,0.2")` as numbers and lists of them."""
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            numbers = [float(number) for number in text.split(",")]
+        except ValueError:
+            raise InputError(f"--given {pair}: write it as y=3, or y=0.1,0.2") from None
+        given[name] = numbers if len(numbers) > 1 else numbers[0]
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruct(OnRun):
-    """Test rows beside E[x|z] at a draw of q(z|x)."""
+    """Test rows, or those of --data, beside E[x|z] at a draw of q(z|x)."""
 
+    data: tuple[str, ...] = ()
+    """Rows to read by the rules of the run, one or more; by default the run's test rows."""
+    scale: float | None = None
+    """Divide the first field of --data by this, in place of the run's scale."""
     num: int = 12
     """How many rows."""
     show: Literal["means", "draws"] = "means"
@@ -222,17 +246,20 @@ class Reconstruct(OnRun):
         from ppl_vae.reports import text
 
         values = ppl_vae.reconstruct(
-            self.run, num=self.num, show=self.show, seed=self.seed, out=self.out, **self.opening()
-        )
+            self.run, data=list(self.data) or None, scale=self.scale, num=self.num, show=self.show, seed=self.seed,
+            out=self.out, **self.opening(),
+        )  # fmt: skip
         return text.written(values, self.out or self.run / "reconstructions.npz")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OnRun):
-    """Mean and standard deviation of q(z|x) for every row, in the order of the data."""
+    """Mean and standard deviation of q(z|x) for every row, in the order of the data; of a class, its probabilities."""
 
     data: tuple[str, ...] = ()
-    """Other data of the same shape; by default the run's."""
+    """Rows to read by the rules of the run, one or more; by default the run's own rows."""
+    scale: float | None = None
+    """Divide the first field of --data by this, in place of the run's scale."""
     draws: int | None = None
     """Over so many draws, for a guide without a mean in closed form."""
     seed: int = 0
@@ -245,8 +272,9 @@ class Encode(OnRun):
         from ppl_vae.reports import text
 
         values = ppl_vae.encode(
-            self.run, list(self.data) or None, draws=self.draws, seed=self.seed, out=self.out, **self.opening()
-        )
+            self.run, list(self.data) or None, scale=self.scale, draws=self.draws, seed=self.seed, out=self.out,
+            **self.opening(),
+        )  # fmt: skip
         return text.written(values, self.out or self.run / "encoding.npz")
 
 
@@ -254,10 +282,14 @@ class Encode(OnRun):
 class Export(OnRun):
     """Draws of the guide as a NetCDF file for ArviZ."""
 
+    data: tuple[str, ...] = ()
+    """Rows to read by the rules of the run, one or more; by default the run's test rows."""
+    scale: float | None = None
+    """Divide the first field of --data by this, in place of the run's scale."""
     out: Path | None = None
     """By default RUN/arviz.nc."""
     rows: int = 100
-    """Test rows."""
+    """How many rows, the first."""
     draws: int = 200
     """Draws per row."""
     seed: int = 0
@@ -267,7 +299,10 @@ class Export(OnRun):
         import ppl_vae
         from ppl_vae.reports import text
 
-        ppl_vae.export(self.run, out=self.out, rows=self.rows, draws=self.draws, seed=self.seed, **self.opening())
+        ppl_vae.export(
+            self.run, data=list(self.data) or None, scale=self.scale, out=self.out, rows=self.rows, draws=self.draws,
+            seed=self.seed, **self.opening(),
+        )  # fmt: skip
         return text.exported(self.out or self.run / "arviz.nc")
 
 

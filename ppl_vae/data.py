@@ -19,6 +19,7 @@ from ppl_vae.readers import BUILTIN, Raw, Source, gather
 MISSING = ("error", "nan")
 BINARIZE = ("none", "threshold", "once", "epoch")
 LARGEST = {"mnist-5k": 255.0, "digits": 16.0}
+IMAGES = {"mnist-5k": (28, 28), "digits": (8, 8)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class Dataset:
     Each split holds one tensor `(rows, *shape)` per field. Under `binarize="epoch"` the first field of
     `train` keeps its grey values in [0, 1], and `epoch` draws from them. `sha256` is that of the arrays as
     read (shape, dtype, bytes), before scaling, binarization and split. `rows` maps `train`, `valid` and
-    `test` to row numbers in the data as read.
+    `test` to row numbers in the data as read. `columns` are the names of the columns of each field, where it has
+    names; `image` is the shape of the picture that a datum of the first field is, if it is one.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Dataset:
     seed: int
     sha256: str
     rows: dict[str, Tensor] = field(repr=False)
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    image: tuple[int, ...] | None = None
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -113,7 +117,8 @@ def open_data(
     name, fields, raws = gather(source)
     if binarize is None:
         binarize = "once" if name == "mnist-5k" else "none"
-    _check_options(name, scale, missing, binarize, valid, test)
+    check_scale(name, scale)
+    _check_options(missing, binarize, valid, test)
     rows = {len(raw.values) for raw in raws}
     if len(rows) > 1:
         each = ", ".join(f"{len(raw.values)} in {raw.where}" for raw in raws)
@@ -122,10 +127,10 @@ def open_data(
     first = _converted(raws[0], LARGEST.get(name, scale), first=True, missing=missing == "nan")
     others = [_converted(raw, None, first=False) for raw in raws[1:]]
     if binarize != "none":
-        _check_unit(first, raws[0], scale, binarize)
+        check_unit(first, raws[0], scale, binarize)
     if binarize == "threshold":
-        first = (first > 0.5).to(first.dtype)
-    drawn = _draw(first, _generator("once")) if binarize in ("once", "epoch") else first
+        first = binarized(first, binarize)
+    drawn = binarized(first, "once") if binarize in ("once", "epoch") else first
     kept = first if binarize == "epoch" else drawn
     train, held_out, tested = (
         tuple(values[part] for values in (x, *others)) for x, part in zip((kept, drawn, drawn), parts, strict=True)
@@ -140,10 +145,18 @@ def open_data(
         int(split_seed),
         _sha256(raws),
         dict(zip(("train", "valid", "test"), parts, strict=True)),
+        {each: raw.names for each, raw in zip(fields, raws, strict=True) if raw.names},
+        IMAGES.get(name) or image_shape(tuple(first.shape[1:])),
     )
 
 
 _SPLITS = ("train", "validation", "test")
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a datum, if it is a picture: `(H, W)`, or with 1, 3 or 4 channels first or last; else None."""
+    channels = (1, 3, 4)
+    return shape if len(shape) == 2 or (len(shape) == 3 and (shape[0] in channels or shape[2] in channels)) else None
 
 
 def _converted(raw: Raw, scale: float | None, first: bool, missing: bool = False) -> Tensor:
@@ -154,6 +167,14 @@ def _converted(raw: Raw, scale: float | None, first: bool, missing: bool = False
     if not raw.keeps_dtype:
         floats = first or values.is_floating_point()
         values = values.to(torch.get_default_dtype() if floats else torch.int64)
+    values = finite(raw, values, scale, first, missing)
+    if values.isnan().all():
+        raise InputError(f"{raw.where} holds no number: every cell is missing")
+    return values
+
+
+def finite(raw: Raw, values: Tensor, scale: float | None, first: bool, missing: bool) -> Tensor:
+    """The values, scaled; raises `InputError` unless all are finite, or NaN where that is `missing`."""
     if scale is not None:
         values = values / scale
     bad = ~values.isfinite()
@@ -164,12 +185,10 @@ def _converted(raw: Raw, scale: float | None, first: bool, missing: bool = False
         what = f"{raw.where}: {int(bad.sum())} of {bad.numel()} numbers are not finite as {kind}"
         mend = "mend or leave out such rows" + (", or --missing nan" if first and values[bad][0].isnan() else "")
         raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; {mend}")
-    if values.isnan().all():
-        raise InputError(f"{raw.where} holds no number: every cell is missing")
     return values
 
 
-def _check_unit(values: Tensor, raw: Raw, scale: float | None, binarize: str) -> None:
+def check_unit(values: Tensor, raw: Raw, scale: float | None, binarize: str) -> None:
     bad = (values < 0) | (values > 1)
     if not bad.any():
         return
@@ -183,11 +202,15 @@ def _check_unit(values: Tensor, raw: Raw, scale: float | None, binarize: str) ->
     raise InputError(f"{what}\n{mend[0].upper()}{mend[1:]}")
 
 
-def _check_options(name: str, scale: Any, missing: Any, binarize: Any, valid: Any, test: Any) -> None:
+def check_scale(name: str, scale: Any) -> None:
+    """Raise `InputError` for a scale of a built-in set, or one that is no finite number above 0."""
     if scale is not None and name in BUILTIN:
         raise InputError(f"{name} comes scaled to [0, 1]: leave out the scale")
     if scale is not None and not (_is_finite(scale) and scale > 0):
         raise InputError(f"scale={scale} must be a finite number above 0, e.g. 255 for uint8 images")
+
+
+def _check_options(missing: Any, binarize: Any, valid: Any, test: Any) -> None:
     if binarize not in BINARIZE:
         raise InputError(f"unknown binarize {binarize!r}: use one of {', '.join(BINARIZE)}")
     if missing not in MISSING:
@@ -207,6 +230,11 @@ def _split(rows: int, valid: float, test: float, generator: torch.Generator) -> 
     held_out = min(max(round(rows * valid), 1), rows - 1 - tested)
     order = torch.randperm(rows, generator=generator, device="cpu")
     return order[tested + held_out :], order[tested : tested + held_out], order[:tested]
+
+
+def binarized(grey: Tensor, binarize: str) -> Tensor:
+    """Values in [0, 1] as 0 and 1: above a half under `threshold`, else the one draw of `once`."""
+    return (grey > 0.5).to(grey.dtype) if binarize == "threshold" else _draw(grey, _generator("once"))
 
 
 def _draw(grey: Tensor, generator: torch.Generator) -> Tensor:

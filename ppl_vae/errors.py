@@ -1,15 +1,20 @@
 """The two ways a command can fail on purpose. Each carries the exit code of its kind."""
 
+import re
 from collections.abc import Sequence
 
 
 class InputError(ValueError):
     """Bad input: a file, a name, data or a program that does not fit. Exit code 2.
 
-    The message is one or two lines: what is wrong, where, and what to do.
+    The message is one or two lines: what is wrong, where, and what to do. What Pyro appends to an error that is
+    raised inside a program, a table of its sites, is left out.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(re.split(r"\n *Trace Shapes:", message, maxsplit=1)[0])
 
 
 class NumericalError(ArithmeticError):

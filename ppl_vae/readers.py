@@ -6,6 +6,8 @@ import functools
 import io
 import os
 import reprlib
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae import sizes
 from ppl_vae.errors import InputError
 
 BUILTIN = ("mnist-5k", "digits")
@@ -20,6 +23,7 @@ BUILTIN = ("mnist-5k", "digits")
 Source = str | os.PathLike[str] | np.ndarray | Tensor | Sequence[str] | Sequence[np.ndarray | Tensor]
 S = TypeVar("S")
 
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip begins, and an empty one
 _INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -46,6 +50,11 @@ def absolute(source: S) -> S:
     return result
 
 
+def there(source: str) -> bool:
+    """Is it a built-in set, or a file that exists?"""
+    return source in BUILTIN or os.path.exists(os.path.expanduser(_parse(source).path))
+
+
 class Raw(NamedTuple):
     """A field as read: `values` `(rows, *shape)`, where they come from, and a table's column names."""
 
@@ -53,6 +62,11 @@ class Raw(NamedTuple):
     values: Tensor
     columns: tuple[str, ...] = ()
     keeps_dtype: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names, unless they only count the columns, as where a csv has no header."""
+        return () if self.columns == tuple(map(str, range(len(self.columns)))) else self.columns
 
     def first(self, offends: Tensor, values: Tensor) -> str:
         """The entry of `values` at the first True of `offends`, both `(rows, *shape)`, and its place."""
@@ -170,25 +184,35 @@ def _no_file(path: str) -> str:
 
 
 def _numpy(file: IO[bytes], spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
-    magic = file.read(1)
+    magic, size = file.read(6), os.fstat(file.fileno()).st_size
+    file.seek(0)
+    advice = f"{spec.path} holds Python objects (a pickle); save it as numbers: np.save(..., array.astype('float32'))"
+    if magic[:1] == b"\x80":
+        raise InputError(advice)
+    if magic != b"\x93NUMPY" and not (magic[:4] in _ZIP and zipfile.is_zipfile(file)):
+        raise InputError(f"{spec.path}: cannot be read: it is damaged, or no array of numpy; write it anew")
     file.seek(0)
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
+        if magic == b"\x93NUMPY":
             if spec.key is not None:
                 raise InputError(f"{spec.path} holds one array without a name: leave out :{spec.key}")
-            return loaded, ()
+            sizes.check_npy(file, spec.path, size)
+            file.seek(0)
+            return np.load(file, allow_pickle=False), ()
+        loaded = np.load(file, allow_pickle=False)
         keys = list(loaded)
         key = keys[0] if spec.key is None and len(keys) == 1 else spec.key
         if key not in keys:
             what = f"{len(keys)} arrays" if key is None else f"no array {key!r}"
             raise InputError(f"{spec.path} has {what}; choose one, {spec.path}:KEY, of {_listing(keys)}")
+        sizes.check_npz(loaded.zip, str(key), spec.path)
         return np.asarray(loaded[key]), ()
     except ValueError as error:
-        if "allow_pickle" not in str(error) or magic not in (b"\x80", b"\x93", b"P"):
+        if "allow_pickle" not in str(error):
             raise
-        advice = "save it as numbers: np.save(..., array.astype('float32'))"
-        raise InputError(f"{spec.path} holds Python objects (a pickle); {advice}") from error
+        raise InputError(advice) from error
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{spec.path} is damaged ({error}): write it anew") from error
 
 
 def _csv(file: IO[bytes], spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -215,7 +239,12 @@ def _csv(file: IO[bytes], spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _parquet(file: IO[bytes], spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
     import pandas
+    from pyarrow.parquet import ParquetFile
 
+    about = ParquetFile(file).metadata
+    told = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    sizes.check_memory(spec.path, max(told, 8 * about.num_rows * about.num_columns))  # 8 bytes in a column's cell
+    file.seek(0)
     return _table(pandas.read_parquet(file, engine="pyarrow"), spec)
 
 

@@ -13,7 +13,7 @@ from ppl_vae.comparison import compare
 from ppl_vae.data import open_data
 from ppl_vae.errors import InputError
 from ppl_vae.generate import encode, reconstruct, sample
-from ppl_vae.opened import check_file, check_seed, open_run
+from ppl_vae.opened import check_file, check_seed, open_run, rows_of, running
 from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolve import check_settings, parse_settings
 from ppl_vae.training import fit as training
@@ -69,15 +69,21 @@ def check(
 def export(
     run: str | Path | Run,
     *,
+    data: Any = None,
+    scale: float | None = None,
     out: str | Path | None = None,
     rows: int = 100,
     draws: int = 200,
     seed: int = 0,
     **opening: Any,
 ) -> Any:
-    """Draws of the guide for the first test rows, as NetCDF (`RUN/arviz.nc`), opened by the ArviZ that is installed.
+    """Draws of the guide for the first rows, as NetCDF (`RUN/arviz.nc`), opened by the ArviZ that is installed.
 
     Groups and dimensions: see `ppl_vae.reports.arviz.export_draws`.
+
+    Args:
+        data, scale: the rows, read as for `encode`; by default the run's test rows.
+        opening: as for `Run.pair`, and `force`.
     """
     with warnings.catch_warnings():  # ArviZ 0.23 announces 1.x whenever it is imported
         warnings.simplefilter("ignore", FutureWarning)
@@ -89,11 +95,14 @@ def export(
     if rows < 1 or draws < 1:
         raise InputError("rows and draws must be at least 1")
     with isolated(seed):
-        opened = open_run(run, **opening)
-        path = Path(out).expanduser() if out else opened.run.folder / "arviz.nc"
+        run = run if isinstance(run, Run) else Run(Path(run))
+        path = Path(out).expanduser() if out else run.folder / "arviz.nc"
         check_file(path)
-        batch = opened.move(tuple(x[:rows] for x in opened.dataset.test))
-        export_draws(opened.pair, batch, opened.dataset.rows["test"][:rows], draws, path)
+        pair = run.pair(**opening)
+        found = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
+        batch = tuple(x[:rows].to(run.config.device) for x in found.batch)
+        with running(f"the pair of {run.folder}"):
+            export_draws(pair, batch, found.numbers[:rows], draws, path)
     return arviz.from_netcdf(str(path))
 
 

@@ -73,6 +73,12 @@ def real() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
 
 
+def held(column: int, value: float) -> np.ndarray:
+    x = real()
+    x[:, column] = value
+    return x
+
+
 def binary() -> np.ndarray:
     return (real() > 0).astype("float32")
 
@@ -526,6 +532,10 @@ FAULTS: dict[str, Fault] = {
         "x",
         ["can't be sampled without data", "no sample"],
         line="raise NotImplementedError",
+    ),
+    # ---- columns ----
+    "a constant column": Fault(
+        {}, None, ["column 2 of field 'x' holds one value", "Leave out"], level="warning", data=lambda: held(2, 7.0)
     ),
     # ---- missing cells ----
     "an encoder that sees missing cells": Fault(

@@ -34,6 +34,12 @@ def write_rows(folder: Path, rows: int = ROWS) -> Path:
     return path
 
 
+def write_pictures(folder: Path) -> Path:
+    path = folder / "pictures.npy"
+    np.save(path, binary_rows().reshape(-1, 4, 4))
+    return path
+
+
 def fitted(folder: Path, **options: Any) -> ppl_vae.Run:
     """A run in `folder/run`, on `folder/rows.npy`."""
     arguments: dict[str, Any] = {"model": "bernoulli", "guide": "diagonal_normal", "epochs": 2, "set": SMALL}

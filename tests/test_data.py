@@ -1,10 +1,14 @@
 """Every rule of `ppl_vae.data`, with the exact place in the message, and the properties of splits and draws."""
 
+import contextlib
+import io
 import math
 import os
 import pickle
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ppl_vae import sizes
 from ppl_vae.data import Dataset, open_data
 from ppl_vae.errors import InputError
 from ppl_vae.readers import BUILTIN, absolute
@@ -278,6 +283,67 @@ def test_flipped_bytes_never_escape(here: Path) -> None:
         except InputError:
             failed += 1
     assert failed > 50
+
+
+def test_what_a_corrupt_npz_is_called(here: Path) -> None:
+    """Wherever a byte is flipped it is damaged, and never a pickle."""
+    np.savez_compressed("a.npz", k=grid())
+    content = Path("a.npz").read_bytes()
+    failed = 0
+    for place in range(len(content)):
+        Path("b.npz").write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        with contextlib.suppress(InputError):
+            open_data("b.npz")
+            continue
+        failed += 1
+        assert "pickle" not in fails("b.npz")
+    assert failed > 100
+    Path("b.npz").write_bytes(b"Q" + content[1:40])
+    fails("b.npz", "b.npz: cannot be read: it is damaged")
+
+
+def huge(path: str) -> None:
+    """A file of a few bytes that claims 2⁴² numbers."""
+    header = io.BytesIO()
+    about = {"descr": "<f4", "fortran_order": False, "shape": (2**42, 1)}
+    np.lib.format.write_array_header_1_0(header, about)  # type: ignore[arg-type]
+    if path.endswith(".npy"):
+        Path(path).write_bytes(header.getvalue() + bytes(64))
+    elif path.endswith(".npz"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("k.npy", header.getvalue() + bytes(64))
+            if path == "bomb.npz":
+                archive.infolist()[0].file_size = 2**44 + 128  # what the directory says
+
+
+@pytest.mark.parametrize("path", ["liar.npy", "liar.npz", "bomb.npz"])
+def test_a_file_that_claims_terabytes_is_refused_by_its_header(here: Path, path: str) -> None:
+    huge(path)
+    start = time.perf_counter()
+    fails(path, f"{path} says that it holds 17,592.2 GB, and this machine has", "of memory available")
+    assert time.perf_counter() - start < 1
+
+
+def test_a_file_that_claims_more_than_it_holds_is_damaged(here: Path) -> None:
+    np.save("a.npy", grid(1000))
+    Path("short.npy").write_bytes(Path("a.npy").read_bytes()[:5000])
+    fails("short.npy", "short.npy is damaged: it says that it holds (1000, 3) of float32")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet"])
+def test_the_limit_is_the_memory_that_is_there(here: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"a.{suffix}"
+    if suffix == "npy":
+        np.save(path, np.zeros((10_000, 8)))
+    elif suffix == "npz":
+        np.savez_compressed(path, k=np.zeros((10_000, 8)))
+    else:
+        pd.DataFrame(np.zeros((10_000, 8)), columns=list("abcdefgh")).to_parquet(
+            path
+        )  # 80 kB of zeros, run-length coded
+    open_data(path)
+    monkeypatch.setattr(sizes, "available_memory", lambda: 500_000)
+    fails(path, f"{path} says that it holds 0.640 MB, and this machine has 0.500 MB of memory available")
 
 
 def test_csv_first_line(here: Path) -> None:

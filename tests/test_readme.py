@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from runs_for_tests import binary_rows
@@ -69,6 +71,24 @@ def test_the_swapped_lines_run() -> None:
     exec("from ppl_vae.blocks import *\n" + blocks("python")[3], names)
     z = names["self"].p_z().sample((5,))
     assert names["self"].p_x(names["self"].decoder(z)).log_prob(names["data"][:5]).shape == (5,)
+
+
+def test_the_commands_for_a_csv_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    columns = {"height": rng.normal(170, 9, 60), "weight": rng.lognormal(4, 0.2, 60), "group": rng.integers(0, 3, 60)}
+    pd.DataFrame(columns).to_csv("my.csv", index=False)
+    columns["group"] = np.where(rng.random(60) < 0.1, np.nan, columns["group"])
+    pd.DataFrame(columns).sample(frac=0.1, random_state=0)[["group", "weight", "height"]].to_csv("new.csv", index=False)
+    (block,) = [block for block in blocks("sh") if "my.csv" in block]
+    for line in block.splitlines():
+        command = shlex.split(line.split("#")[0])[1:]
+        assert main([*command, *(["--epochs", "1"] if command[0] == "fit" else [])]) == 0
+        written = re.findall(r"runs/table/\w+\.npz", line)
+        assert all(Path(path).is_file() for path in written)
+    with np.load("runs/table/encoding.npz") as file:
+        assert file["z_mean"].shape == (6, 10)
+    assert README.index("## I have a CSV") < 3000, "within the first screen"
 
 
 def test_every_command_parses() -> None:

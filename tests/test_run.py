@@ -300,6 +300,10 @@ def test_config_json(tmp_path):
         "sha256": open_data(ROWS).sha256,
         "rows": [32, 4, 4],
         "binarize": "none",
+        "columns": {},
+        "range": [open_data(ROWS).train[0].min().item(), open_data(ROWS).train[0].max().item()],
+        "image": None,
+        "given": [],
     }
     for kind, name in (("model", "gaussian"), ("guide", "diagonal_normal")):
         program = record["programs"][kind]

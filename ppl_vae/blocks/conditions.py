@@ -19,7 +19,8 @@ def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:
         y = y.unsqueeze(-1) if y.dim() == 1 else y
         if y.shape[1:] != (width,):
             raise InputError(
-                f"y holds covariates of shape {tuple(y.shape[1:])}, not ({width},): set y_dim to their number"
+                f"y holds covariates of shape {tuple(y.shape[1:])}, not ({width},): set y_dim to their number; "
+                f"labels are integers from 0 to {width - 1}"
             )
         return y.to(like.dtype)
     if y.dim() != 1:
@@ -28,7 +29,9 @@ def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:
         return one_hot(y, width).to(like.dtype)
     except RuntimeError as error:
         found = f"labels from {int(y.min())} to {int(y.max())}"
-        raise InputError(f"y holds {found}, outside 0 to {width - 1}: set y_dim to the number of classes") from error
+        raise InputError(
+            f"y holds {found}, outside 0 to {width - 1}: set y_dim to the number of classes, counted from 0"
+        ) from error
 
 
 def concat(*parts: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.likelihoods.base import Likelihood, check_size, moments
@@ -153,6 +152,11 @@ class Cells(dist.TorchDistribution):
     def support(self) -> constraints.Constraint:
         return constraints.independent(_CellSupport(self), 1)
 
+    def cell(self, column: int) -> tuple[str, constraints.Constraint]:
+        """The kind of a column, and its support."""
+        group, part = next(pair for pair in zip(self.groups, self.parts, strict=True) if column in pair[0].columns)
+        return group.kind, part.support
+
     def _in_order(self, each: list[Tensor]) -> Tensor:
         return torch.cat([x.to(self.dtype) for x in each], -1)[..., self.order]
 
@@ -198,12 +202,16 @@ class TableFeatures(nn.Module):
         for i, group in enumerate(self.groups):
             cells, mask = x[..., group.columns], seen[..., group.columns]
             if group.levels:
-                codes = cells.round().long().clamp(0, group.levels - 1)
-                features.append((one_hot(codes, group.levels) * mask.unsqueeze(-1)).flatten(-2).to(x.dtype))
+                features.append((_one_hot(cells, group.levels) * mask.unsqueeze(-1)).flatten(-2).to(x.dtype))
             else:
                 center, spread = self.get_buffer(f"center{i}"), self.get_buffer(f"spread{i}")
                 features.append((_unbounded(group.kind, cells) - center) / spread * mask)
         return torch.cat([*features, seen.to(x.dtype)], -1)
+
+
+def _one_hot(codes: Tensor, levels: int) -> Tensor:
+    """A 1 at each code, up to rounding; none for what is no code, which is for `check` and `encode` to refuse."""
+    return (codes.unsqueeze(-1) - torch.arange(levels, dtype=codes.dtype, device=codes.device)).abs() < 0.05
 
 
 def _unbounded(kind: str, x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Every parameter, every draw of the guide and every row of the data lies where its distribution allows it."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from pyro import poutine
 from pyro.distributions import (
     Bernoulli,
     Binomial,
@@ -14,13 +15,15 @@ from pyro.distributions import (
     MaskedDistribution,
 )
 from pyro.distributions.constraints import sphere
+from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
+from ppl_vae.blocks.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
 from ppl_vae.kl import describe
 from ppl_vae.programs.layout import DATA
-from ppl_vae.programs.terms import Batch, batches
+from ppl_vae.programs.terms import Batch, ProgramLike, batches
 
 CHUNK_ROWS = 1000
 ALLOWED = {
@@ -37,6 +40,7 @@ ALLOWED = {
 def supports(s: Subject) -> Iterator[Finding]:
     """All rows, in chunks; the first offender of each site."""
     seen: set[str] = set()
+    columns = dict(enumerate(s.dataset.columns.get(name, ()) for name in s.dataset.fields))
     for rows, batch in _chunks(s):
         try:
             guide = s.trace("guide", batch)
@@ -51,7 +55,30 @@ def supports(s: Subject) -> Iterator[Finding]:
                     return  # all that is drawn after it is nonsense
                 if kind == "model" and name not in seen and (outside := _outside(site)):
                     seen.add(name)
-                    yield s.error(f"site {name!r}: {_offence(site, rows, *outside)}", name)
+                    yield s.error(f"site {name!r}: {_offence(site, rows, outside, _names(site, batch, columns))}", name)
+
+
+def offence(model: ProgramLike, batch: Batch, numbers: Tensor, columns: Sequence[Sequence[str]]) -> str | None:
+    """The first of new rows outside the support of its likelihood: row, column, value and mend; else None.
+
+    Args:
+        numbers: the rows' numbers in the data.
+        columns: the column names of each field, if it has names.
+    """
+    with torch.no_grad(), torch.random.fork_rng():
+        trace = poutine.trace(model).get_trace(*batch)
+    for name, site in samples(trace):
+        if site["is_observed"] and (outside := _outside(site)):
+            names = _names(site, batch, dict(enumerate(columns)))
+            return f"site {name!r}: {_offence(site, numbers, outside, names, fitted=True)}"
+    return None
+
+
+def _names(site: dict, batch: Batch, columns: Mapping[int, Sequence[str]]) -> Sequence[str]:
+    """The names of the columns of the field that a site observes as it is."""
+    value = site["value"].nan_to_num()
+    fields = (i for i, x in enumerate(batch) if x.shape == value.shape and torch.equal(x.nan_to_num(), value))
+    return columns.get(next(fields, -1), ())
 
 
 def measures(s: Subject) -> Iterator[Finding]:
@@ -106,18 +133,45 @@ def squashed(s: Subject) -> Iterator[Finding]:
                 )
 
 
-def _offence(site: dict, rows: torch.Tensor, row: int, column: list[int], value: Any, family: str) -> str:
-    """What is outside which support, and the mend."""
+def _offence(site: dict, rows: Tensor, found: "Outside", names: Sequence[str], fitted: bool = False) -> str:
+    """What is outside which support, and the mend; `fitted`: of new rows, to which the model is no more changed."""
+    value, column = found.value, found.column
     shown = f"{value:.6g}" if isinstance(value, float) else value
     if not site["is_observed"]:
         return (
-            f"the guide draws {shown}, outside the support of its prior, {family}: let the guide draw in it, or swap it"
+            f"the guide draws {shown}, outside the support of its prior, {found.family}: let the guide draw in it, "
+            "or swap it"
         )
-    place = f"row {rows[row]}" + (f", column {', '.join(map(str, column))}" if column else "")
+    place = f"row {rows[found.row]}" + (f", column {', '.join(map(str, column))}" if column else "")
+    place += f" ({names[column[0]]!r})" if len(column) == 1 and names else ""
     if value != value:
         return f"{place} of the data is missing: fill it before log_prob, and mask it out: .mask(~x.isnan())"
-    mend = "binarize or rescale the data, or swap the likelihood"
-    return f"{place} of the data is {shown}, outside the support of {family}: {mend}"
+    mend = _mend(found.support, value, fitted)
+    return f"{place} of the data is {shown}, outside the support of {found.family}: {mend}"
+
+
+def _mend(support: Any, value: Any, fitted: bool) -> str:
+    """What to do about a value outside a support."""
+    swap = "mend the row or leave it out" if fitted else "mend the data or swap the likelihood"
+    if isinstance(value, list):
+        return swap
+    counted = isinstance(support, constraints.integer_interval)
+    if (counted or support is constraints.nonnegative_integer) and value != round(value):
+        return f"it is no whole number: {swap}"
+    if counted and fitted:
+        return "the run does not know it: leave such rows out, or fit anew with them"
+    if counted:
+        low = torch.as_tensor(support.lower_bound).min().item()
+        return "values count from 0: mend the data" if value < low else "set more levels, or mend the data"
+    if support is constraints.nonnegative_integer:
+        return f"a count is 0 or more: {swap}"
+    if support is constraints.boolean and not fitted and 0 < value < 1:
+        return "binarize the data (--binarize), or swap the likelihood"
+    if support in (constraints.boolean, constraints.unit_interval) and not fitted:
+        return "binarize or rescale the data (--binarize, --scale), or swap the likelihood"
+    if support in (constraints.boolean, constraints.unit_interval):
+        return "give the rows as the run was fitted to them, scaled (--scale) and of 0 and 1 where it knows no others"
+    return swap if fitted else "rescale or mend the data, or swap the likelihood"
 
 
 def _bad_parameter(fn: Any) -> str | None:
@@ -164,8 +218,18 @@ def _in_words(support: Any) -> str:
     return f"{low}, ..., {high}"
 
 
-def _outside(site: dict) -> tuple[int, list[int], Any, str] | None:
-    """Row, column and value of the first outside the support of its distribution, and which family that is."""
+class Outside(NamedTuple):
+    """The first value outside the support of its distribution, and which family and support that is."""
+
+    row: int
+    column: list[int]
+    value: Any
+    family: str
+    support: Any
+
+
+def _outside(site: dict) -> Outside | None:
+    """The first value outside the support of its distribution, if there is one."""
     fn, value = site["fn"], site["value"]
     try:
         support = fn.support
@@ -185,8 +249,12 @@ def _outside(site: dict) -> tuple[int, list[int], Any, str] | None:
     if not bad.any():
         return None
     index = bad.nonzero()[0].tolist()
-    allowed, _ = ALLOWED.get(support, (_in_words(support), ""))
     found = value[tuple(index)].tolist()
+    kind = ""
+    if isinstance(family, Cells):
+        kind, support = family.cell(index[-1])
+        kind += ": "
+    allowed, _ = ALLOWED.get(support, (_in_words(support), ""))
     plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
     row = index.pop(value.dim() - fn.event_dim + plate)
-    return row, index, found, f"{type(family).__name__} ({allowed})"
+    return Outside(row, index, found, f"{type(family).__name__} ({kind}{allowed})", support)

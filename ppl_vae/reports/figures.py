@@ -56,13 +56,14 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
-    """The first of the images `(N, H, W)`, in a grid."""
+    """The first of the images `(N, H, W)` or `(N, H, W, 3)`, in a grid."""
     images = images[: MOST_ROWS * columns]
-    count, height, width = images.shape
+    count, height, width, *colors = images.shape
     rows = math.ceil(count / columns)
-    cells = np.full((rows * columns, height + 2, width + 2), np.nan)
+    cells = np.full((rows * columns, height + 2, width + 2, *colors), np.nan)
     cells[:count, 1:-1, 1:-1] = images
-    grid = cells.reshape(rows, columns, height + 2, width + 2).swapaxes(1, 2).reshape(rows * (height + 2), -1)
+    grid = cells.reshape(rows, columns, height + 2, width + 2, *colors).swapaxes(1, 2)
+    grid = grid.reshape(rows * (height + 2), columns * (width + 2), *colors)
     figure = _figure(columns * 0.75, rows * 0.75 * height / width + 0.4)
     _show(figure.subplots(), grid, images)
     figure.suptitle(title, fontsize=10)
@@ -165,17 +166,29 @@ def _variance_against_time(axes: Axes, rivals: Mapping[str, Mapping[str, Any]], 
         axes.set_xlim(0, longest)
 
 
-def as_images(x: np.ndarray) -> np.ndarray | None:
-    """`(N, ...)` as `(N, H, W)`, if a datum is a grey image or a vector of square length; else None."""
-    shape = tuple(n for n in x.shape[1:] if n != 1)
-    if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0] and shape[0] >= 16:
-        shape = (math.isqrt(shape[0]),) * 2
-    return x.reshape(len(x), *shape) if len(shape) == 2 else None
+def as_images(x: np.ndarray, image: Sequence[int] | None) -> np.ndarray | None:
+    """`(N, ...)` as `(N, H, W)` or `(N, H, W, 3)`, if a datum has as many numbers as the picture `image`; else None.
+
+    Args:
+        image: `(H, W)`, or with 1, 3 or 4 channels first or last; of 4, the first 3 are shown.
+    """
+    if image is None or math.prod(x.shape[1:]) != math.prod(image):
+        return None
+    images = x.reshape(len(x), *image)
+    first, last = (n if len(image) == 3 and n in (1, 3, 4) else math.inf for n in (image[0], image[-1]))
+    if first < math.inf and first <= last:
+        images = np.moveaxis(images, 1, -1)
+    if images.ndim == 4:
+        images = images[..., 0] if images.shape[-1] == 1 else images[..., :3]
+    return images
 
 
 def _show(axes: Axes, image: np.ndarray, like: np.ndarray) -> None:
     axes.axis("off")
-    axes.imshow(image, cmap="gray_r", vmin=min(0.0, float(like.min())), vmax=max(1.0, float(like.max())))
+    low, high = min(0.0, float(like.min())), max(1.0, float(like.max()))
+    if image.ndim == 3:  # colours, which matplotlib takes from 0 to 1; white where there is nothing
+        image = np.nan_to_num(np.clip((image - low) / (high - low), 0, 1), nan=1.0)
+    axes.imshow(image, cmap="gray_r", vmin=low, vmax=high)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -15,18 +15,22 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.config import FitConfig, config_from
-from ppl_vae.data import Dataset
+from ppl_vae.data import IMAGES, Dataset, image_shape
 from ppl_vae.errors import InputError
+from ppl_vae.newrows import Rules
 from ppl_vae.objectives import Objective
-from ppl_vae.programs import Pair, load_owned, resolve_pair
+from ppl_vae.programs import Pair, load_owned, owned, resolve_pair
 from ppl_vae.programs.find import Kind, Source, Spec, locate, sha256_of, shipped_folder
+from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.programs.standardize import resolve_standardized
-from ppl_vae.programs.terms import Batch
+from ppl_vae.programs.terms import Batch, ProgramLike
 from ppl_vae.readers import absolute
 from ppl_vae.training.checkpoint import Checkpoints
 from ppl_vae.training.files import read_json, to_json, write_bytes, write_json
 from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective, to_device
+
+FEW = 100  # rows that tell which fields are observed
 
 
 @dataclass(frozen=True)
@@ -194,11 +198,44 @@ class Run:
         return [f"{file} (sha256 {sha256_of(file)})" for file in sorted(files)]
 
     def _zeros(self) -> Batch:
+        return self.zeros(self.record["batch"]["rows"])
+
+    def zeros(self, rows: int) -> Batch:
+        """Rows of zeros, `(rows, *shape)` per field, of the shapes and dtypes of the data."""
         batch = self.record["batch"]
         return tuple(
-            torch.zeros(batch["rows"], *shape, dtype=getattr(torch, dtype))
+            torch.zeros(rows, *shape, dtype=getattr(torch, dtype))
             for shape, dtype in zip(batch["shapes"], batch["dtypes"], strict=True)
         )
+
+    def given(self, model: ProgramLike) -> list[str]:
+        """The fields that the model is given and never observes; found on zeros and ones where no record says."""
+        if "given" in self.record["data"]:
+            return self.record["data"]["given"]
+        zeros = tuple(x.to(self.config.device) for x in self.zeros(2))
+        return given_fields(model, self.record["batch"]["fields"], zeros, tuple(x + 1 for x in zeros))
+
+    @property
+    def rules(self) -> Rules:
+        """How new rows are read: as the data of the run were."""
+        batch, data = self.record["batch"], self.record["data"]
+        return Rules(
+            fields=tuple(batch["fields"]),
+            shapes=tuple(map(tuple, batch["shapes"])),
+            dtypes=tuple(getattr(torch, dtype) for dtype in batch["dtypes"]),
+            columns={name: tuple(names) for name, names in data.get("columns", {}).items()},
+            scale=self.config.scale,
+            missing=self.config.missing == "nan",
+            binarize="once" if data["binarize"] == "epoch" else data["binarize"],
+            range=data.get("range"),
+        )
+
+    @property
+    def image(self) -> tuple[int, ...] | None:
+        """The shape of the picture that a datum of the first field is, if it is one."""
+        data, shape = self.record["data"], tuple(self.record["batch"]["shapes"][0])
+        recorded = data["image"] if "image" in data else IMAGES.get(data["name"]) or image_shape(shape)
+        return None if recorded is None else tuple(recorded)
 
     def step(self, checkpoint: int | str) -> int:
         """The step of a checkpoint: itself, `best`, `last`, `first`, or `middle`, the one nearest to half of the last.
@@ -251,10 +288,26 @@ def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, exampl
                 "sha256": dataset.sha256,
                 "rows": [len(split[0]) for split in (dataset.train, dataset.valid, dataset.test)],
                 "binarize": dataset.binarize,
+                "columns": {name: list(names) for name, names in dataset.columns.items()},
+                "range": _range(dataset.train[0]),
+                "image": None if dataset.image is None else list(dataset.image),
+                "given": given_fields(pair.model, dataset.fields, *_two(dataset, pair)),
             },
         },
     )
     return Run(folder)
+
+
+def _two(dataset: Dataset, pair: Pair) -> tuple[Batch, Batch]:
+    """Training rows, and as many with other values in every field that is not constant."""
+    device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
+    rows = tuple(x[:FEW].to(device) for x in dataset.train)
+    return rows, tuple(x.flip(0) for x in rows)
+
+
+def _range(x: Tensor) -> list[float]:
+    seen = x[~x.isnan()]
+    return [seen.min().item(), seen.max().item()]
 
 
 def _nan_for_null(numbers: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""Columns from which nothing can be learned."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from ppl_vae.checks.subject import Finding, Subject
+
+SHOWN, FEWEST = 12, 10  # columns in a message; rows of which it is told
+
+
+def varies(s: Subject) -> Iterator[Finding]:
+    """In the training rows no column of a table is constant, and none is missing as a whole.
+
+    Without names, a column that holds the smallest number of all is none to mind: so is the margin of a flat picture.
+    """
+    for i, (field, x) in enumerate(zip(s.dataset.fields, s.dataset.train, strict=True)):
+        names = s.dataset.columns.get(field, ())
+        x = x.unsqueeze(1) if x.dim() == 1 and names else x
+        if x.dim() != 2 or len(x) < FEWEST or (i == 0 and s.dataset.image):
+            continue
+        seen = ~x.isnan()
+        low = x.where(seen, x.new_full((), float("inf")) if x.is_floating_point() else x).amin(0)
+        high = x.where(seen, x.new_full((), -float("inf")) if x.is_floating_point() else x).amax(0)
+        constant = (low == high) & ((low > low.min()) | bool(names))
+        if (~seen.any(0)).any():
+            yield s.warning(
+                f"{_columns(~seen.any(0), field, names)} no value in any training row: leave out such columns"
+            )
+        if constant.any():
+            yield s.warning(
+                f"{_columns(constant, field, names)} one value in all training rows: nothing is learned from it, and a "
+                "density there may grow without bound. Leave out such columns"
+            )
+
+
+def _columns(chosen: Tensor, field: str, names: Sequence[str]) -> str:
+    """`columns 'a', 'b' of x hold`."""
+    numbers = chosen.nonzero().flatten().tolist()
+    shown = ", ".join(repr(names[n]) if names else str(n) for n in numbers[:SHOWN])
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    several = len(numbers) > 1
+    return f"column{'s' * several} {shown}{more} of field {field!r} {'hold' if several else 'holds'}"

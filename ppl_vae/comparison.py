@@ -12,12 +12,11 @@ from ppl_vae.diagnostics.runs import compare_groups, compare_rows, groups_of, ro
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.opened import Opened, check_file, check_seed, open_run
-from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.programs.terms import Batch, batches
 from ppl_vae.training.files import write_json
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.run import Run
-from ppl_vae.training.setup import isolated, split_objective
+from ppl_vae.training.setup import isolated
 
 RunLike = str | Path | Run
 ESTIMATORS = ("trace", "analytic-kl")
@@ -87,7 +86,7 @@ def _estimators(
 
     run = run if isinstance(run, Run) else Run(Path(run))
     steps = list(dict.fromkeys(run.step(checkpoint) for checkpoint in checkpoints))
-    _, settings = split_objective(parse_settings(run.config.set))
+    settings = run.objective_settings
     made = named(specs, num_samples, settings)
     results, arrays = {}, {}
     with isolated(seed):

@@ -20,7 +20,7 @@ class FitConfig:
     """mnist-5k, digits, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."""
     objective: str = "trace"
     """The estimator whose gradient is followed: trace, analytic-kl, mean-field, score-function, sticking-the-landing,
-    iwae, dreg, renyi, beta, free-bits or trace-enum."""
+    iwae, dreg, renyi, beta, free-bits or trace-enum, with settings after a colon (iwae:K=5); or file.py:Class."""
     epochs: int = 20
     """Passes over the training rows."""
     batch_size: int = 100

@@ -15,7 +15,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.generate import encode, reconstruct, sample
 from ppl_vae.opened import check_file, check_seed, open_run, rows_of, running
 from ppl_vae.programs.find import Spec, shipped_folder
-from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.training import fit as training
 from ppl_vae.training.run import Run
 from ppl_vae.training.setup import isolated, resolve_for, split_objective
@@ -44,26 +44,26 @@ fit = _drawing(training.fit)
 
 
 def check(
-    model: Spec, guide: Spec, data: Any, *, objective: str = "trace", standardize: bool = False, **options: Any
+    model: Spec, guide: Spec, data: Any, *, objective: Any = "trace", standardize: bool = False, **options: Any
 ) -> Report:
     """Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend.
 
     In a test of your own: `report = check("mine.py", "mine.py", data)`, then `assert report.passed, str(report)`.
 
     Args:
-        standardize: as for `fit`.
+        objective, standardize: as for `fit`.
         options: `set`, `scale`, `missing`, `binarize`, `split_seed`, as for `fit`.
     """
     settings = options.pop("set", ())
     settings, own = split_objective(parse_settings((settings,) if isinstance(settings, str) else settings))
-    made = objectives.get(objective)
-    check_settings(own, made, "objective")
     dataset = open_data(data, **options)
     with isolated(0):
+        named = objectives.named(objective)
+        made = named.make(own)
         example = tuple(x[:1000] for x in dataset.train)
-        asked = {"standardize": standardize, "missing": options.get("missing", "error"), "objective": made}
+        asked = {"standardize": standardize, "missing": options.get("missing", "error"), "objective": named.kind}
         pair = resolve_for(dataset, model, guide, example, settings, **asked)
-        return check_pair(pair, dataset, made(**own), thorough=True)
+        return check_pair(pair, dataset, made, thorough=True)
 
 
 def export(

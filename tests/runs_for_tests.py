@@ -9,6 +9,7 @@ import ppl_vae
 
 ROWS, D, Z = 300, 16, 2
 SMALL = {"hidden": 16, "latent_dim": Z}
+PAIR_ARGUMENTS = ["--model", "bernoulli", "--guide", "diagonal_normal", "--set", "hidden=16", "--set", "latent_dim=2"]
 
 MIXTURE = """
 import pyro.distributions as dist

@@ -1,5 +1,6 @@
 """Objectives against Pyro's, against exact answers, and against their own definition."""
 
+from functools import partial
 from typing import Any
 
 import programs_for_tests as programs
@@ -348,9 +349,16 @@ def test_summing_kls_per_site_would_be_wrong_for_a_bottom_up_guide() -> None:
         AnalyticKL_ELBO().loss(chain_model, bottom_up, x)
 
 
-def test_an_objective_takes_a_batch_by_position_alone() -> None:
-    with pytest.raises(TypeError, match="positionally; not x="):
-        AnalyticKL_ELBO().loss(plain_model, plain_guide, x=torch.randn(B, D))
+@every_objective
+def test_an_objective_passes_keywords_on(objective: type[Objective]) -> None:
+    x, losses = torch.randn(B, D), []
+    for loss in (
+        lambda: objective(3).loss(shifted_model, shifted_guide, x, shift=0.5),
+        lambda: objective(3).loss(partial(shifted_model, shift=0.5), partial(shifted_guide, shift=0.5), x),
+    ):
+        torch.manual_seed(1)
+        losses.append(loss())
+    assert losses[0] == losses[1]
 
 
 # ---- what Pyro's constructors take ----

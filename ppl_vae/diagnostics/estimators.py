@@ -7,7 +7,7 @@ from typing import Any
 from ppl_vae import objectives
 from ppl_vae.errors import InputError
 from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, MeanField_ELBO, Objective, ScoreFunction_ELBO, Trace_ELBO
-from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.programs.resolve import check_settings
 
 
 def named(
@@ -24,20 +24,15 @@ def named(
     """
     made: dict[str, Objective] = {}
     for spec in specs:
-        name, _, listed = spec.partition(":")
-        objective = objectives.get(name)
-        pairs = [_full(pair) for pair in listed.split(",") if pair]
-        own = parse_settings(tuple(pairs))
-        if len(own) < len(pairs):
-            raise InputError(f"{spec}: a setting is given twice")
-        check_settings(own, objective, name)
+        found = objectives.named(spec)
+        objective, own = found.kind, found.settings
         crossed = "num_particles" in inspect.signature(objective).parameters and "num_particles" not in own
         for K in num_samples if num_samples and crossed else (None,):
-            settings = _known(common or {}, objective) | ({} if K is None else {"num_particles": K}) | own
-            label = f"{spec}{',' if listed else ':'}K={K}" if K is not None and len(num_samples) > 1 else spec
+            settings = _known(common or {}, objective) | ({} if K is None else {"num_particles": K}) | dict(own)
+            label = f"{spec}{',' if own else ':'}K={K}" if K is not None and len(num_samples) > 1 else spec
             if label in made:
                 raise InputError(f"{label} is named twice: name each objective to compare once")
-            check_settings(settings, objective, name)
+            check_settings(settings, objective, spec)
             made[label] = objective(**settings)
     if not made:
         raise InputError("name each objective to compare once: there is none")
@@ -53,10 +48,6 @@ def references(objective: Objective) -> list[Objective]:
     elif objective.target.startswith("IWAE"):
         others = [IWAE_ELBO(K), DReG_ELBO(K)]
     return [other for other in others if type(other) is not type(objective)]
-
-
-def _full(pair: str) -> str:
-    return pair.replace("K=", "num_particles=", 1) if pair.startswith("K=") else pair
 
 
 def _known(settings: Mapping[str, Any], objective: type[Objective]) -> dict[str, Any]:

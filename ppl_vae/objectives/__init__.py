@@ -1,8 +1,7 @@
 """Estimators of bounds on log p(x), one a file. `objectives.get(name)` finds one by its command-line name."""
 
-from difflib import get_close_matches
+from pathlib import Path
 
-from ppl_vae.errors import InputError
 from ppl_vae.objectives.analytic_kl import AnalyticKL_ELBO
 from ppl_vae.objectives.base import Estimate, Objective
 from ppl_vae.objectives.beta import Beta_ELBO
@@ -10,6 +9,7 @@ from ppl_vae.objectives.dreg import DReG_ELBO
 from ppl_vae.objectives.free_bits import FreeBits_ELBO
 from ppl_vae.objectives.iwae import IWAE_ELBO
 from ppl_vae.objectives.mean_field import MeanField_ELBO
+from ppl_vae.objectives.named import Named, find_objective
 from ppl_vae.objectives.renyi import Renyi_ELBO
 from ppl_vae.objectives.score_function import ScoreFunction_ELBO
 from ppl_vae.objectives.sticking_the_landing import StickingTheLanding_ELBO
@@ -40,11 +40,12 @@ def get(name: str) -> type[Objective]:
     Raises:
         InputError: there is none.
     """
-    if name not in OBJECTIVES:
-        close = get_close_matches(name, OBJECTIVES, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"no objective is called {name!r}: there are {', '.join(OBJECTIVES)}{hint}")
-    return OBJECTIVES[name]
+    return named(name).kind
+
+
+def named(spec: str | Path | type[Objective] | Objective) -> Named:
+    """The objective that a user names; see `find_objective`."""
+    return find_objective(spec, OBJECTIVES)
 
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Estimate",
     "FreeBits_ELBO",
     "MeanField_ELBO",
+    "Named",
     "Objective",
     "Renyi_ELBO",
     "ScoreFunction_ELBO",
@@ -63,4 +65,5 @@ __all__ = [
     "TraceEnum_ELBO",
     "Trace_ELBO",
     "get",
+    "named",
 ]

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
@@ -75,8 +76,14 @@ class Objective(ELBO):
         return {"repeat": not self.vectorize_particles, "max_nesting": self.max_nesting}
 
     def differentiable_loss(self, model: ProgramLike, guide: ProgramLike, *args: Tensor, **kwargs: Any) -> Tensor:
-        """A scalar that is −scale · Σ value and has the surrogate's gradient."""
-        _no_keywords(kwargs)
+        """A scalar that is −scale · Σ value and has the surrogate's gradient.
+
+        Args:
+            args: the batch.
+            kwargs: what else both programs are called with.
+        """
+        if kwargs:
+            model, guide = partial(model, **kwargs), partial(guide, **kwargs)
         value, surrogate, t = self.estimate(model, guide, args)
         return -t.scale * (surrogate + (value - surrogate).detach()).sum()
 
@@ -103,8 +110,3 @@ def need_paths(terms: Terms, name: str) -> None:
         raise InputError(
             f"{name}: the guide's site {site!r} has no reparameterized draw (rsample); use trace or score-function"
         )
-
-
-def _no_keywords(kwargs: dict[str, Any]) -> None:
-    if kwargs:
-        raise TypeError(f"a batch is a tuple of tensors, given positionally; not {', '.join(kwargs)}=")

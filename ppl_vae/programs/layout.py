@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -205,7 +206,8 @@ def takes_samples(program: Callable[..., Any]) -> bool:
 
 
 def owner(program: Callable[..., Any]) -> Any:
-    return getattr(program, "__self__", program)
+    """The object that a program is, or is a method of; of one with keywords bound to it, that of the program."""
+    return owner(program.func) if isinstance(program, partial) else getattr(program, "__self__", program)
 
 
 def _nesting(program: Callable[..., Any], batch: tuple[Any, ...], keywords: Mapping[str, Any]) -> int:

@@ -36,16 +36,16 @@ def fit_result(run: Run) -> dict[str, Any]:
 def fitted(run: Run, result: Mapping[str, Any]) -> None:
     v = result["valid"]
     if "objective" in v:
-        print(f"{run.objective().target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:")
+        print(f"{run.target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:")
     print(
         f"best step {result['best']}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} "
         f"(validation, s.e. over data), rate {_rate(v)}, distortion {v['distortion']:.2f} nats per datum"
     )
     if fresh := result["fresh"]:
-        own = f"{run.objective().target} {fresh['objective']:.2f}, " if "objective" in fresh else ""
+        own = f"{run.target} {fresh['objective']:.2f}, " if "objective" in fresh else ""
         print(f"the same state at other draws than it was selected by: {own}ELBO {fresh['elbo']:.2f}")
     if result["still_rising"]:
-        what = f"the {run.objective().target}" if "objective" in v else "the ELBO"
+        what = f"the {run.target}" if "objective" in v else "the ELBO"
         print(f"{what} was still rising at the last step: more epochs may help")
     print(f"run: {run.folder}")
 

@@ -40,7 +40,8 @@ def fit(
         out: the folder to make; with `resume`, the run to go on with.
         trust, force: with `resume`: execute programs from `RUN/sources`; accept other hashes (see `Run.pair`).
         progress: show a progress bar on standard error.
-        options: the fields of `ppl_vae.config.FitConfig`; `set` may be a dict.
+        options: the fields of `ppl_vae.config.FitConfig`; `set` may be a dict, and `objective` a subclass of
+            `ppl_vae.objectives.Objective` or an instance of one.
 
     Raises:
         InputError: anything that `check` refuses, an option that does not fit, an existing folder.
@@ -59,7 +60,7 @@ def fit(
             example = None if run.checkpoints.steps else _example(dataset)
             rows = dataset.train[0]
             pair = run.build({"model": model, "guide": guide}, example, rows, trust=trust, force=force)
-            job = Job(config, pair, dataset)
+            job = Job(config, pair, dataset, named=run.objective(options.get("objective"), trust=trust, force=force))
             if run.checkpoints.steps:
                 job.load(run)
             job.check()
@@ -75,12 +76,13 @@ def fit(
     with isolated(asked.seed):
         example = _example(dataset)
         settings, _ = split_objective(parse_settings(asked.set))
-        how = {"standardize": asked.standardize, "missing": asked.missing, "objective": objectives.get(asked.objective)}
+        named = objectives.named(options.get("objective", asked.objective))
+        how = {"standardize": asked.standardize, "missing": asked.missing, "objective": named.kind}
         pair = resolve_for(dataset, model, guide, example, settings, **how)  # type: ignore[arg-type]
         to_device(pair, asked.device)
-        job = Job(asked, pair, dataset)
+        job = Job(asked, pair, dataset, named=named)
         job.check()
-        run = create(folder, asked, pair, dataset, example)
+        run = create(folder, asked, pair, dataset, example, job.objective, named.source)
         return job.train(run, progress)
 
 
@@ -88,6 +90,10 @@ def _asked(model: Any, guide: Any, data: Any, options: dict[str, Any]) -> FitCon
     def text(spec: Any) -> str:
         return str(spec) if isinstance(spec, str | Path) else ""
 
+    objective = options.get("objective", FitConfig.objective)
+    if not isinstance(objective, str):
+        kind = objective if isinstance(objective, type) else type(objective)
+        options = options | {"objective": text(objective) or kind.__qualname__}
     settings = options.get("set", ())
     if isinstance(settings, dict):
         settings = [f"{name}={value!r}" for name, value in settings.items()]

@@ -14,6 +14,7 @@ from ppl_vae.checker import check_pair
 from ppl_vae.config import FitConfig
 from ppl_vae.data import Dataset
 from ppl_vae.errors import InputError, NumericalError
+from ppl_vae.objectives import Named
 from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.state import evaluating
 from ppl_vae.programs.terms import Batch
@@ -74,9 +75,11 @@ class Job:
     dataset: Dataset
     state: State = field(default_factory=State)
     best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
+    named: Named | None = None
+    """What the configuration calls its objective, where that is a class of the user's own."""
 
     def __post_init__(self) -> None:
-        self.objective = make_objective(self.config)
+        self.objective = make_objective(self.config, self.named)
         self.trainer = Trainer(self.pair, self.objective, self.config.lr, self.config.clip)
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae import objectives
 from ppl_vae.config import FitConfig, config_from
 from ppl_vae.data import IMAGES, Dataset, image_shape
 from ppl_vae.errors import InputError
@@ -90,8 +91,49 @@ class Run:
         kept = [line for line in self.metrics if line["step"] <= step]
         write_bytes(self.folder / "metrics.jsonl", "".join(to_json(line) + "\n" for line in kept).encode())
 
-    def objective(self) -> Objective:
-        return make_objective(self.config)
+    @property
+    def target(self) -> str:
+        """What the objective's value estimates."""
+        recorded = self.record.get("objective")
+        return recorded["target"] if recorded else make_objective(self.config).target
+
+    @property
+    def objective_settings(self) -> dict[str, Any]:
+        """The settings of the objective, without their prefix, be they in its name or apart."""
+        _, settings = split_objective(parse_settings(self.config.set))
+        return settings if self._own_objective else settings | dict(objectives.named(self.config.objective).settings)
+
+    def objective(self, named: Any = None, *, trust: bool = False, force: bool = False) -> objectives.Named:
+        """What the run's objective is; a class of the user's own is executed by the rule of `pair`.
+
+        Args:
+            named: the objective again: a class, an instance or `file.py:Class`.
+        """
+        recorded = self._own_objective
+        if recorded is None:
+            return objectives.named(self.config.objective)
+        if named is None and recorded["source"] is None:
+            raise InputError(f"the objective of {self.folder} was given from Python: give it again as objective=")
+        source = None if recorded["source"] is None else self.folder / recorded["source"]
+        if named is None and not trust:
+            raise InputError(
+                f"the objective of {self.folder} is not a shipped one: name it again (--objective "
+                f"{recorded['spec']}), or --trust to execute {source}"
+            )
+        named = f"{source}:{recorded['attribute']}" if named is None else named
+        if isinstance(named, str | Path) and recorded["sha256"] and not force:
+            found = sha256_of(locate(named, "model"))
+            if found != recorded["sha256"]:
+                raise InputError(
+                    f"objective {named} (sha256 {found[:12]}) is not what {self.folder} was fitted with (sha256 "
+                    f"{recorded['sha256'][:12]}): name the right file, or --force"
+                )
+        return objectives.named(named)
+
+    @property
+    def _own_objective(self) -> dict[str, Any] | None:
+        """Where an objective of the user's own came from; None for one that has a name."""
+        return self.record.get("objective", {}).get("program")
 
     def data(self, data: Any = None, *, force: bool = False) -> Dataset:
         """The data set of the run, split and binarized as it was; `data` where it was given from Python.
@@ -193,6 +235,8 @@ class Run:
         """What `trust` executes from `RUN/sources`: path and hash of each file."""
         programs = self.record["programs"].items()
         files = {self.folder / p["source"] for kind, p in programs if p["source"] and not _is_shipped(kind, p)}
+        if self._own_objective and self._own_objective["source"]:
+            files.add(self.folder / self._own_objective["source"])
         if missing := [str(file) for file in sorted(files) if not file.is_file()]:
             raise InputError(f"no such file: {missing[0]}")
         return [f"{file} (sha256 {sha256_of(file)})" for file in sorted(files)]
@@ -254,17 +298,26 @@ class Run:
             raise InputError(f"--checkpoint {checkpoint}: give a step, best, last, first or middle") from None
 
 
-def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, example: Batch) -> Run:
-    """Make the run's folder, with `config.json` written last."""
+def create(
+    folder: Path,
+    config: FitConfig,
+    pair: Pair,
+    dataset: Dataset,
+    example: Batch,
+    objective: Objective,
+    objective_source: Source | None = None,
+) -> Run:
+    """Make the run's folder, with `config.json` written last.
+
+    Args:
+        objective_source: where the objective came from, if it is a class of the user's own.
+    """
     try:
         (folder / "sources").mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{folder} can't be made: {error.strerror}") from error
-    programs = {}
-    for kind, source in pair.sources.items():
-        programs[kind] = _describe(source)
-        if source.path is not None:
-            write_bytes(folder / programs[kind]["source"], source.path.read_bytes())
+    programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}
+    own = None if objective_source is None else _copied(objective_source, folder)
     write_json(
         folder / "config.json",
         {
@@ -277,6 +330,7 @@ def create(folder: Path, config: FitConfig, pair: Pair, dataset: Dataset, exampl
             },
             "fit": config.asdict(),
             "programs": programs,
+            "objective": {"target": objective.target, "program": own},
             "batch": {
                 "fields": list(dataset.fields),
                 "rows": len(example[0]),
@@ -317,6 +371,14 @@ def _nan_for_null(numbers: dict[str, Any]) -> dict[str, Any]:
 def _is_shipped(kind: Kind, recorded: Mapping[str, Any]) -> bool:
     """Is this a shipped program under its own name? Any other name could lead from its file to all that it imports."""
     return recorded["shipped"] and recorded["attribute"] == kind.capitalize()
+
+
+def _copied(source: Source, folder: Path) -> dict[str, Any]:
+    """What `config.json` says of a source, whose file is copied into the run."""
+    described = _describe(source)
+    if source.path is not None:
+        write_bytes(folder / described["source"], source.path.read_bytes())
+    return described
 
 
 def _describe(source: Source) -> dict[str, Any]:

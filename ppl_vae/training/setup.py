@@ -15,7 +15,7 @@ from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
-from ppl_vae.programs.resolve import check_settings, parse_settings
+from ppl_vae.programs.resolve import parse_settings
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
 from ppl_vae.programs.terms import Batch
 from ppl_vae.randomness import seed_torch
@@ -73,11 +73,10 @@ def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
 
 
-def make_objective(config: FitConfig) -> Objective:
-    cls = objectives.get(config.objective)
+def make_objective(config: FitConfig, named: objectives.Named | None = None) -> Objective:
+    """The objective of a configuration; `named` is what it names, where that is no name."""
     _, settings = split_objective(parse_settings(config.set))
-    check_settings(settings, cls, "objective")
-    return cls(**settings)
+    return (named or objectives.named(config.objective)).make(settings)
 
 
 def objective_settings(objective: type[Objective]) -> list[str]:

@@ -14,7 +14,7 @@ class InputError(ValueError):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(re.split(r"\n *Trace Shapes:", message, maxsplit=1)[0])
+        super().__init__(re.split(r"\n *Trace Shapes:", str(message), maxsplit=1)[0])
 
 
 class NumericalError(ArithmeticError):

@@ -128,12 +128,10 @@ def test_columns_that_say_nothing_are_named_once(tmp_path: Path) -> None:
     nothing, constant, *_ = [f.message for f in report.findings if "column" in f.message]
     assert nothing.startswith("columns 'visits', 'empty' of field 'x' hold no value in any training row")
     assert constant.startswith("column 'height' of field 'x' holds one value in all training rows")
-    with (
-        pytest.warns(UserWarning, match="column 'height'") as seen,
-        pytest.warns(UserWarning, match="'visits', 'empty'"),
-    ):
+    with pytest.warns(UserWarning, match="column") as seen:
         fitted(tmp_path, model="table", guide="table", data=data, epochs=1, **options)
-    assert len(seen) == 1
+    told = [str(each.message) for each in seen]
+    assert [message for message in told if "column" in message] == [nothing, constant]
 
 
 def test_the_margin_of_a_flat_picture_is_no_fault() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -32,7 +33,10 @@ def main(args: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             return parse(args).run_verb()
-    except (InputError, NumericalError) as error:
+    except InputError as error:
+        again = f"\nppl-vae {shlex.join([*args, *error.add])}" if error.add else ""
+        return _fail(f"{error}{again}", error.exit_code, debug)
+    except NumericalError as error:
         return _fail(str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", getattr(error, "exit_code", 128 + signal.SIGINT), debug)

@@ -9,11 +9,15 @@ class InputError(ValueError):
 
     The message is one or two lines: what is wrong, where, and what to do. What Pyro appends to an error that is
     raised inside a program, a table of its sites, is left out.
+
+    Args:
+        add: what to add to the command, so that it is taken.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, add: Sequence[str] = ()) -> None:
+        self.add = list(add)
         super().__init__(re.split(r"\n *Trace Shapes:", str(message), maxsplit=1)[0])
 
 

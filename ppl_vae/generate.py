@@ -177,6 +177,8 @@ def _summary(t: Terms, site: str, draws: int | None) -> dict[str, Tensor]:
     if isinstance(family, OneHotCategorical):
         return {"probs": t.by_row(site, family.probs)[0]}
     if draws is None:
+        if site in t.points and len(t.q) > 1:
+            raise InputError(f"site {site!r}: a Delta of other draws has the spread of those: ask for draws")
         return {"mean": t.by_row(site, mean_of(site, q))[0], "sd": t.by_row(site, q.variance.sqrt())[0]}
     z = t.layouts[site].rows_first(t.values[site], q)
     if not z.is_floating_point():

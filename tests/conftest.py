@@ -8,6 +8,11 @@ import torch
 
 
 @pytest.fixture(autouse=True)
+def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture(autouse=True)
 def _clean_process() -> Iterator[None]:
     before = torch.get_default_dtype(), torch.is_grad_enabled(), pyro.settings.get("module_local_params")
     torch.manual_seed(0)

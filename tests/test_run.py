@@ -1,6 +1,7 @@
 """The run folder: what it holds, who may execute what, and that nothing is half there."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,26 @@ def test_a_program_of_ones_own_runs_only_if_named_or_trusted(tmp_path):
     assert same(weights(pair), named)
     assert pair.sources["model"].path == source.resolve()
     assert pair.sources["guide"].path == (shipped_folder("guide") / "diagonal_normal.py").resolve()
+
+
+def test_naming_a_program_again_once_is_enough(tmp_path):
+    mark = tmp_path / "mark"
+    file = own_file(tmp_path, mark)
+    run = fit(str(file), "diagonal_normal", ROWS, tmp_path / "run", **OPTIONS)
+    with pytest.raises(InputError, match="name it again, once"):
+        run.pair()
+    named = weights(run.pair(model=str(file)))
+    mark.unlink()
+    assert same(weights(Run(run.folder).pair()), named), "by the file that was named"
+    assert mark.exists()
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    with pytest.raises(InputError, match="name it again, once"):
+        Run(copy).pair()
+    file.write_text(file.read_text() + "\n# edited\n")
+    with pytest.raises(InputError, match="name it again, once"):
+        run.pair()
 
 
 def test_an_edited_program_is_refused_without_force_and_not_executed(tmp_path):

@@ -60,7 +60,9 @@ def fit(
             example = None if run.checkpoints.steps else _example(dataset)
             rows = dataset.train[0]
             pair = run.build({"model": model, "guide": guide}, example, rows, trust=trust, force=force)
-            job = Job(config, pair, dataset, named=run.objective(options.get("objective"), trust=trust, force=force))
+            job = Job(
+                config, pair, dataset, named=run.named_objective(options.get("objective"), trust=trust, force=force)
+            )
             if run.checkpoints.steps:
                 job.load(run)
             job.check()

@@ -3,11 +3,12 @@
 import json
 import math
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -29,9 +30,12 @@ from ppl_vae.programs.terms import Batch, ProgramLike
 from ppl_vae.readers import absolute
 from ppl_vae.training.checkpoint import Checkpoints
 from ppl_vae.training.files import read_json, to_json, write_bytes, write_json
+from ppl_vae.training.remembered import recall, remember
 from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective, to_device
 
 FEW = 100  # rows that tell which fields are observed
+
+KINDS: tuple[Kind, Kind] = ("model", "guide")
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,11 @@ class Run:
         _, settings = split_objective(parse_settings(self.config.set))
         return settings if self._own_objective else settings | dict(objectives.named(self.config.objective).settings)
 
-    def objective(self, named: Any = None, *, trust: bool = False, force: bool = False) -> objectives.Named:
+    def objective(self) -> Objective:
+        """The objective of the run, where it has a name."""
+        return make_objective(self.config, self.named_objective())
+
+    def named_objective(self, named: Any = None, *, trust: bool = False, force: bool = False) -> objectives.Named:
         """What the run's objective is; a class of the user's own is executed by the rule of `pair`.
 
         Args:
@@ -189,11 +197,15 @@ class Run:
 
         `rows` are those by which columns are standardized, where the run does that.
         """
-        model = self._executable("model", named["model"], trust)
-        guide = self._executable("guide", named["guide"], trust)
+        model, guide = (self._executable(kind, named[kind], trust) for kind in KINDS)
+        if model is None or guide is None:
+            self._refuse_unnamed([kind for kind, found in zip(KINDS, (model, guide), strict=True) if found is None])
+        assert model is not None
+        assert guide is not None
         if not force:
             self._check_hash("model", model)
             self._check_hash("guide", guide)
+            self._remember(named)
         settings, _ = split_objective(parse_settings(self.config.set))
         batch = self._zeros() if example is None else example
         if self.config.standardize:
@@ -203,7 +215,8 @@ class Run:
         to_device(pair, self.config.device)
         return pair
 
-    def _executable(self, kind: Kind, named: Spec | None, trust: bool) -> Spec:
+    def _executable(self, kind: Kind, named: Spec | None, trust: bool) -> Spec | None:
+        """What may be executed: None where the program must be named again."""
         recorded = self.record["programs"][kind]
         if named is not None:
             return named
@@ -211,13 +224,27 @@ class Run:
             return f"{shipped_folder(kind) / Path(recorded['path']).name}:{recorded['attribute']}"
         if recorded["source"] is None:
             raise InputError(f"the {kind} of {self.folder} was given from Python: give it again as {kind}=")
-        source = self.folder / recorded["source"]
-        if not trust:
-            raise InputError(
-                f"the {kind} of {self.folder} is not a shipped one: name it again (--{kind} {recorded['spec']}), "
-                f"or --trust to execute {source}"
-            )
-        return f"{source}:{recorded['attribute']}"
+        if trust:
+            return f"{self.folder / recorded['source']}:{recorded['attribute']}"
+        return recall(self.folder, recorded["sha256"])
+
+    def _refuse_unnamed(self, kinds: list[Kind]) -> NoReturn:
+        recorded = {kind: self.record["programs"][kind] for kind in kinds}
+        add = [word for kind, p in recorded.items() for word in (f"--{kind}", _spec_again(p))]
+        sources = ", ".join(str(self.folder / p["source"]) for p in recorded.values())
+        raise InputError(
+            f"the {' and the '.join(kinds)} of {self.folder} {'is' if len(kinds) == 1 else 'are'} not a shipped one: "
+            f"name it again, once ({shlex.join(add)}), or --trust to execute {sources}",
+            add,
+        )
+
+    def _remember(self, named: Mapping[str, Spec | None]) -> None:
+        """That programs were named, for the commands to come."""
+        for kind in KINDS:
+            spec, recorded = named[kind], self.record["programs"][kind]
+            if isinstance(spec, str | Path) and recorded["sha256"] and not _is_shipped(kind, recorded):
+                attribute = str(spec).rpartition(".py:")[2] if ".py:" in str(spec) else ""
+                remember(self.folder, recorded["sha256"], locate(spec, kind), attribute)
 
     def _check_hash(self, kind: Kind, spec: Spec) -> None:
         """Refuse a file that is not the recorded one, before it is executed."""
@@ -366,6 +393,14 @@ def _range(x: Tensor) -> list[float]:
 
 def _nan_for_null(numbers: dict[str, Any]) -> dict[str, Any]:
     return {name: math.nan if number is None else number for name, number in numbers.items()}
+
+
+def _spec_again(recorded: Mapping[str, Any]) -> str:
+    """What names a program from any folder: its file's whole path."""
+    path, spec = Path(recorded["path"]), recorded["spec"]
+    if not path.is_file():
+        return spec
+    return f"{path}:{recorded['attribute']}" if ".py:" in spec or ":" in spec else str(path)
 
 
 def _is_shipped(kind: Kind, recorded: Mapping[str, Any]) -> bool:

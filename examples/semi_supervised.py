@@ -8,6 +8,7 @@ label is known, so M2 adds α log q(y|x) there: an objective of a few lines, giv
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class M2(TraceEnum_ELBO):
 
     name = "m2"
 
-    def __init__(self, alpha: float = 2.0) -> None:
+    def __init__(self, alpha: float = 20.0) -> None:
         super().__init__()
         self.alpha = alpha
         self.target = f"M2(α={alpha:g})"
@@ -41,7 +42,7 @@ class M2(TraceEnum_ELBO):
         return value, value
 
 
-def main(labels: int = 10, epochs: int = 60, alpha: float = 2.0, seed: int = 0) -> dict[str, float]:
+def accuracies(labels: int = 10, epochs: int = 60, alpha: float = 20.0, seed: int = 0) -> dict[str, float]:
     """Accuracy on the rows whose label was hidden, of M2 and of a logistic regression on the labelled rows alone.
 
     Args:
@@ -70,11 +71,15 @@ def main(labels: int = 10, epochs: int = 60, alpha: float = 2.0, seed: int = 0) 
     }
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=int, default=10, help="rows of each class that keep their label")
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--alpha", type=float, default=2.0, help="the weight of the classifier's term")
+    parser.add_argument("--alpha", type=float, default=20.0, help="the weight of the classifier's term")
     parser.add_argument("--seed", type=int, default=0)
-    for name, accuracy in main(**vars(parser.parse_args())).items():
+    for name, accuracy in accuracies(**vars(parser.parse_args(argv))).items():
         print(f"{name:20} {accuracy:.3f} of the rows without a label are classified rightly")
+
+
+if __name__ == "__main__":
+    main()

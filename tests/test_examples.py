@@ -260,3 +260,10 @@ def test_rates_of_the_linear_vae() -> None:
     for _ in range(10):
         model.W.data = U * (λ - σ2).clamp(min=0).sqrt() + 0.05 * torch.randn(5, 5)
         assert model.log_px(x).mean() < best
+
+
+def test_rows_without_a_label_help_a_classifier(run: Run) -> None:
+    """After some epochs better than chance by far; the figure of the docs takes a minute."""
+    found = dict(re.findall(r"^(M2|logistic regression) +([0-9.]+)", run("semi_supervised", "--epochs", "8"), re.M))
+    assert float(found["M2"]) > 0.6
+    assert 0.8 < float(found["logistic regression"]) < 0.9

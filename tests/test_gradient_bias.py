@@ -35,7 +35,7 @@ class Unsquared(DReG_ELBO):
         log_w = log_weight(terms)
         weights = log_w.detach().softmax(0)
         log_p = sum_sites(terms.log_lik) + sum_sites(terms.log_prior)
-        log_q = sum_sites(terms.log_q) - sum_sites(terms.log_q_at_fixed_draws())
+        log_q = sum_sites(terms.log_q) - sum_sites(terms.at_fixed_draws().log_q)
         return log_mean_exp(log_w), (weights * (log_p - log_q)).sum(0)
 
 
@@ -48,7 +48,7 @@ class DoubledGuide(StickingTheLanding_ELBO):
         value, _ = super().per_example(terms)
         terms.weight_paths(torch.full_like(log_weight(terms), 2.0))
         log_p = sum_sites(terms.log_lik) + sum_sites(terms.log_prior)
-        log_q = sum_sites(terms.log_q) - sum_sites(terms.log_q_at_fixed_draws())
+        log_q = sum_sites(terms.log_q) - sum_sites(terms.at_fixed_draws().log_q)
         return value, (log_p - 2 * log_q).mean(0)
 
 

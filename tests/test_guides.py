@@ -31,6 +31,12 @@ CLASSES = {"classes": 3, "hidden": 8}
 TWO = {"latent_dim": 3, "top_dim": 2, "hidden": 8}
 
 
+def some_labels(x: Tensor) -> Tensor:
+    """Every other row's label; −1 for those that are not known."""
+    known = torch.arange(len(x)) % 2 == 0
+    return torch.where(known, labels(x), -1)
+
+
 def labels(x: Tensor) -> Tensor:
     """0 or 1, by which half of the row is on, and 2 where it is hard to tell."""
     left, right = x.chunk(2, dim=-1)
@@ -67,6 +73,7 @@ PAIRS: dict[str, Case] = {
     "relaxed_categorical": Case("relaxed_categorical", "relaxed_categorical", CLASSES),
     "conditional on labels": Case("conditional", "conditional", SMALL | {"y_dim": 4}, labels),
     "conditional on covariates": Case("conditional", "conditional", SMALL | {"y_dim": 4}, covariates),
+    "some labels": Case("semi_supervised", "semi_supervised", SMALL | {"classes": 3}, some_labels),
     "convolutional": Case("convolutional", "convolutional", {"latent_dim": 3, "channels": 4}),
     "autoregressive": Case("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 16}),
 }

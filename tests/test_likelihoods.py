@@ -398,7 +398,7 @@ def test_fit_warns_of_a_constant_column(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     data = torch.randn(200, 3)
     data[:, 1] = 0.5
-    with pytest.warns(UserWarning, match="is a column constant"):
+    with pytest.warns(UserWarning, match="is a column constant"), pytest.warns(UserWarning, match="column 1 of field"):
         ppl_vae.fit(
             tmp_path / "model.py", "diagonal_normal", data, tmp_path / "run",
             lr=0.1, epochs=40, batch_size=20, schedule="cosine", set={"hidden": 8, "latent_dim": 2},

@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.diagnostics.gradients import GROUPS
 
 PROJECTIONS = 4  # of each group
+MOST_DF = 20  # the t of a skewed gradient (REINFORCE) has heavier tails than Student's of 198 degrees of freedom
 ROUNDING = 1e-5  # of a projection in float32, relative to the group's largest
 
 
@@ -72,6 +73,8 @@ class GradientBias:
 def differences(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Welch's t of the means of two samples, `(R, groups, PROJECTIONS)` each, and two-sided log p: without the R.
 
+    The degrees of freedom are counted as 20 at most, which allows for skewed draws.
+
     Rounding counts as a standard error of its own, so that two estimators without noise may differ by it.
     """
     R = len(own)
@@ -81,7 +84,7 @@ def differences(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     difference = own.mean(0) - other.mean(0)
     t = torch.where(difference == 0, 0.0, difference / (squared + (ROUNDING * largest).square()).sqrt())
     df = (R - 1) * squared.square() / (variances[0].square() + variances[1].square())
-    return t, log_p(t, df.nan_to_num(nan=R - 1))
+    return t, log_p(t, df.nan_to_num(nan=R - 1).clamp(max=MOST_DF))
 
 
 def log_p(t: Tensor, df: Tensor) -> Tensor:

@@ -158,6 +158,8 @@ class Compare(Opens):
     """The folder of the run."""
     others: tyro.conf.Positional[tuple[Path, ...]] = ()
     """More runs, to compare with it on the same rows."""
+    data: tuple[str, ...] = ()
+    """The data of the run again, where they were moved."""
     objectives: tuple[str, ...] = ()
     """The estimators, with settings after a colon: iwae:K=5 renyi:K=5,alpha=0.5. By default trace and analytic-kl; for
     several runs trace."""
@@ -179,7 +181,8 @@ class Compare(Opens):
         runs = (self.run, *self.others)
         result = ppl_vae.compare(
             runs, objectives=self.objectives or None, num_samples=self.num_samples, draws=self.draws, seed=self.seed,
-            checkpoint=self.checkpoint, out=self.out, progress=not self.json, **self.trusting(*runs),
+            checkpoint=self.checkpoint, out=self.out, progress=not self.json, data=list(self.data) or None,
+            **self.trusting(*runs),
         )  # fmt: skip
         return result, lambda: text.compared_runs(result) if "runs" in result else text.compared(result, self.run)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae.data import LARGEST, binarized, check_scale, check_unit, finite
 from ppl_vae.errors import InputError
-from ppl_vae.readers import BUILTIN, Raw, gather
+from ppl_vae.readers import BUILTIN, Raw, default_names, gather, listing
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _by_field(fields: tuple[str, ...], raws: list[Raw], rules: Rules) -> list[Ra
             )
         )
         raise InputError(f"a datum is {got}; the run was fitted to {wanted} ({', '.join(rules.fields)})")
-    if fields != ("x", "y", *(f"x{i}" for i in range(2, len(fields))))[: len(fields)]:
+    if fields != default_names(len(fields)):
         raise InputError(
             f"the data has the fields {', '.join(fields)}, the run {', '.join(rules.fields)}: name them so"
         )
@@ -107,7 +107,7 @@ def _by_column(raw: Raw, wanted: tuple[str, ...]) -> Raw:
         width = raw.values.shape[1] if raw.values.ndim > 1 else 1
         if width == len(wanted):
             warnings.warn(
-                f"{raw.where} has no column names: taken in the order of the run, {_few(wanted)}", stacklevel=2
+                f"{raw.where} has no column names: taken in the order of the run, {listing(wanted)}", stacklevel=2
             )
             return raw._replace(columns=wanted)
         return raw
@@ -118,7 +118,7 @@ def _by_column(raw: Raw, wanted: tuple[str, ...]) -> Raw:
             f"has no column {missing[0]!r}" if missing else f"has a column {extra[0]!r}, which the run does not know"
         )
         more = f" (and {len(missing or extra) - 1} more)" if len(missing or extra) > 1 else ""
-        raise InputError(f"{raw.where} {found}{more}: the run's columns are {_few(wanted)}")
+        raise InputError(f"{raw.where} {found}{more}: the run's columns are {listing(wanted)}")
     if raw.values.ndim == 1:
         return raw
     return raw._replace(values=raw.values[:, [raw.names.index(name) for name in wanted]], columns=wanted)
@@ -162,7 +162,3 @@ def _doubt(raw: Raw, read: Tensor, scaled: Tensor, scale: float | None, rules: R
                 "are the units the same? --scale divides",
                 stacklevel=2,
             )
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -57,7 +57,7 @@ def open_run(
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     pair = run.pair(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
-    return Opened(run, pair, run.data(data, force=force))
+    return Opened(run, pair, _data(run, data, force))
 
 
 def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool, force: bool) -> Rows:
@@ -84,14 +84,19 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
     return rows
 
 
-def _own(run: Run, test: bool, force: bool) -> Rows:
+def _data(run: Run, data: Any, force: bool) -> Dataset:
+    """The run's data set; where its files are gone, the error says how to name them again."""
     try:
-        dataset = run.data(force=force)
+        return run.data(data, force=force)
     except InputError as error:
-        gone = next((spec for spec in run.config.data if not there(spec)), None)
+        gone = None if data is not None else next((spec for spec in run.config.data if not there(spec)), None)
         if gone is None:
             raise
         raise InputError(f"the data of {run.folder} is not there any more ({gone}): give --data FILE") from error
+
+
+def _own(run: Run, test: bool, force: bool) -> Rows:
+    dataset = _data(run, None, force)
     if test:
         return Rows(dataset.test, dataset.rows["test"], dataset.columns)
     if dataset.binarize == "epoch":  # each row by the one draw of `once`

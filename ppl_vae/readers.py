@@ -80,7 +80,7 @@ def gather(source: Any) -> tuple[str, tuple[str, ...], list[Raw]]:
     """Name of the set, names of the fields, and the fields."""
     items = list(source) if isinstance(source, list | tuple) else [source]
     if items and all(isinstance(item, np.ndarray | Tensor) for item in items):
-        fields = _default_names(len(items))
+        fields = default_names(len(items))
         raws = [_raw(f"field {name}", item) for name, item in zip(fields, items, strict=True)]
         return "arrays" if len(raws) > 1 else "array", fields, raws
     if not items or not all(isinstance(item, str | os.PathLike) for item in items):
@@ -128,14 +128,14 @@ def _path_and_key(text: str) -> tuple[str, str | None]:
     return text[:cut], text[cut + 1 :]
 
 
-def _default_names(count: int) -> tuple[str, ...]:
+def default_names(count: int) -> tuple[str, ...]:
     return ("x", "y", *(f"x{i}" for i in range(2, count)))[:count]
 
 
 def _field_names(specs: list[_Spec]) -> tuple[str, ...]:
     names = [spec.name for spec in specs if spec.name is not None]
     if not names:
-        return _default_names(len(specs))
+        return default_names(len(specs))
     if len(names) < len(specs):
         bare = next(spec.path for spec in specs if spec.name is None)
         raise InputError(f"{bare} has no field name, other files have: name all (y={bare}) or none")
@@ -204,7 +204,7 @@ def _numpy(file: IO[bytes], spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
         key = keys[0] if spec.key is None and len(keys) == 1 else spec.key
         if key not in keys:
             what = f"{len(keys)} arrays" if key is None else f"no array {key!r}"
-            raise InputError(f"{spec.path} has {what}; choose one, {spec.path}:KEY, of {_listing(keys)}")
+            raise InputError(f"{spec.path} has {what}; choose one, {spec.path}:KEY, of {listing(keys)}")
         sizes.check_npz(loaded.zip, str(key), spec.path)
         return np.asarray(loaded[key]), ()
     except ValueError as error:
@@ -259,7 +259,7 @@ def _table(frame: Any, spec: _Spec) -> tuple[np.ndarray, tuple[str, ...]]:
     unknown = [name for name in chosen if name not in frame.columns]
     if unknown or not chosen:
         what = f"no column {unknown[0]!r}" if unknown else "no columns"
-        raise InputError(f"{spec.path} has {what}; its columns are {_listing(list(frame.columns))}")
+        raise InputError(f"{spec.path} has {what}; its columns are {listing(list(frame.columns))}")
     if not len(frame):
         raise InputError(f"{spec.path} has no rows")
     columns = [_column(name, column, spec) for name, column in frame[chosen].items()]
@@ -317,5 +317,5 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _listing(names: Sequence[str]) -> str:
+def listing(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -21,6 +21,7 @@ from runs_for_tests import binary_rows, fitted, write_rows
 import ppl_vae
 from ppl_vae.cli import VERBS, main
 from ppl_vae.config import FitConfig
+from ppl_vae.training.progress import Progress
 
 COMMAND = str(Path(sys.executable).with_name("ppl-vae"))
 PAIR = ["--model", "bernoulli", "--guide", "diagonal_normal"]
@@ -452,3 +453,21 @@ def test_a_reader_that_leaves_and_a_terminal_without_greek() -> None:
     assert sample.wait(timeout=60) == 0
     assert sample.stderr.read() == ""
     sample.stderr.close()
+
+
+def test_compare_takes_moved_data_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fitted(tmp_path, epochs=1)
+    moved = (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
+    assert main(["compare", str(run.folder), "--draws", "2"]) == 2
+    assert "give --data FILE" in capsys.readouterr().err
+    assert main(["compare", str(run.folder), "--draws", "2", "--data", str(moved)]) == 0
+
+
+def test_the_line_of_an_epoch_gives_the_error_of_a_sampled_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    train = {"elbo": -12.0, "rate": 0.5, "distortion": 11.5}
+    valid = {"elbo": -11.0, "rate": 0.61, "rate_se_data": 0.05, "rate_how": {"z": "Monte Carlo (no closed form)"}}
+    Progress(True, 10).epoch(1, 2, train, valid)
+    Progress(True, 10).epoch(2, 2, train, valid | {"rate_how": {"z": "closed form"}})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("validation ELBO -11.00, rate 0.61 ± 0.05 (Monte Carlo)")
+    assert second.endswith("validation ELBO -11.00")

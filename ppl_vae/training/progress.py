@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -40,11 +40,13 @@ class Progress:
         if self.visible:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def epoch(self, epoch: int, epochs: int, train: Mapping[str, float], valid: Mapping[str, float]) -> None:
+    def epoch(self, epoch: int, epochs: int, train: Mapping[str, float], valid: Mapping[str, Any]) -> None:
         """A line for an epoch, in nats per datum, where there is no terminal for a bar."""
         if not self.on:
             numbers = f"ELBO {train['elbo']:.2f}, rate {train['rate']:.2f}, distortion {train['distortion']:.2f}"
-            self.say(f"epoch {epoch}/{epochs}: {numbers}, validation ELBO {valid['elbo']:.2f}")
+            sampled = any(how != "closed form" for how in valid["rate_how"].values())
+            error = f", rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo)" if sampled else ""
+            self.say(f"epoch {epoch}/{epochs}: {numbers}, validation ELBO {valid['elbo']:.2f}{error}")
 
     def advance(self) -> None:
         """One step more."""

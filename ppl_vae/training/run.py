@@ -129,13 +129,8 @@ class Run:
                 f"{recorded['spec']}), or --trust to execute {source}"
             )
         named = f"{source}:{recorded['attribute']}" if named is None else named
-        if isinstance(named, str | Path) and recorded["sha256"] and not force:
-            found = sha256_of(locate(named, "model"))
-            if found != recorded["sha256"]:
-                raise InputError(
-                    f"objective {named} (sha256 {found[:12]}) is not what {self.folder} was fitted with (sha256 "
-                    f"{recorded['sha256'][:12]}): name the right file, or --force"
-                )
+        if not force:
+            self._check_hash("objective", named, recorded["sha256"])
         return objectives.named(named)
 
     @property
@@ -203,8 +198,8 @@ class Run:
         assert model is not None
         assert guide is not None
         if not force:
-            self._check_hash("model", model)
-            self._check_hash("guide", guide)
+            for kind, spec in zip(KINDS, (model, guide), strict=True):
+                self._check_hash(kind, spec, self.record["programs"][kind]["sha256"])
             self._remember(named)
         settings, _ = split_objective(parse_settings(self.config.set))
         batch = self._zeros() if example is None else example
@@ -246,12 +241,11 @@ class Run:
                 attribute = str(spec).rpartition(".py:")[2] if ".py:" in str(spec) else ""
                 remember(self.folder, recorded["sha256"], locate(spec, kind), attribute)
 
-    def _check_hash(self, kind: Kind, spec: Spec) -> None:
+    def _check_hash(self, kind: str, spec: Any, recorded: str) -> None:
         """Refuse a file that is not the recorded one, before it is executed."""
-        recorded = self.record["programs"][kind]["sha256"]
         if not recorded or not isinstance(spec, str | Path):
             return
-        path = locate(spec, kind)
+        path = locate(spec, "guide" if kind == "guide" else "model")
         if (found := sha256_of(path)) != recorded:
             raise InputError(
                 f"{kind} {spec} ({path}, sha256 {found[:12]}) is not what {self.folder} was fitted with "

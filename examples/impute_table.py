@@ -21,7 +21,7 @@ from sklearn.impute import IterativeImputer
 from torch import Tensor
 
 import ppl_vae
-from ppl_vae.imputation import conditional, marginal, mean_and_mode
+from ppl_vae.evidence.imputation import conditional, marginal, mean_and_mode
 
 TABLES = {
     "anes96": "count popul, positive age, ordinal TVnews selfLR ClinLR DoleLR PID educ income, binary vote",

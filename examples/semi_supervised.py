@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.distributions.wrappers import unmasked
 from ppl_vae.objectives import TraceEnum_ELBO
-from ppl_vae.programs.terms import Terms
-from ppl_vae.programs.wrappers import unmasked
+from ppl_vae.programs.scores import Terms
 
 
 class M2(TraceEnum_ELBO):

@@ -18,7 +18,7 @@ import torch
 import ppl_vae
 from ppl_vae.models import bernoulli
 from ppl_vae.programs import terms
-from ppl_vae.training.run import Run
+from ppl_vae.runs.run import Run
 
 OLD = "dist.Bernoulli(logits=self.decoder(z).unflatten(-1, self.data_shape))"
 CONTINUOUS = "distributions.ContinuousBernoulli(logits=self.decoder(z).unflatten(-1, self.data_shape))"

@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from ppl_vae.distributions.kl import kl
 from ppl_vae.guides.diagonal_normal import Guide
 from ppl_vae.guides.linear_gaussian import Guide as Posterior
-from ppl_vae.kl import kl
 from ppl_vae.models.linear_gaussian import Model
 from ppl_vae.objectives import AnalyticKL_ELBO
 from ppl_vae.reports.figures import GREEN, RED, estimator_color

@@ -1,7 +1,7 @@
 """A VAE for tables with columns of different kinds and missing cells (Nazábal et al. 2020, HI-VAE).
 
 x_d | z has the likelihood of its column's kind, and columns are independent given z, so that a missing cell (NaN, with
-`--missing nan`) is integrated out by leaving its term away. `ppl_vae.imputation` predicts what stood there.
+`--missing nan`) is integrated out by leaving its term away. `ppl_vae.evidence.imputation` predicts what stood there.
 """
 
 import pyro

@@ -7,8 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppl_vae.errors import InputError as InputError
-    from ppl_vae.errors import NumericalError as NumericalError
+    from ppl_vae.core.errors import InputError as InputError
+    from ppl_vae.core.errors import NumericalError as NumericalError
     from ppl_vae.objectives import AnalyticKL_ELBO as AnalyticKL_ELBO
     from ppl_vae.objectives import Trace_ELBO as Trace_ELBO
     from ppl_vae.programs import draw as draw
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from ppl_vae.programs import score as score
     from ppl_vae.programs import simulate as simulate
     from ppl_vae.programs import terms as terms
-    from ppl_vae.showcase import demo as demo
-    from ppl_vae.training.run import Run as Run
-    from ppl_vae.verbs import check as check
-    from ppl_vae.verbs import compare as compare
-    from ppl_vae.verbs import encode as encode
-    from ppl_vae.verbs import export as export
-    from ppl_vae.verbs import fit as fit
-    from ppl_vae.verbs import new as new
-    from ppl_vae.verbs import open_run as open_run
-    from ppl_vae.verbs import reconstruct as reconstruct
-    from ppl_vae.verbs import sample as sample
+    from ppl_vae.runs.run import Run as Run
+    from ppl_vae.verbs.functions import check as check
+    from ppl_vae.verbs.functions import compare as compare
+    from ppl_vae.verbs.functions import encode as encode
+    from ppl_vae.verbs.functions import export as export
+    from ppl_vae.verbs.functions import fit as fit
+    from ppl_vae.verbs.functions import new as new
+    from ppl_vae.verbs.functions import open_run as open_run
+    from ppl_vae.verbs.functions import reconstruct as reconstruct
+    from ppl_vae.verbs.functions import sample as sample
+    from ppl_vae.verbs.showcase import demo as demo
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "ppl_vae.verbs": "check compare encode export fit new open_run reconstruct sample",
-    "ppl_vae.showcase": "demo",
-    "ppl_vae.errors": "InputError NumericalError",
+    "ppl_vae.verbs.functions": "check compare encode export fit new open_run reconstruct sample",
+    "ppl_vae.verbs.showcase": "demo",
+    "ppl_vae.core.errors": "InputError NumericalError",
     "ppl_vae.objectives": "AnalyticKL_ELBO Trace_ELBO",
     "ppl_vae.programs": "draw resolve score simulate terms",
-    "ppl_vae.training.run": "Run",
+    "ppl_vae.runs.run": "Run",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

@@ -15,8 +15,8 @@ from typing import TextIO
 import tyro
 
 import ppl_vae
-from ppl_vae.commands import VERBS, Verb
-from ppl_vae.errors import InputError, NumericalError
+from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.verbs.commands import VERBS, Verb
 
 
 def main(args: Sequence[str] | None = None) -> int:

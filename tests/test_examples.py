@@ -1,36 +1,25 @@
 """Each example runs and prints what it claims; and what docs/theory.md states without another test holds."""
 
 import functools
-import importlib.util
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib
 import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from support.examples import ROOT, load
 from torch import Tensor
 
+from ppl_vae.distributions.kl import kl
 from ppl_vae.guides.linear_gaussian import Guide as Posterior
-from ppl_vae.kl import kl
 from ppl_vae.models.bernoulli import Model as BernoulliModel
 from ppl_vae.models.linear_gaussian import Model as LinearGaussian
 
-ROOT = Path(__file__).parents[1]
 Run = Callable[..., str]
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / f"examples/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

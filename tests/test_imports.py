@@ -68,7 +68,7 @@ def world():
     }
 
 before = world()
-import ppl_vae.showcase, ppl_vae.verbs, ppl_vae.cli, ppl_vae.reports.arviz
+import ppl_vae.verbs.showcase, ppl_vae.verbs.functions, ppl_vae.cli, ppl_vae.reports.arviz
 from ppl_vae.models import bernoulli, gaussian, linear_gaussian
 from ppl_vae.guides import diagonal_normal
 after = world()

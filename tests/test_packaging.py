@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs_for_tests import binary_rows
+from support.runs import binary_rows
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("ppl_vae", "models", "guides", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("ppl_vae", "models", "guides", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 NETLESS = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONPATH": ""}
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_examples import load
+from support.examples import load
 from torch import Tensor
 
 from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs_for_tests import binary_rows
+from support.runs import binary_rows
 from torch import nn
 
 import ppl_vae

@@ -1,10 +1,10 @@
 """What model and guide files are written with: networks, priors, likelihoods, families of q(z|x)."""
 
+from ppl_vae import distributions
 from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.autoregressive import AutoregressiveBernoulli, autoregressive_network
 from ppl_vae.blocks.conditions import as_features, concat
 from ppl_vae.blocks.flows import FlowPrior, ZukoPrior
-from ppl_vae.blocks.mixture import ReparameterizedMixture
 from ppl_vae.blocks.networks import AnyBatch, conv_decoder, conv_encoder, gated_mlp, mlp, residual_mlp
 from ppl_vae.blocks.posteriors import (
     MIN_SIGMA,
@@ -24,10 +24,11 @@ from ppl_vae.blocks.priors import (
     StandardNormalPrior,
     VampPrior,
 )
-from ppl_vae.blocks.relaxed import ExpRelaxedCategorical
-from ppl_vae.blocks.sphere import PowerSpherical, SphericalUniform
 from ppl_vae.blocks.standardized import Standardized
 from ppl_vae.blocks.table import MixedTable, TableFeatures
+from ppl_vae.distributions.mixture import ReparameterizedMixture
+from ppl_vae.distributions.relaxed import ExpRelaxedCategorical
+from ppl_vae.distributions.sphere import PowerSpherical, SphericalUniform
 
 __all__ = [
     "MIN_SIGMA",
@@ -60,6 +61,7 @@ __all__ = [
     "concat",
     "conv_decoder",
     "conv_encoder",
+    "distributions",
     "gated_mlp",
     "likelihoods",
     "mlp",

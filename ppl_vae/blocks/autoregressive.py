@@ -9,7 +9,7 @@ from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 
 def autoregressive_network(data_shape: tuple[int, ...], context: int, hidden: int) -> nn.Module:

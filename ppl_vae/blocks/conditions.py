@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 
 def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pyro.distributions import transforms as T
 from pyro.nn import AutoRegressiveNN, DenseNN
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 
 class FlowPrior(nn.Module):

@@ -5,7 +5,7 @@ from math import isqrt, prod
 
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.Softplus) -> nn.Sequential:

@@ -11,7 +11,6 @@ Every draw is reparameterized, and the density at any value is exact and differe
 the same object or not.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,8 +21,9 @@ from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from ppl_vae.blocks.mixture import ReparameterizedMixture
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.mixture import ReparameterizedMixture
+from ppl_vae.distributions.normals import LowRank
 
 # No standard deviation falls below it. A draw z = μ + σε is rounded to about 6e-8 |μ| in float32, which log q(z|x) sees
 # in units of σ: with σ ≥ 1e-4 and |μ| ≤ 10 that is 6e-3 at most. A posterior as narrow as that knows z to four digits,
@@ -77,26 +77,6 @@ class LowRankNormal(nn.Module):
         loc, scale, factor = raw.split([self.dim, self.dim, self.rank * self.dim], dim=-1)
         variance = _positive(scale, 1e-3).square()
         return LowRank(loc, factor.unflatten(-1, (self.dim, self.rank)), variance)
-
-
-class LowRank(dist.LowRankMultivariateNormal):
-    """Torch's, with the digits of its density where F is large beside σ.
-
-    With y = (z − μ)/σ, A = F/σ row by row and C = I + AᵀA, torch takes ‖y‖² − yᵀA C⁻¹ Aᵀy, a difference of two numbers
-    that may be 10⁶ times as large. The same is a least-squares minimum, a sum of squares that is stationary in a:
-
-        (z − μ)ᵀ Σ⁻¹ (z − μ) = min_a ‖y − A a‖² + ‖a‖²,    at a = C⁻¹ Aᵀ y.
-    """
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        L, σ = self._capacitance_tril, self._unbroadcasted_cov_diag.sqrt()
-        A, y = self._unbroadcasted_cov_factor / σ.unsqueeze(-1), ((value - self.loc) / σ).unsqueeze(-1)
-        a = torch.cholesky_solve(A.mT @ y, L)
-        squares = (y - A @ a).square().sum((-2, -1)) + a.square().sum((-2, -1))
-        log_det = 2 * σ.log().sum(-1) + 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -(squares + log_det + self.event_shape[0] * math.log(2 * math.pi)) / 2
 
 
 class HouseholderNormal(nn.Module):

@@ -13,8 +13,8 @@ from torch.nn.functional import softplus
 
 from ppl_vae.blocks.networks import mlp
 from ppl_vae.blocks.posteriors import MIN_SIGMA
-from ppl_vae.blocks.sphere import SphericalUniform
-from ppl_vae.errors import InputError, at_least
+from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.distributions.sphere import SphericalUniform
 
 
 class StandardNormalPrior(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.likelihoods.base import Likelihood, check_size, moments
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 KINDS: dict[str, Callable[[tuple[int, ...], int, Tensor], Likelihood]] = {
     "real": lambda shape, _, data: likelihoods.Gaussian(shape, "dimension", data=data),

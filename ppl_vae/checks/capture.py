@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.checks.lines import place, raised
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.programs import terms
-from ppl_vae.programs.terms import Batch
+from ppl_vae.programs.scores import Batch
 
 
 def captures(s: Subject) -> Iterator[Finding]:

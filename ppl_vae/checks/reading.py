@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.programs import Terms, score
+from ppl_vae.programs.scores import Values, sum_sites
 from ppl_vae.programs.state import evaluating
-from ppl_vae.programs.terms import Values, sum_sites
 
 
 def reads(s: Subject) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.programs import Terms
 from ppl_vae.programs.find import Kind
-from ppl_vae.programs.terms import Batch, Values
+from ppl_vae.programs.scores import Batch, Values
 
 TRIES = 5
 DIGITS = 4  # how many units in the last place a number is moved by, at most

@@ -10,8 +10,8 @@ from ppl_vae.checks.subject import OTHER_SHAPE, Finding, Subject, aligned, diffe
 from ppl_vae.programs import Terms
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
+from ppl_vae.programs.scores import Values
 from ppl_vae.programs.state import evaluating
-from ppl_vae.programs.terms import Values
 
 
 def independent(s: Subject) -> Iterator[Finding]:

@@ -8,10 +8,10 @@ from pyro.distributions import Unit
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject, same, samples
+from ppl_vae.distributions.wrappers import unmasked
 from ppl_vae.programs import simulate
+from ppl_vae.programs.scores import Batch, Values
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch, Values
-from ppl_vae.programs.wrappers import unmasked
 
 
 def simulates(s: Subject) -> Iterator[Finding]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
+from ppl_vae.distributions.wrappers import is_point, mask_of
 from ppl_vae.programs import terms
 from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
-from ppl_vae.programs.wrappers import is_point, mask_of
 
 
 def draws(s: Subject) -> Iterator[Finding]:

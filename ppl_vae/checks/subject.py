@@ -12,14 +12,14 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae.checks.lines import Lines, raised, sampled
+from ppl_vae.core.errors import InputError
 from ppl_vae.data import Dataset
-from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, Terms, draw, owned, score
 from ppl_vae.programs.find import Kind, blame
 from ppl_vae.programs.layout import DATA, samples
+from ppl_vae.programs.scores import Batch, Values
 from ppl_vae.programs.state import buffers_kept, evaluating
-from ppl_vae.programs.terms import Batch, Values
 
 OTHER_SHAPE = 1e-3  # where the same sums are taken in tensors of other shapes
 

@@ -21,9 +21,9 @@ from torch.distributions.utils import lazy_property
 
 from ppl_vae.blocks.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
-from ppl_vae.kl import describe
+from ppl_vae.distributions.kl import describe
 from ppl_vae.programs.layout import DATA
-from ppl_vae.programs.terms import Batch, ProgramLike, batches
+from ppl_vae.programs.scores import Batch, ProgramLike, batches
 
 CHUNK_ROWS = 1000
 ALLOWED = {

@@ -12,18 +12,17 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.moments import Moments
+from ppl_vae.core.randomness import draw_seed, seed_torch
 from ppl_vae.diagnostics.advice import advice
 from ppl_vae.diagnostics.estimators import references
 from ppl_vae.diagnostics.gradients import GROUPS, Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
-from ppl_vae.diagnostics.moments import Moments
 from ppl_vae.diagnostics.projections import GradientBias, Projections
-from ppl_vae.diagnostics.seeds import mixed
-from ppl_vae.errors import InputError
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters, terms
-from ppl_vae.programs.terms import Batch, batches
-from ppl_vae.randomness import seed_torch
+from ppl_vae.programs.scores import Batch, batches
 
 WARM_UP = 3  # steps that are not timed
 
@@ -175,7 +174,7 @@ class _Passes:
 
     def draw(self, run: _Run, draw: int) -> Tensor:
         """One draw into the run's moments; returns the value per datum, `(B,)`."""
-        seed_torch(mixed(self.seed, self.index, draw, run.stream))
+        seed_torch(draw_seed(self.seed, self.index, draw, run.stream))
         start = time.perf_counter()
         value, gradient = self.step(run.objective)
         elapsed = time.perf_counter() - start

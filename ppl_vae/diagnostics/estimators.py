@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppl_vae import objectives
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, MeanField_ELBO, Objective, ScoreFunction_ELBO, Trace_ELBO
-from ppl_vae.programs.resolve import check_settings
+from ppl_vae.programs.resolution import check_settings
 
 
 def named(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.moments import Moments, sums
+from ppl_vae.core.moments import Moments, sums
 
 GROUPS = ("model", "guide")
 

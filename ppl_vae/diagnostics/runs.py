@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.moments import Moments
-from ppl_vae.diagnostics.seeds import mixed
+from ppl_vae.core.moments import Moments
+from ppl_vae.core.randomness import draw_seed, seed_torch
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
-from ppl_vae.programs.terms import Batch, batches
-from ppl_vae.randomness import seed_torch
+from ppl_vae.programs.scores import Batch, batches
 
 KEEPING = ("seed", "checkpoint_every", "keep_every", "device")
 
@@ -25,7 +24,7 @@ def row_values(
     """The objective at each row, `(N,)`: moments over draws, with the noise of `seed` and `stream`."""
     moments = Moments()
     for draw in range(draws):
-        seed_torch(mixed(seed, 0, draw, stream))
+        seed_torch(draw_seed(seed, 0, draw, stream))
         parts = [objective.estimate(pair.model, pair.guide, batch).value for batch in batches(rows, batch_size)]
         moments.add([torch.cat(parts).double()])
     return moments

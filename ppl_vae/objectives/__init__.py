@@ -9,7 +9,7 @@ from ppl_vae.objectives.dreg import DReG_ELBO
 from ppl_vae.objectives.free_bits import FreeBits_ELBO
 from ppl_vae.objectives.iwae import IWAE_ELBO
 from ppl_vae.objectives.mean_field import MeanField_ELBO
-from ppl_vae.objectives.named import Named, find_objective
+from ppl_vae.objectives.naming import Named, find_objective
 from ppl_vae.objectives.renyi import Renyi_ELBO
 from ppl_vae.objectives.score_function import ScoreFunction_ELBO
 from ppl_vae.objectives.sticking_the_landing import StickingTheLanding_ELBO

@@ -4,14 +4,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.rate import closed_form
-from ppl_vae.programs.terms import Terms, sum_sites
+from ppl_vae.programs.scores import Terms, sum_sites
 
 
 class AnalyticKL_ELBO(Objective):
-    """ELBO = E_q[log p(x|z)] − Σ_site KL(q(z_site|·) ‖ p(z_site|·)), the KL from `ppl_vae.kl`.
+    """ELBO = E_q[log p(x|z)] − Σ_site KL(q(z_site|·) ‖ p(z_site|·)), the KL from `ppl_vae.distributions.kl`.
 
     Bound: the ELBO, estimated without bias. Gradient: by reparameterization. With several latent sites the KL of a
     site is conditional on the draws before it, which is valid only where the guide has drawn what its prior depends on.

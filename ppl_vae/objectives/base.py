@@ -9,9 +9,9 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.programs.passes import terms
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms
+from ppl_vae.programs.scores import Batch, ProgramLike, Terms
 
 
 class Estimate(NamedTuple):

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.objectives.base import Objective, need_paths
-from ppl_vae.objectives.rate import mixed
-from ppl_vae.programs.terms import Terms, sum_sites
+from ppl_vae.objectives.rate import rates_of
+from ppl_vae.programs.scores import Terms, sum_sites
 
 
 class Beta_ELBO(Objective):
@@ -37,9 +37,9 @@ class Beta_ELBO(Objective):
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)
-        rates, _ = mixed(terms)
+        rates, _ = rates_of(terms)
         value = (sum_sites(terms.log_lik) - self.beta * sum_sites(rates)).mean(0)
         return value, value
 
     def how(self, terms: Terms) -> dict[str, str]:
-        return mixed(terms)[1]
+        return rates_of(terms)[1]

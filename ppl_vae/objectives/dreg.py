@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.iwae import iwae_target, log_mean_exp
-from ppl_vae.programs.terms import Fixed, Terms, log_weight, sum_sites
+from ppl_vae.programs.scores import Fixed, Terms, log_weight, sum_sites
 
 
 class DReG_ELBO(Objective):

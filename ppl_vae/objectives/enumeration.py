@@ -4,14 +4,14 @@ import torch
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_vae.errors import InputError
-from ppl_vae.kl import describe
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.kl import describe
+from ppl_vae.distributions.wrappers import is_point
 from ppl_vae.programs.handlers import Substitute
 from ppl_vae.programs.layout import Layout, layout_of, owner, samples
 from ppl_vae.programs.passes import collect
+from ppl_vae.programs.scores import Batch, ProgramLike, Terms, Values
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, Values
-from ppl_vae.programs.wrappers import is_point
 
 MOST_VALUES = 10_000
 

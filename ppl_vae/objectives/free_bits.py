@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError
-from ppl_vae.kl import kl_by_dimension
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.kl import kl_by_dimension
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.rate import closed_form
-from ppl_vae.programs.terms import Terms, sum_sites
+from ppl_vae.programs.scores import Terms, sum_sites
 
 
 class FreeBits_ELBO(Objective):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective, need_paths
-from ppl_vae.programs.terms import Terms, log_weight
+from ppl_vae.programs.scores import Terms, log_weight
 
 
 class IWAE_ELBO(Objective):

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError
-from ppl_vae.kl import NoClosedForm, kl
-from ppl_vae.programs.terms import Terms
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.kl import NoClosedForm, kl
+from ppl_vae.programs.scores import Terms
 
 
 def closed_form(site: str, terms: Terms, form: Callable[[Any, Any], Tensor] = kl) -> Tensor:
@@ -53,7 +53,7 @@ def check_order(site: str, terms: Terms) -> None:
         )
 
 
-def mixed(terms: Terms) -> tuple[dict[str, Tensor], dict[str, str]]:
+def rates_of(terms: Terms) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Each site's rate, `(K, B)`, in closed form or as log q − log p at the draw; and which, with the reason."""
     rates, how = {}, {}
     for site, log_q in terms.log_q.items():

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.iwae import iwae_target
-from ppl_vae.programs.terms import Terms, log_weight
+from ppl_vae.programs.scores import Terms, log_weight
 
 
 class Renyi_ELBO(Objective):

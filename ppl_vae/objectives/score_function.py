@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective
-from ppl_vae.programs.terms import Terms, log_weight, sum_sites
+from ppl_vae.programs.scores import Terms, log_weight, sum_sites
 
 
 class ScoreFunction_ELBO(Objective):

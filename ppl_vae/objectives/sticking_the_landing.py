@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ppl_vae.objectives.base import Objective, need_paths
-from ppl_vae.programs.terms import Terms, log_weight, sum_sites
+from ppl_vae.programs.scores import Terms, log_weight, sum_sites
 
 
 class StickingTheLanding_ELBO(Objective):

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import pyro.infer
 from torch import Tensor
 
+from ppl_vae.distributions.wrappers import own_masks
 from ppl_vae.objectives.base import Objective
 from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.layout import layout_of, samples
 from ppl_vae.programs.passes import score_function
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, log_weight
-from ppl_vae.programs.wrappers import own_masks
+from ppl_vae.programs.scores import Batch, ProgramLike, Terms, log_weight
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ppl_vae.objectives.base import Estimate, Objective
 from ppl_vae.objectives.enumeration import enumerated_terms
-from ppl_vae.programs.terms import Batch, ProgramLike, Terms, log_weight, sum_sites
+from ppl_vae.programs.scores import Batch, ProgramLike, Terms, log_weight, sum_sites
 
 
 class TraceEnum_ELBO(Objective):

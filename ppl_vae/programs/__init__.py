@@ -2,8 +2,8 @@
 
 from ppl_vae.programs.passes import draw, score, simulate, terms
 from ppl_vae.programs.program import Program, load_owned, owned, parameters
-from ppl_vae.programs.resolve import Pair, resolve, resolve_pair
-from ppl_vae.programs.terms import Terms
+from ppl_vae.programs.resolution import Pair, resolve, resolve_pair
+from ppl_vae.programs.scores import Terms
 
 __all__ = [
     "Pair",

@@ -17,10 +17,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.wrappers import is_point
 from ppl_vae.programs.layout import DATA, Layout, owner, samples
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.wrappers import is_point
 
 TOLERANCE = 1e-3
 

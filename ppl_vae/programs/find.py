@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 Kind: TypeAlias = Literal["model", "guide"]
 Spec: TypeAlias = str | Path | Callable[..., Any]

@@ -7,8 +7,8 @@ from pyro import poutine
 from pyro.distributions import Unit
 
 from ppl_vae.programs.layout import owner, samples
+from ppl_vae.programs.scores import Batch, ProgramLike, Values
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch, ProgramLike, Values
 
 
 def given_fields(model: ProgramLike, fields: Sequence[str], batch: Batch, other: Batch) -> list[str]:

@@ -8,8 +8,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.distributions.wrappers import is_point
 from ppl_vae.programs.layout import Layout
-from ppl_vae.programs.wrappers import is_point
 
 
 class Substitute(Messenger):

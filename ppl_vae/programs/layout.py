@@ -14,7 +14,7 @@ from pyro.distributions import Distribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.programs.state import buffers_kept
 
 DATA = "data"

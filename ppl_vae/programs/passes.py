@@ -16,13 +16,13 @@ from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.util import is_identically_zero, scale_and_mask
 from torch import Tensor
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.wrappers import is_point, mask_of, own_masks, unmasked
 from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.handlers import Detach, Substitute
 from ppl_vae.programs.layout import Layout, layout_of, owner, samples
+from ppl_vae.programs.scores import Batch, Fixed, ProgramLike, Terms, Values, as_batch
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch, Fixed, ProgramLike, Terms, Values, as_batch
-from ppl_vae.programs.wrappers import is_point, mask_of, own_masks, unmasked
 
 
 def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Values:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import transform_to
 from torch.distributions.constraints import Constraint
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 from ppl_vae.programs.layout import takes_samples
+from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.programs.terms import Batch, ProgramLike
 
 
 class Program(nn.Module):

@@ -18,12 +18,12 @@ from torch.distributions import constraints
 from torch.distributions.transforms import AffineTransform
 
 from ppl_vae.blocks import Standardized
-from ppl_vae.errors import InputError
-from ppl_vae.kl import describe
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.kl import describe
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.layout import takes_samples
-from ppl_vae.programs.resolve import Pair, resolve_pair
-from ppl_vae.programs.terms import Batch
+from ppl_vae.programs.resolution import Pair, resolve_pair
+from ppl_vae.programs.scores import Batch
 
 
 def resolve_standardized(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.programs import Pair, terms
-from ppl_vae.programs.terms import Batch, sum_sites
+from ppl_vae.programs.scores import Batch, sum_sites
 
 CHUNK = 20
 LIBRARY = {"inference_library": "ppl_vae", "inference_library_version": ppl_vae.__version__}

@@ -11,9 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ppl_vae.checker import Report
+from ppl_vae.checks.pair import Report
 from ppl_vae.diagnostics.advice import ROUNDING, exact
-from ppl_vae.training.run import Run
+from ppl_vae.runs.run import Run
 
 Shown = Callable[[], None]
 

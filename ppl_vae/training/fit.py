@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from ppl_vae import objectives
-from ppl_vae.config import FitConfig, config_from
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.files import write_json
 from ppl_vae.data import Dataset
-from ppl_vae.errors import InputError
 from ppl_vae.programs.find import Spec
-from ppl_vae.programs.resolve import parse_settings
-from ppl_vae.programs.terms import Batch
-from ppl_vae.training.files import write_json
+from ppl_vae.programs.resolution import parse_settings
+from ppl_vae.programs.scores import Batch
+from ppl_vae.runs.run import Run, create, record_data
+from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.job import Job
-from ppl_vae.training.run import Run, create, record_data
 from ppl_vae.training.setup import isolated, open_config_data, resolve_for, split_objective, to_device
 
 EXAMPLE_ROWS = 1000
@@ -40,7 +40,7 @@ def fit(
         out: the folder to make; with `resume`, the run to go on with.
         trust, force: with `resume`: execute programs from `RUN/sources`; accept other hashes (see `Run.pair`).
         progress: show a progress bar on standard error.
-        options: the fields of `ppl_vae.config.FitConfig`; `set` may be a dict, and `objective` a subclass of
+        options: the fields of `ppl_vae.training.config.FitConfig`; `set` may be a dict, and `objective` a subclass of
             `ppl_vae.objectives.Objective` or an instance of one.
 
     Raises:

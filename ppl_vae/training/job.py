@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.checker import check_pair
-from ppl_vae.config import FitConfig
+from ppl_vae.checks.pair import check_pair
+from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.files import write_json
+from ppl_vae.core.randomness import random_state, restore_random_state
 from ppl_vae.data import Dataset
-from ppl_vae.errors import InputError, NumericalError
 from ppl_vae.objectives import Named
 from ppl_vae.programs import Pair, load_owned, owned, terms
+from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import evaluating
-from ppl_vae.programs.terms import Batch
-from ppl_vae.randomness import random_state, restore_random_state
-from ppl_vae.training.files import write_json
+from ppl_vae.runs.run import Run
+from ppl_vae.training.config import FitConfig
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.progress import Progress
-from ppl_vae.training.run import Run
 from ppl_vae.training.setup import make_objective
-from ppl_vae.training.trainer import Step, Trainer, evaluate, evaluate_afresh
+from ppl_vae.training.step import Step, Trainer, evaluate, evaluate_afresh
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone

@@ -9,16 +9,16 @@ import pyro
 import torch
 
 from ppl_vae import objectives
-from ppl_vae.config import FitConfig
-from ppl_vae.data import Dataset, open_data
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.randomness import seed_torch
+from ppl_vae.data.dataset import Dataset, open_data
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
-from ppl_vae.programs.resolve import parse_settings
+from ppl_vae.programs.resolution import parse_settings
+from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
-from ppl_vae.programs.terms import Batch
-from ppl_vae.randomness import seed_torch
+from ppl_vae.training.config import FitConfig
 
 
 @contextlib.contextmanager

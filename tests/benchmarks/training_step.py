@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ppl_vae import objectives
 from ppl_vae.data import open_data
 from ppl_vae.programs import Pair, resolve_pair
-from ppl_vae.training.trainer import Trainer
+from ppl_vae.training.step import Trainer
 
 SIZES = {"large": (400, 50, 256), "small": (200, 20, 100)}
 

@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
 
 
 class Likelihood(nn.Module):

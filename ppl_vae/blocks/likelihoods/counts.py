@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ppl_vae.blocks import gammas
 from ppl_vae.blocks.likelihoods.base import Likelihood, moments
+from ppl_vae.distributions import gammas
 
 
 class Binomial(Likelihood):

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, pad, softplus
 
-from ppl_vae.blocks import distributions
+from ppl_vae import distributions
 from ppl_vae.blocks.likelihoods.base import Likelihood
-from ppl_vae.errors import at_least
+from ppl_vae.core.errors import at_least
 
 
 class Bernoulli(Likelihood):

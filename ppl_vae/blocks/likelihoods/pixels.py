@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ppl_vae.blocks import distributions
+from ppl_vae import distributions
 from ppl_vae.blocks.likelihoods.base import Likelihood
 from ppl_vae.blocks.likelihoods.real import LocationScale, Scale
-from ppl_vae.errors import at_least
+from ppl_vae.core.errors import at_least
 
 
 class DiscretizedLogistic(LocationScale):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ppl_vae.blocks import gammas
 from ppl_vae.blocks.likelihoods.base import Likelihood, moments
-from ppl_vae.errors import InputError
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions import gammas
 
 Scale = float | Literal["shared", "dimension", "datum"]
 

@@ -1,0 +1,70 @@
+"""How large an array is that a file claims to hold, told by its header, before any of it is read."""
+
+import math
+import os
+import zipfile
+from typing import IO
+
+import numpy as np
+
+from ppl_vae.core.errors import InputError
+
+
+def check_npy(file: IO[bytes], path: str, size: int) -> None:
+    """Of an npy file, or one in a zip, of `size` bytes: does it hold what its header says, and is there memory for it?
+
+    `file` stands at the start, and is read as far as the header.
+
+    Raises:
+        InputError: a damaged file, or one too large.
+        ValueError: what numpy says of a header that is none.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        return  # of no fixed size; it is refused when it is read
+    claimed = math.prod(shape) * dtype.itemsize
+    check_memory(path, claimed)
+    if claimed > size - file.tell():
+        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}, but is shorter; write it anew")
+
+
+def check_npz(archive: zipfile.ZipFile, key: str, path: str) -> None:
+    """As `check_npy`, of one array of an npz file."""
+    name = key if key in archive.namelist() else f"{key}.npy"
+    size = archive.getinfo(name).file_size
+    check_memory(path, size)
+    with archive.open(name) as member:
+        check_npy(member, path, size)
+
+
+def check_memory(path: str, size: int) -> None:
+    """
+    Raises:
+        InputError: there is no memory for `size` bytes.
+    """
+    available = available_memory()
+    if size > available:
+        raise InputError(
+            f"{path} says that it holds {_gigabytes(size)}, and this machine has {_gigabytes(available)} of memory "
+            "available: give a part of it"
+        )
+
+
+def available_memory() -> float:
+    """Bytes of memory that this machine could give now; without a limit where the system does not tell."""
+    try:
+        with open("/proc/meminfo") as lines:
+            found = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(found)
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.3f} MB"

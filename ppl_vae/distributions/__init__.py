@@ -1,0 +1,40 @@
+"""Distributions that torch and Pyro lack, what wraps a distribution, and closed-form KLs."""
+
+from ppl_vae.distributions.bounded import (
+    Beta,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Grid,
+    Mixture,
+    OpenUnitInterval,
+)
+from ppl_vae.distributions.gammas import (
+    Binomial,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+)
+from ppl_vae.distributions.mixture import ReparameterizedMixture
+from ppl_vae.distributions.normals import LowRank
+from ppl_vae.distributions.relaxed import ExpRelaxedCategorical
+from ppl_vae.distributions.sphere import PowerSpherical, SphericalUniform
+
+__all__ = [
+    "Beta",
+    "Binomial",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "ExpRelaxedCategorical",
+    "Grid",
+    "LowRank",
+    "Mixture",
+    "NegativeBinomial",
+    "OpenUnitInterval",
+    "Poisson",
+    "PowerSpherical",
+    "ReparameterizedMixture",
+    "SphericalUniform",
+    "StudentT",
+    "ZeroInflatedNegativeBinomial",
+]

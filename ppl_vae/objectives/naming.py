@@ -1,0 +1,90 @@
+"""An objective by what a user calls it: a name with settings, a class in a file, a class or an instance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.objectives.base import Objective
+from ppl_vae.programs.find import Finder, Source
+from ppl_vae.programs.resolution import check_settings, parse_settings
+
+
+@dataclass(frozen=True)
+class Named:
+    """What was named.
+
+    Args:
+        kind: its class.
+        settings: what the name itself sets, as `iwae:K=5` does.
+        instance: the objective, where one was given ready made.
+        source: where a class of the user's own came from.
+    """
+
+    kind: type[Objective]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    instance: Objective | None = None
+    source: Source | None = None
+
+    def make(self, settings: Mapping[str, Any]) -> Objective:
+        """The objective, with settings beside those that its name has.
+
+        Raises:
+            InputError: a setting that it does not have, or one that is given twice.
+        """
+        if self.instance is not None:
+            if settings:
+                raise InputError(
+                    f"the objective is an instance, which has its settings: leave objective.{min(settings)} out"
+                )
+            return self.instance
+        if twice := settings.keys() & self.settings.keys():
+            raise InputError(
+                f"the objective's name sets {min(twice)}, and so does objective.{min(twice)}: give it once"
+            )
+        everything = {**settings, **self.settings}
+        check_settings(everything, self.kind, "objective")
+        return self.kind(**everything)
+
+
+def find_objective(spec: Any, known: Mapping[str, type[Objective]]) -> Named:
+    """The objective that `spec` names: `trace`, `iwae:K=5`, `file.py:Class`, `pkg.mod:Class`, a class or an instance.
+
+    Args:
+        known: the objectives that have a name.
+
+    Raises:
+        InputError: no such name, file or class, or what is named is no objective.
+    """
+    if isinstance(spec, type):
+        if not issubclass(spec, Objective):
+            raise InputError(f"{spec.__name__} is no objective: derive it from ppl_vae.objectives.Objective")
+        return Named(spec, source=Source(spec.__qualname__))
+    if isinstance(spec, Objective):
+        return Named(type(spec), instance=spec, source=Source(type(spec).__qualname__))
+    if not isinstance(spec, str | Path):
+        raise InputError(f"{spec!r} is no objective: give a name, file.py:Class, or a subclass of Objective")
+    if is_own(str(spec)):
+        target, source = Finder().find(spec, [])
+        if not (isinstance(target, type) and issubclass(target, Objective)):
+            raise InputError(f"{spec} is no objective: derive the class from ppl_vae.objectives.Objective")
+        return Named(target, source=source)
+    name, _, listed = str(spec).partition(":")
+    if name not in known:
+        close = get_close_matches(name, known, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"no objective is called {name!r}: there are {', '.join(known)}, or file.py:Class{hint}")
+    pairs = [f"num_particles={pair[2:]}" if pair.startswith("K=") else pair for pair in listed.split(",") if pair]
+    settings = parse_settings(tuple(pairs))
+    if len(settings) < len(pairs):
+        raise InputError(f"{spec}: a setting is given twice")
+    check_settings(settings, known[name], name)
+    return Named(known[name], settings)
+
+
+def is_own(spec: str) -> bool:
+    """Does it name a class in a file or a module, rather than an objective that has a name?"""
+    place, _, attribute = spec.rpartition(":")
+    return spec.endswith(".py") or place.endswith(".py") or ("." in place and "=" not in attribute)

@@ -1,0 +1,90 @@
+"""Checkpoints of a run: `checkpoints/step-N/{state.safetensors, state.json}`, listed in `manifest.json`."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.files import read_json, sync_folder, write_bytes, write_json
+from ppl_vae.programs.find import sha256_of
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of the run at `folder`.
+
+    A checkpoint is written beside, flushed and renamed; then the manifest with its hashes; only then are old ones
+    deleted. A kill at any moment leaves a manifest whose checkpoints are all whole.
+
+    Args:
+        keep_every: besides the first, the best and the last two, keep the steps that this divides.
+    """
+
+    folder: Path
+    keep_every: int | None = None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        path = self.folder / "manifest.json"
+        return read_json(path) if path.is_file() else {"format": 1, "checkpoints": {}, "best": None}
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(int(name.removeprefix("step-")) for name in self.manifest["checkpoints"])
+
+    def save(self, step: int, tensors: dict[str, Tensor], info: dict[str, Any], best: int) -> None:
+        """Write the checkpoint of `step`; `best` is the step of the best checkpoint, written before or now."""
+        name = f"step-{step}"
+        place, part = self.folder / "checkpoints" / name, self.folder / "checkpoints" / f".{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write_bytes(
+            part / "state.safetensors",
+            # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
+            save({k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}),
+        )
+        write_json(part / "state.json", info)
+        manifest = self.manifest
+        manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
+        manifest["best"] = best
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(part, place)
+        sync_folder(place.parent)
+        stale = self._stale(manifest)
+        manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
+        write_json(self.folder / "manifest.json", manifest)
+        for folder in place.parent.iterdir():  # also what a kill has left behind
+            if folder.name not in manifest["checkpoints"]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def load(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON of one checkpoint.
+
+        Raises:
+            InputError: there is none, or its files are not what was written.
+        """
+        manifest = self.manifest
+        if f"step-{step}" not in manifest["checkpoints"]:
+            have = ", ".join(map(str, self.steps)) or "none yet"
+            raise InputError(f"{self.folder} has no checkpoint of step {step}: it has {have}")
+        place = self.folder / "checkpoints" / f"step-{step}"
+        for name, digest in manifest["checkpoints"][place.name].items():
+            if not (place / name).is_file() or sha256_of(place / name) != digest:
+                raise InputError(f"{place / name} is missing or not what was written: use another --checkpoint")
+        try:
+            return load((place / "state.safetensors").read_bytes()), read_json(place / "state.json")
+        except SafetensorError as error:
+            raise InputError(f"{place} can't be read: {error}") from error
+
+    def _stale(self, manifest: dict[str, Any]) -> set[str]:
+        steps = sorted(int(name.removeprefix("step-")) for name in manifest["checkpoints"])
+        keep = {steps[0], manifest["best"], *steps[-2:]}
+        keep |= {step for step in steps if self.keep_every and step % self.keep_every == 0}
+        return {f"step-{step}" for step in steps if step not in keep}

@@ -1,0 +1,355 @@
+"""New rows go by the rules of the run: its columns, scale, binarization and support; or they are refused in words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support.runs import SMALL, D, binary_rows, fitted
+
+import ppl_vae
+from ppl_vae.cli import main
+from ppl_vae.core.errors import InputError
+from ppl_vae.data import open_data
+
+KINDS = "real,categorical:3,count"
+COLUMNS = ["height", "class", "visits"]
+
+
+def table(rows: int = 80) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    cells = [rng.normal(10, 2, rows), rng.integers(0, 3, rows), rng.poisson(4, rows)]
+    return pd.DataFrame(dict(zip(COLUMNS, cells, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> ppl_vae.Run:
+    """A run on a csv with named columns."""
+    folder = tmp_path_factory.mktemp("table")
+    table().to_csv(folder / "table.csv", index=False)
+    return fitted(folder, model="table", guide="table", data=folder / "table.csv", set=SMALL | {"kinds": KINDS})
+
+
+def write(frame: pd.DataFrame, folder: Path, **options: Any) -> Path:
+    frame.to_csv(folder / "new.csv", index=False, **options)
+    return folder / "new.csv"
+
+
+def old(run: ppl_vae.Run) -> None:
+    """Strip the record of what earlier versions did not write."""
+    path = run.folder / "config.json"
+    record = json.loads(path.read_text())
+    for key in ("columns", "range", "image", "given"):
+        record["data"].pop(key)
+    path.write_text(json.dumps(record))
+
+
+# ---- columns
+
+
+def test_columns_go_by_their_names_in_any_order(run: ppl_vae.Run, tmp_path: Path) -> None:
+    own = ppl_vae.encode(run)["z_mean"]
+    new = write(table()[["visits", "height", "class"]], tmp_path)
+    np.testing.assert_array_equal(ppl_vae.encode(run, new)["z_mean"], own)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (table().rename(columns={"height": "size"}), "has no column 'height'"),
+        (table().drop(columns="class"), "has no column 'class'"),
+        (table().assign(age=1), "has a column 'age', which the run does not know"),
+    ],
+)
+def test_other_columns_are_refused(run: ppl_vae.Run, tmp_path: Path, frame: pd.DataFrame, words: str) -> None:
+    with pytest.raises(InputError, match=f"{words}: the run's columns are height, class, visits") as error:
+        ppl_vae.encode(run, write(frame, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_rows_without_names_go_by_position_and_it_is_said(run: ppl_vae.Run, tmp_path: Path) -> None:
+    own = ppl_vae.encode(run)["z_mean"]
+    for new in (table().to_numpy(), write(table(), tmp_path, header=False)):
+        with pytest.warns(UserWarning, match="no column names: taken in the order of the run, height, class, visits"):
+            np.testing.assert_allclose(ppl_vae.encode(run, new)["z_mean"], own, rtol=1e-6)
+    with pytest.raises(InputError, match=r"a datum is \(2,\).*the run was fitted to \(3,\)"):
+        ppl_vae.encode(run, table().to_numpy()[:, :2])
+
+
+def test_one_row_is_enough(run: ppl_vae.Run, tmp_path: Path) -> None:
+    own = ppl_vae.encode(run)["z_mean"]
+    np.testing.assert_allclose(ppl_vae.encode(run, write(table()[7:8], tmp_path))["z_mean"], own[7:8], rtol=1e-5)
+    with pytest.raises(InputError, match=r"reshape"):
+        ppl_vae.encode(run, table().to_numpy()[0])
+
+
+# ---- support
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("class", 3, r"row 5, column 1 \('class'\) .* is 3, .*\(categorical: 0, ..., 2\): the run does not know it"),
+        ("class", -1, r"\('class'\) .* is -1, .*the run does not know it"),
+        ("class", 1.5, r"\('class'\) .* is 1.5, .*it is no whole number"),
+        ("visits", -2, r"\('visits'\) .* is -2, .*a count is 0 or more"),
+        ("visits", 0.5, r"\('visits'\) .* is 0.5, .*it is no whole number"),
+    ],
+)
+def test_a_row_out_of_the_support_is_named(
+    run: ppl_vae.Run, tmp_path: Path, column: str, value: float, words: str
+) -> None:
+    frame = table().astype(float)
+    frame.loc[5, column] = value
+    for verb in (ppl_vae.encode, ppl_vae.reconstruct, ppl_vae.export):
+        with pytest.raises(InputError, match=words) as error:
+            verb(run, data=write(frame, tmp_path))
+        assert "binarize" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_check_names_the_column_and_its_own_mend(tmp_path: Path) -> None:
+    frame = table().assign(**{"class": 3})
+    (error,) = ppl_vae.check("table", "table", write(frame, tmp_path), set={"kinds": KINDS}).errors
+    assert "column 1 ('class') of the data is 3" in str(error)
+    assert "set more levels" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore:the gradient of model.p_x.parts.2.log_theta is exactly 0")
+def test_columns_that_say_nothing_are_named_once(tmp_path: Path) -> None:
+    frame = table().astype(float).assign(height=3.0, empty=np.nan, visits=np.nan)
+    data = write(frame, tmp_path)
+    options = {"set": SMALL | {"kinds": KINDS + ",real"}, "missing": "nan"}
+    report = ppl_vae.check("table", "table", data, **options)
+    assert report.passed
+    nothing, constant, *_ = [f.message for f in report.findings if "column" in f.message]
+    assert nothing.startswith("columns 'visits', 'empty' of field 'x' hold no value in any training row")
+    assert constant.startswith("column 'height' of field 'x' holds one value in all training rows")
+    with pytest.warns(UserWarning, match="column") as seen:
+        fitted(tmp_path, model="table", guide="table", data=data, epochs=1, **options)
+    told = [str(each.message) for each in seen]
+    assert [message for message in told if "column" in message] == [nothing, constant]
+
+
+def test_the_margin_of_a_flat_picture_is_no_fault() -> None:
+    assert (
+        ppl_vae.check("bernoulli", "diagonal_normal", "digits", binarize="threshold", set={"hidden": 8}).findings == ()
+    )
+    pixels = open_data("digits", binarize="threshold").train[0].numpy()
+    assert (pixels.max(0) == 0).any()
+    assert ppl_vae.check("bernoulli", "diagonal_normal", pixels, set={"hidden": 8}).findings == ()
+
+
+def test_a_code_that_is_none_is_not_taken_for_another() -> None:
+    features = ppl_vae.blocks.TableFeatures((1,), "categorical:3", torch.zeros(2, 1))
+    for code in (3.0, 7.0, -1.0, 1.5):
+        assert (features(torch.tensor([[code]]))[:, :3] == 0).all()
+
+
+# ---- scale and binarization
+
+
+def grey(rows: int = 60) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (rows, D)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("binarize", ["once", "threshold", "epoch"])
+def test_new_rows_are_scaled_and_binarized_as_the_runs(tmp_path: Path, binarize: str) -> None:
+    np.save(tmp_path / "grey.npy", grey())
+    run = fitted(tmp_path, data=tmp_path / "grey.npy", binarize=binarize, scale=255)
+    own = ppl_vae.encode(run)
+    np.testing.assert_array_equal(ppl_vae.encode(run, grey())["z_mean"], own["z_mean"])
+    np.save(tmp_path / "new.npy", grey()[:9])
+    again = ppl_vae.reconstruct(run, data=tmp_path / "new.npy", num=9)
+    bits = ppl_vae.runs.opened.in_order(open_data(grey(), scale=255, binarize=binarize.replace("epoch", "once")))[0]
+    np.testing.assert_array_equal(again["x"], bits[:9])
+    np.testing.assert_allclose(ppl_vae.encode(run, grey() / 255, scale=1)["z_mean"], own["z_mean"], atol=1e-6)
+    with pytest.warns(UserWarning, match="is divided by 255, but is no larger than 1 before: --scale 1"):
+        ppl_vae.encode(run, grey() / 255)
+
+
+def test_pixels_that_are_not_scaled_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "grey.npy", grey() / 255)
+    np.save(tmp_path / "pixels.npy", grey())
+    run = fitted(tmp_path, data=tmp_path / "grey.npy", binarize="once")
+    with pytest.raises(InputError, match=r"binarize once needs values in \[0, 1\].*\n.*--scale 255"):
+        ppl_vae.encode(run, grey())
+    pixels = ["encode", str(run.folder), "--data", str(tmp_path / "pixels.npy")]
+    assert main(pixels) == 2
+    assert main([*pixels, "--scale", "255"]) == 0
+    with np.load(run.folder / "encoding.npz") as file:
+        np.testing.assert_allclose(file["z_mean"], ppl_vae.encode(run)["z_mean"], atol=1e-6)
+    assert main(["encode", str(run.folder), "--scale", "255"]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_grey_rows_of_a_run_on_bits_are_refused(tmp_path: Path) -> None:
+    run = fitted(tmp_path)
+    with pytest.raises(
+        InputError, match=r"site 'x': row 0, column \d+ of the data is 0\.\d+, outside the support of Be"
+    ):
+        ppl_vae.encode(run, grey() / 255)
+
+
+def test_other_units_are_doubted(tmp_path: Path) -> None:
+    run = fitted(tmp_path, model="gaussian", data=torch.rand(100, D))
+    with pytest.warns(UserWarning, match="reaches from .* the run's data from .* are the units the same"):
+        ppl_vae.encode(run, grey())
+    ppl_vae.encode(run, np.float32(2 * np.random.default_rng(0).random((9, D))))
+
+
+# ---- fields
+
+
+def labelled(folder: Path, **options: Any) -> ppl_vae.Run:
+    rows = binary_rows()
+    np.savez(folder / "rows.npz", x=rows, y=rows[:, 0].astype(int) + 2)
+    pair = {"model": "conditional", "guide": "conditional", "set": SMALL | {"y_dim": 4}}
+    data = [f"x={folder / 'rows.npz'}:x", f"label={folder / 'rows.npz'}:y"]
+    return fitted(folder, **(pair | {"data": data} | options))
+
+
+def test_fields_go_by_their_names(tmp_path: Path) -> None:
+    run = labelled(tmp_path)
+    own = ppl_vae.encode(run)["z_mean"]
+    file = tmp_path / "rows.npz"
+    np.testing.assert_array_equal(ppl_vae.encode(run, [f"label={file}:y", f"x={file}:x"])["z_mean"], own)
+    np.testing.assert_array_equal(ppl_vae.encode(run, [f"{file}:x", f"{file}:y"])["z_mean"], own)
+    with pytest.raises(InputError, match="has the fields x, kind, the run x, label"):
+        ppl_vae.encode(run, [f"x={file}:x", f"kind={file}:y"])
+
+
+def test_labels_are_whole_numbers_that_the_model_knows(tmp_path: Path) -> None:
+    run, rows = labelled(tmp_path), binary_rows()[:4]
+    own = ppl_vae.encode(run, (rows, np.array([2, 3, 2, 3])))["z_mean"]
+    np.testing.assert_array_equal(ppl_vae.encode(run, (rows, np.array([2.0, 3, 2, 3])))["z_mean"], own)
+    with pytest.raises(InputError, match=r"row 1 holds 3\.5; the run was fitted to whole numbers here"):
+        ppl_vae.encode(run, (rows, np.array([2, 3.5, 2, 3])))
+    for call in (
+        lambda: ppl_vae.encode(run, (rows, np.array([2, 9, 2, 3]))),
+        lambda: ppl_vae.sample(run, given={"label": 9}),
+    ):
+        with pytest.raises(InputError, match=r"y holds labels from . to 9, outside 0 to 3") as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [(np.arange(20) % 10 + 1, "to 10, outside 0 to 9"), (np.ones(20), "labels are integers")]
+)
+def test_wrong_labels_are_one_line_of_check(labels: np.ndarray, words: str) -> None:
+    report = ppl_vae.check("conditional", "conditional", (binary_rows(20), labels), set={"hidden": 8})
+    assert words in report.errors[0].message
+    assert "\n" not in report.errors[0].message
+
+
+# ---- given
+
+
+def test_samples_are_of_what_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = labelled(tmp_path)
+    assert run.record["data"]["given"] == ["label"]
+    with pytest.raises(InputError, match="is given label: say what, as in --given label=0"):
+        ppl_vae.sample(run)
+    values = ppl_vae.sample(run, num=5, show="means", given={"label": 2})
+    model = run.pair().model
+    with torch.no_grad():
+        exact = model.likelihood(torch.tensor(values["z"]), torch.full((5,), 2)).mean
+    np.testing.assert_allclose(values["x"], exact, atol=1e-6)
+    np.testing.assert_array_equal(values["label"], [2] * 5)
+    each = ppl_vae.sample(run, num=3, given={"label": [0, 3, 1]})
+    np.testing.assert_array_equal(each["label"], [0, 3, 1])
+    assert main(["sample", str(run.folder), "--given", "label=3", "--num", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["given"] == {"label": [3, 3]}
+    for given, words in (
+        ({"label": 1.5}, "1.5 is no whole number"),
+        ({"label": [1, 2]}, r"shape \(2,\): give one datum"),
+        ({"label": "blue"}, "is no number"),
+        ({"x": 1}, "is given label; leave x out"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ppl_vae.sample(run, num=3, given=given)
+
+
+def test_covariates_are_given_by_their_numbers(tmp_path: Path) -> None:
+    rows, y = binary_rows(), np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    run = fitted(tmp_path, model="conditional", guide="conditional", data=(rows, y), set=SMALL | {"y_dim": 2})
+    assert main(["sample", str(run.folder), "--given", "y=0.5,-1", "--num", "2"]) == 0
+    with np.load(run.folder / "samples.npz") as file:
+        np.testing.assert_array_equal(file["y"], [[0.5, -1], [0.5, -1]])
+    assert main(["sample", str(run.folder), "--given", "y=a"]) == 2
+
+
+# ---- runs whose data moved, tables, old runs, pictures
+
+
+def test_a_run_whose_data_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fitted(tmp_path)
+    (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
+    assert main(["sample", str(run.folder)]) == 0
+    for verb in ("reconstruct", "encode", "export"):
+        assert main([verb, str(run.folder)]) == 2
+        assert "give --data FILE" in capsys.readouterr().err
+        assert main([verb, str(run.folder), "--data", str(tmp_path / "moved.npy")]) == 0
+    with np.load(run.folder / "reconstructions.npz") as file:
+        np.testing.assert_array_equal(file["x"], binary_rows()[:12])
+
+
+def test_samples_of_a_table_are_rows_of_it(run: ppl_vae.Run) -> None:
+    x = ppl_vae.sample(run, num=50)["x"]
+    assert set(x[:, 1]) <= {0, 1, 2}
+    assert (x[:, 2] == x[:, 2].round()).all()
+    assert not (run.folder / "samples.png").exists()
+
+
+def test_runs_of_an_earlier_version_open_with_every_verb(tmp_path: Path) -> None:
+    frame = table()
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    run = fitted(tmp_path, model="table", guide="table", data=tmp_path / "table.csv", set=SMALL | {"kinds": KINDS})
+    own = ppl_vae.encode(run)["z_mean"]
+    old(run)
+    run = ppl_vae.Run(run.folder)
+    np.testing.assert_array_equal(ppl_vae.encode(run, tmp_path / "table.csv")["z_mean"], own)
+    ppl_vae.sample(run)
+    ppl_vae.reconstruct(run)
+    ppl_vae.export(run, rows=2, draws=2).close()
+    ppl_vae.compare(run, draws=2)
+    ppl_vae.fit(out=run.folder, resume=True, epochs=3)
+    (tmp_path / "given").mkdir()
+    conditional = labelled(tmp_path / "given")
+    old(conditional)
+    assert ppl_vae.sample(ppl_vae.Run(conditional.folder), given={"label": 3}, num=2)["label"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "image"),
+    [
+        ((4, 4), (4, 4)),
+        ((1, 4, 4), (4, 4)),
+        ((3, 4, 4), (4, 4, 3)),
+        ((4, 4, 3), (4, 4, 3)),
+        ((16,), None),
+        ((5, 4, 5), None),
+    ],
+)
+def test_a_picture_is_what_the_data_say_is_one(
+    shape: tuple[int, ...], image: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    from ppl_vae.reports import figures
+
+    data = open_data(np.random.default_rng(0).random((20, *shape)).astype(np.float32))
+    images = figures.as_images(data.train[0].numpy(), data.image)
+    assert (None if images is None else images.shape[1:]) == image
+    if images is not None:
+        figures.image_grid(images, tmp_path / "grid.png", "")
+        figures.reconstructions(images, images, tmp_path / "pairs.png", "")
+    if shape == (3, 4, 4):
+        np.testing.assert_array_equal(images[0, :, :, 1], data.train[0][0, 1])
+
+
+def test_built_in_sets_are_pictures() -> None:
+    assert open_data("digits").image == (8, 8)
+    assert open_data("mnist-5k").image == (28, 28)

@@ -29,7 +29,7 @@ class Registry(Mapping[str, T], Generic[T]):
     imported when it is asked for. Indexing raises `InputError` for a name that there is not.
 
     Args:
-        package: where the files are, a package of this project such as `ppl_vae.objectives`; not those in folders of it.
+        package: where the files are, such as `ppl_vae.objectives`; files of folders inside it do not count.
         kind: what a part is called in an error message, such as `objective`.
     """
 

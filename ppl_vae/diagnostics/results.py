@@ -197,8 +197,8 @@ NARROW = (
 )  # fmt: skip
 WIDE = (
     "target,\n  estimator", "value\nin nats", "± s.e.", "bias,\nz", "variance\nof value",
-    "variance,\nmodel's\ngradient", "variance,\nguide's\ngradient", "SNR,\nmodel", "SNR,\nguide", "cosine,\nguide", "ms a\nstep", "MiB",
-    "efficiency\nfor guide",
+    "variance,\nmodel's\ngradient", "variance,\nguide's\ngradient", "SNR,\nmodel", "SNR,\nguide", "cosine,\nguide",
+    "ms a\nstep", "MiB", "efficiency\nfor guide",
 )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ def fit(
     """
     asked = locals()
     options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
+    if resume:  # an option at its default counts as not said
+        options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
     from ppl_vae.training.fit import fit as train
 
     run = train(model, guide, data, out, resume=resume, trust=trust, force=force, progress=progress, **options)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ppl_vae.objectives.analytic_kl import AnalyticKL_ELBO
-from ppl_vae.objectives.base import Estimate, Objective
+from ppl_vae.objectives.base import Objective, Pass
 from ppl_vae.objectives.beta import Beta_ELBO
 from ppl_vae.objectives.dreg import DReG_ELBO
 from ppl_vae.objectives.free_bits import FreeBits_ELBO
@@ -54,11 +54,11 @@ __all__ = [
     "AnalyticKL_ELBO",
     "Beta_ELBO",
     "DReG_ELBO",
-    "Estimate",
     "FreeBits_ELBO",
     "MeanField_ELBO",
     "Named",
     "Objective",
+    "Pass",
     "Renyi_ELBO",
     "ScoreFunction_ELBO",
     "StickingTheLanding_ELBO",

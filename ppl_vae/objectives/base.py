@@ -14,8 +14,8 @@ from ppl_vae.programs.passes import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms
 
 
-class Estimate(NamedTuple):
-    """One pass of an objective over a batch.
+class Pass(NamedTuple):
+    """What one pass of an objective over a batch gives.
 
     Args:
         value: the estimate of the objective for each example, `(B,)`, in nats, higher is better.
@@ -65,10 +65,10 @@ class Objective(ELBO):
         """What there is to say of a site's estimate, where sites are not all treated alike."""
         return {}
 
-    def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
+    def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Pass:
         """Draw once, score once, and reduce to one value per example."""
         t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
-        return Estimate(*self.per_example(t), t)
+        return Pass(*self.per_example(t), t)
 
     @property
     def arrangement(self) -> dict[str, Any]:

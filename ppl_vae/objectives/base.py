@@ -46,6 +46,8 @@ class Objective(ELBO):
     """Are the guide's draws cut out of the gradient?"""
     target: str = "ELBO"
     """What `value` estimates. Estimators of one target are comparable; of two, they are not."""
+    reference: ClassVar[int | None] = None
+    """Its place among the estimators that others of its target are compared with; None: it is not one of them."""
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
         if num_particles < 1:

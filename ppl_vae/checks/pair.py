@@ -42,7 +42,7 @@ THOROUGH: tuple[Check, ...] = (learning.finite, simulation.simulates, capture.ca
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What `check` found."""
 
     findings: tuple[Finding, ...]
@@ -64,7 +64,9 @@ class Report:
         return "\n".join([*(f"{f.level}: {f}" for f in self.findings), verdict])
 
 
-def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False) -> Report:
+def check_pair(
+    pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False
+) -> CheckReport:
     """Run every check; the first that finds an error ends the list, since the later ones build on it.
 
     Weights, buffers, Pyro's parameter store and torch's random state are left as they were.
@@ -86,7 +88,7 @@ def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None,
             findings += _run(check, subject)
             if any(f.level == "error" for f in findings):
                 break
-    return Report(tuple(findings))
+    return CheckReport(tuple(findings))
 
 
 def _run(check: Check, subject: Subject) -> Iterator[Finding]:

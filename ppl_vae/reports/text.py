@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ppl_vae.checks.pair import Report
+from ppl_vae.checks.pair import CheckReport
 from ppl_vae.diagnostics.advice import ROUNDING, exact
 from ppl_vae.runs.run import Run
 
@@ -57,7 +57,7 @@ def _rate(numbers: Mapping[str, Any]) -> str:
     return f"{rate} ± {numbers['rate_se_data']:.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate
 
 
-def checked(report: Report) -> None:
+def checked(report: CheckReport) -> None:
     print(report)
 
 

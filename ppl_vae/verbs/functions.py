@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from ppl_vae import objectives
-from ppl_vae.checks.pair import Report, check_pair
+from ppl_vae.checks.pair import CheckReport, check_pair
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import open_data
 from ppl_vae.programs.find import Spec, shipped_folder
@@ -45,7 +45,7 @@ fit = _drawing(training.fit)
 
 def check(
     model: Spec, guide: Spec, data: Any, *, objective: Any = "trace", standardize: bool = False, **options: Any
-) -> Report:
+) -> CheckReport:
     """Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend.
 
     In a test of your own: `report = check("mine.py", "mine.py", data)`, then `assert report.passed, str(report)`.

@@ -9,7 +9,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.programs.passes import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms
 
@@ -50,8 +50,7 @@ class Objective(ELBO):
     """Its place among the estimators that others of its target are compared with; None: it is not one of them."""
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
-        if num_particles < 1:
-            raise InputError(f"{self.name}: num_particles is {num_particles}: it must be at least 1")
+        at_least(1, getattr(self, "name", type(self).__name__), num_particles=num_particles)
         super().__init__(num_particles=num_particles, **{"vectorize_particles": True} | options)
         self.max_nesting = options.get("max_plate_nesting", math.inf)
 

@@ -43,7 +43,7 @@ THOROUGH: tuple[Check, ...] = (learning.finite, simulation.simulates, capture.ca
 
 
 @dataclass(frozen=True, repr=False)
-class Report(Result):
+class CheckReport(Result):
     """What `check` found."""
 
     findings: tuple[Finding, ...]
@@ -69,7 +69,9 @@ class Report(Result):
         yield f"this pair {'is' if self.passed else 'is not'} a VAE for this data"
 
 
-def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False) -> Report:
+def check_pair(
+    pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False
+) -> CheckReport:
     """Run every check; the first that finds an error ends the list, since the later ones build on it.
 
     Weights, buffers, Pyro's parameter store and torch's random state are left as they were.
@@ -91,7 +93,7 @@ def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None,
             findings += _run(check, subject)
             if any(f.level == "error" for f in findings):
                 break
-    return Report(tuple(findings))
+    return CheckReport(tuple(findings))
 
 
 def _run(check: Check, subject: Subject) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from ppl_vae.training.config import Binarize, FitConfig, Missing
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
-    from ppl_vae.checks.pair import Report
+    from ppl_vae.checks.pair import CheckReport
 
 
 def check(
@@ -21,7 +21,7 @@ def check(
     missing: Missing = FitConfig.missing,
     split_seed: int = FitConfig.split_seed,
     set: o.Settings = (),
-) -> "Report":
+) -> "CheckReport":
     """Tell whether this pair is a VAE for this data: each finding names the site, the line and the fix.
 
     The exit code is 1 if it is not. In a test of your own: `report = check("mine.py", "mine.py", data)`, then

@@ -25,7 +25,7 @@ from ppl_vae.diagnostics.compare import WARM_UP, compare_estimators
 from ppl_vae.diagnostics.results import Comparison
 from ppl_vae.diagnostics.run_comparison import RunComparison
 from ppl_vae.objectives import AnalyticKL_ELBO, Objective, Trace_ELBO
-from ppl_vae.objectives.base import Estimate
+from ppl_vae.objectives.base import Pass
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.scores import Batch
 
@@ -314,7 +314,7 @@ def test_draws_do_not_accumulate() -> None:
         return saved
 
     class Counted(Trace_ELBO):
-        def estimate(self, *args: Any) -> Estimate:
+        def estimate(self, *args: Any) -> Pass:
             counts.append(len(alive))
             estimate = super().estimate(*args)
             assert len(alive) > 10

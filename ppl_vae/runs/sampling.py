@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_vae.blocks.table import Cells
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
@@ -118,19 +119,19 @@ def _codes(run: Run, pair: Pair, batch: Batch, draws: int | None) -> dict[str, T
 def _summary(t: Terms, site: str, draws: int | None) -> dict[str, Tensor]:
     """What is told of q(z|x) at one site, a row each."""
     q = t.q[site]
-    family = _under(q)
-    if isinstance(family, Categorical):
-        each = [t.by_row(site, probs)[0] for probs in family.probs.unbind(-1)]
+    under = family(q)
+    if isinstance(under, Categorical):
+        each = [t.by_row(site, probs)[0] for probs in under.probs.unbind(-1)]
         return {"probs": torch.stack(each, -1)}
-    if isinstance(family, OneHotCategorical):
-        return {"probs": t.by_row(site, family.probs)[0]}
+    if isinstance(under, OneHotCategorical):
+        return {"probs": t.by_row(site, under.probs)[0]}
     if draws is None:
         if site in t.points and len(t.q) > 1:
             raise InputError(f"site {site!r}: a Delta of other draws has the spread of those: ask for draws")
         return {"mean": t.by_row(site, mean_of(site, q))[0], "sd": t.by_row(site, q.variance.sqrt())[0]}
     z = t.layouts[site].rows_first(t.values[site], q)
     if not z.is_floating_point():
-        raise InputError(f"site {site!r}: {type(family).__name__} draws codes, of which there is no mean")
+        raise InputError(f"site {site!r}: {type(under).__name__} draws codes, of which there is no mean")
     return {"mean": z.mean(0), "sd": z.std(0)}
 
 
@@ -178,16 +179,9 @@ def _likelihoods(model: Any, like: Batch) -> dict[str, Distribution]:
     return {name: fn for name, fn in observed.items() if not isinstance(fn, Unit)}
 
 
-def _under(q: Any) -> Any:
-    """The family under masks, `to_event` and the like."""
-    while not isinstance(q, Cells) and hasattr(q, "base_dist") and not hasattr(q, "transforms"):
-        q = q.base_dist
-    return q
-
-
 def _is_discrete(p: Distribution) -> bool:
     """Is it shown by draws? So is a row of a table, whose cells have the numbers of their kinds."""
-    if isinstance(_under(p), Cells):
+    if isinstance(family(p), Cells):
         return True
     try:
         return p.support.is_discrete

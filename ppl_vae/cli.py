@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, make_dataclass
-from typing import Annotated, Any, TextIO, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
 import tyro
 from typing_extensions import Doc
@@ -60,10 +60,22 @@ def command(function: Callable[..., Any]) -> type[Command]:
         ]  # an option without a text is one of fit's
         doc = next(each for each in described if isinstance(each, Doc))
         required = flag.default is inspect.Parameter.empty
-        options.append((name, Annotated[flag.type, doc], field() if required else field(default=flag.default)))
+        hint = Annotated[flag.type, doc, *_unsaid(flag)]
+        options.append((name, hint, field() if required else field(default=flag.default)))
     made = make_dataclass(function.__name__, options, bases=(Command,), frozen=True, kw_only=True)
     made.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
     return made
+
+
+def _unsaid(flag: Flag) -> list[Any]:
+    """Where an option is not given unless it is said: no `(default: None)`, and no None among its values."""
+    if flag.default not in (None, ()):
+        return []
+    inner = next((each for each in get_args(flag.type) if each is not type(None)), None)
+    optional = type(None) in get_args(flag.type)
+    values = get_args(inner) if get_origin(inner) is Literal else ()
+    metavar = f"{{{','.join(values)}}}" if values else getattr(inner, "__name__", "").upper() if optional else None
+    return [tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
 
 
 def flags(function: Callable[..., Any]) -> dict[str, Flag]:

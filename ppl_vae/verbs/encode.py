@@ -20,7 +20,7 @@ def encode(
         Doc("Take mean and standard deviation over so many draws, for a guide without a mean in closed form (a flow)."),
     ] = None,
     seed: o.Seed = 0,
-    out: Annotated[o.Out, Doc("By default RUN/encoding.npz.")] = None,
+    out: Annotated[o.Out, Doc("Where to write the arrays, RUN/encoding.npz if not said.")] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,

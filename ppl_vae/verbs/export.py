@@ -47,7 +47,7 @@ def export(
     rows: Annotated[int, Doc("How many rows, the first ones.")] = 100,
     draws: Annotated[int, Doc("How many draws of each row.")] = 200,
     seed: o.Seed = 0,
-    out: Annotated[o.Out, Doc("By default RUN/arviz.nc.")] = None,
+    out: Annotated[o.Out, Doc("Where to write the file, RUN/arviz.nc if not said.")] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,

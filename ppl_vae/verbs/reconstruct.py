@@ -17,10 +17,12 @@ def reconstruct(
     scale: o.Scale = None,
     num: Annotated[int, Doc("How many rows, the first ones.")] = 12,
     show: Annotated[
-        o.Show, Doc("E[x|z], or a draw of p(x|z), which a likelihood without a mean in closed form needs.")
+        o.Show, Doc("Show E[x|z], or draws of p(x|z), as a likelihood without a mean in closed form needs.")
     ] = "means",
     seed: o.Seed = 0,
-    out: Annotated[o.Out, Doc("By default RUN/reconstructions.npz; images also as PNG beside it.")] = None,
+    out: Annotated[
+        o.Out, Doc("Where to write the arrays, RUN/reconstructions.npz if not said; images are drawn beside it.")
+    ] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,

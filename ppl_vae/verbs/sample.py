@@ -16,11 +16,13 @@ def sample(
     *,
     show: Annotated[
         o.Show | None,
-        Doc("Draws or means of p(x|z); by default draws of discrete x and of tables, means of other x."),
+        Doc("Show draws or means of p(x|z); if not said, draws of discrete x and of tables, and means of other x."),
     ] = None,
     given: o.Given = None,
     seed: o.Seed = 0,
-    out: Annotated[o.Out, Doc("By default RUN/samples.npz; images also as PNG beside it.")] = None,
+    out: Annotated[
+        o.Out, Doc("Where to write the arrays, RUN/samples.npz if not said; images are drawn beside it.")
+    ] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,

@@ -9,7 +9,7 @@ import torch
 
 from ppl_vae.checks import capture, columns, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
-from ppl_vae.data import Dataset
+from ppl_vae.data import Data
 from ppl_vae.objectives import Objective, Trace_ELBO
 from ppl_vae.programs import Pair
 from ppl_vae.programs.state import buffers_kept
@@ -64,7 +64,7 @@ class Report:
         return "\n".join([*(f"{f.level}: {f}" for f in self.findings), verdict])
 
 
-def check_pair(pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False) -> Report:
+def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *, thorough: bool = False) -> Report:
     """Run every check; the first that finds an error ends the list, since the later ones build on it.
 
     Weights, buffers, Pyro's parameter store and torch's random state are left as they were.

@@ -19,6 +19,7 @@ from ppl_vae.training.progress import Progress
 from ppl_vae.training.setup import isolated
 
 RunLike = str | Path | Run
+CHUNK = 1000  # rows at a time
 ESTIMATORS = ("trace", "analytic-kl")
 
 
@@ -91,7 +92,7 @@ def _estimators(
     results, arrays = {}, {}
     with isolated(seed):
         opened = open_run(run, checkpoint=steps[0], **opening)
-        rows, size = opened.move(opened.dataset.test), run.config.batch_size
+        rows, size = opened.rows("test"), run.config.batch_size
         made, left_out = _taken(made, opened, next(batches(rows, size)))
         with Progress(progress, len(steps) * draws * -(-len(rows[0]) // size)) as bar:
             for step in steps:
@@ -105,7 +106,7 @@ def _estimators(
     if len(steps) > 1:
         result["checkpoints"] = {str(step): results[step] for step in steps}
     write_json(run.folder / "compare.json", result)
-    write_comparison(results, arrays, opened.dataset.rows["test"], run.folder / "compare.nc")
+    write_comparison(results, arrays, opened.dataset.numbers("test"), run.folder / "compare.nc")
     figures.comparison(results, run.folder / "compare.png")
     return result
 
@@ -152,7 +153,7 @@ def _runs(
                 opened = open_run(run, checkpoint=checkpoint, **opening)
                 first = first or opened
                 _same_rows(first, opened)
-                rows = opened.move(opened.dataset.test)
+                rows = opened.rows("test")
                 values[name] = row_values(opened.pair, objective, rows, run.config.batch_size, draws, seed, stream)
             configs[name] = {**run.config.asdict(), "programs": run.record["programs"]}
             bar.advance()
@@ -164,7 +165,7 @@ def _runs(
             if configs[name]["seed"] in by_seed:
                 raise InputError(f"{name} is a second run of one kind and seed: name one of the two")
             by_seed[configs[name]["seed"]] = values[name].mean[0].mean().item()
-    about = {"data": first.dataset.name, "rows": len(first.dataset.test[0]), "split": "test", "draws": draws}
+    about = {"data": first.dataset.name, "rows": first.dataset.lengths["test"], "split": "test", "draws": draws}
     result = {"format": 1} | about | {"seed": seed, "objective": label, "target": objective.target}
     result |= compare_rows(values) | {"over_seeds": compare_groups(means)}
     if out is not None:
@@ -177,9 +178,14 @@ def _same_rows(first: Opened, other: Opened) -> None:
     Raises:
         InputError: the held-out rows of two runs are not the same.
     """
-    a, b = first.dataset.test, other.dataset.test
-    if len(a) != len(b) or not all(torch.equal(x, y) for x, y in zip(a, b, strict=True)):
+    a, b = (opened.dataset.batches("test", CHUNK) for opened in (first, other))
+    same_length = first.dataset.lengths["test"] == other.dataset.lengths["test"]
+    if not same_length or not all(_equal(x, y) for x, y in zip(a, b, strict=True)):
         raise InputError(
             f"{first.run.folder} and {other.run.folder} have other test rows: compare runs of the same data, "
             "binarization and split seed"
         )
+
+
+def _equal(a: Batch, b: Batch) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 from ppl_vae import objectives
 from ppl_vae.checks.pair import Report, check_pair
 from ppl_vae.core.errors import InputError
-from ppl_vae.data import open_data
+from ppl_vae.data import as_data
 from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolution import parse_settings
 from ppl_vae.runs.opened import check_file, check_seed, open_run, rows_of, running
@@ -56,11 +56,11 @@ def check(
     """
     settings = options.pop("set", ())
     settings, own = split_objective(parse_settings((settings,) if isinstance(settings, str) else settings))
-    dataset = open_data(data, **options)
+    dataset = as_data(data, **options)
     with isolated(0):
         named = objectives.named(objective)
         made = named.make(own)
-        example = tuple(x[:1000] for x in dataset.train)
+        example = dataset.first(1000)
         asked = {"standardize": standardize, "missing": options.get("missing", "error"), "objective": named.kind}
         pair = resolve_for(dataset, model, guide, example, settings, **asked)
         return check_pair(pair, dataset, made, thorough=True)
@@ -100,7 +100,7 @@ def export(
         check_file(path)
         pair = run.pair(**opening)
         found = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
-        batch = tuple(x[:rows].to(run.config.device) for x in found.batch)
+        batch = tuple(x.to(run.config.device) for x in found.first(rows))
         with running(f"the pair of {run.folder}"):
             export_draws(pair, batch, found.numbers[:rows], draws, path)
     return arviz.from_netcdf(str(path))

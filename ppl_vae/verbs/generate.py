@@ -18,7 +18,7 @@ from ppl_vae.core.files import write_bytes
 from ppl_vae.programs import Terms, simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
-from ppl_vae.programs.scores import Batch, batches
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opened import check_file, check_seed, rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.training.setup import isolated
@@ -103,9 +103,9 @@ def reconstruct(
         run = run if isinstance(run, Run) else Run(Path(run))
         path = _npz_path(out, run.folder / "reconstructions.npz")
         pair = run.pair(**opening)
-        rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False)).batch
+        rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
         with running(f"the pair of {run.folder}"):
-            t = terms(pair.model, pair.guide, _moved(run, tuple(x[:num] for x in rows)))
+            t = terms(pair.model, pair.guide, _moved(run, rows.first(num)))
         values = {site: t.by_row(site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
         again = {
             site: t.by_row(site, mean_of(site, t.p[site]) if show == "means" else t.p[site].sample())[0].cpu().numpy()
@@ -154,9 +154,9 @@ def encode(
         run = run if isinstance(run, Run) else Run(Path(run))
         path = _npz_path(out, run.folder / "encoding.npz")
         pair = run.pair(**opening)
-        rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False)).batch
+        rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}
-        for batch in batches(rows, run.config.batch_size):
+        for batch in rows.batches(run.config.batch_size):
             with running(f"the pair of {run.folder}"):
                 t = terms(pair.model, pair.guide, _moved(run, batch), draws or 1)
             for site in t.q:

@@ -37,7 +37,7 @@ def swapped(path: Path, likelihood: str) -> str:
 @torch.no_grad()
 def mse(run: Run, model: str, σ: float) -> tuple[float, float]:
     """−log p(x|z) as the model says it, and as a squared error with its constants: means over test rows, float64."""
-    pair, x = run.pair(model=model), run.data().test[0].double()
+    pair, x = run.pair(model=model), run.data().whole("test")[0].double()
     t = terms(pair.model.double(), pair.guide.double(), x)
     D, squared_error = x.shape[1], (x - t.p["x"].mean).square().sum(-1)
     formula = squared_error / (2 * σ**2) + D * math.log(σ) + D / 2 * math.log(2 * math.pi)

@@ -60,7 +60,7 @@ def command(function: Callable[..., Any]) -> type[Command]:
         ]  # an option without a text is one of fit's
         doc = next(each for each in described if isinstance(each, Doc))
         required = flag.default is inspect.Parameter.empty
-        hint = Annotated[flag.type, doc, *_unsaid(flag)]
+        hint: Any = Annotated[flag.type, doc, *_unsaid(flag)]
         options.append((name, hint, field() if required else field(default=flag.default)))
     made = make_dataclass(function.__name__, options, bases=(Command,), frozen=True, kw_only=True)
     made.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]

@@ -10,7 +10,7 @@ import torch
 from ppl_vae.checks import capture, columns, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.core.results import Result
-from ppl_vae.data import Dataset
+from ppl_vae.data import Data
 from ppl_vae.objectives import Objective, Trace_ELBO
 from ppl_vae.programs import Pair
 from ppl_vae.programs.state import buffers_kept
@@ -69,9 +69,7 @@ class CheckReport(Result):
         yield f"this pair {'is' if self.passed else 'is not'} a VAE for this data"
 
 
-def check_pair(
-    pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False
-) -> CheckReport:
+def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *, thorough: bool = False) -> CheckReport:
     """Run every check; the first that finds an error ends the list, since the later ones build on it.
 
     Weights, buffers, Pyro's parameter store and torch's random state are left as they were.

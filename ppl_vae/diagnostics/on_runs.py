@@ -18,6 +18,8 @@ from ppl_vae.runs.run import Run
 from ppl_vae.training.progress import Progress
 from ppl_vae.training.setup import isolated
 
+CHUNK = 1000  # rows at a time
+
 
 def compare_on_run(
     run: Run,
@@ -40,7 +42,7 @@ def compare_on_run(
     results = {}
     with isolated(seed):
         opened = open_run(run, checkpoint=steps[0], **opening)
-        rows, size = opened.move(opened.dataset.test), run.config.batch_size
+        rows, size = opened.rows("test"), run.config.batch_size
         made, left_out = _taken(made, opened, next(batches(rows, size)))
         with Progress(progress, len(steps) * draws * -(-len(rows[0]) // size)) as bar:
             for step in steps:
@@ -50,7 +52,7 @@ def compare_on_run(
                 )
     about = opened.dataset.name, len(rows[0]), "test", size
     comparison = Comparison(*about, draws=draws, seed=seed, left_out=left_out, checkpoints=results)
-    return comparison, opened.dataset.rows["test"]
+    return comparison, opened.dataset.numbers("test")
 
 
 def _taken(made: Mapping[str, Objective], opened: Opened, batch: Batch) -> tuple[dict[str, Objective], dict[str, str]]:
@@ -93,7 +95,7 @@ def compare_runs(
                 opened = open_run(run, checkpoint=checkpoint, **opening)
                 first = first or opened
                 _same_rows(first, opened)
-                rows = opened.move(opened.dataset.test)
+                rows = opened.rows("test")
                 values[name] = row_values(opened.pair, objective, rows, run.config.batch_size, draws, seed, stream)
             configs[name] = {**run.config.asdict(), "programs": run.record["programs"]}
             bar.advance()
@@ -101,7 +103,7 @@ def compare_runs(
     means = {name: m.mean[0].mean().item() for name, m in values.items()}
     return RunComparison(
         data=first.dataset.name,
-        rows=len(first.dataset.test[0]),
+        rows=first.dataset.lengths["test"],
         split="test",
         draws=draws,
         seed=seed,
@@ -130,9 +132,14 @@ def _same_rows(first: Opened, other: Opened) -> None:
     Raises:
         InputError: the held-out rows of two runs are not the same.
     """
-    a, b = first.dataset.test, other.dataset.test
-    if len(a) != len(b) or not all(torch.equal(x, y) for x, y in zip(a, b, strict=True)):
+    a, b = (opened.dataset.batches("test", CHUNK) for opened in (first, other))
+    same_length = first.dataset.lengths["test"] == other.dataset.lengths["test"]
+    if not same_length or not all(_equal(x, y) for x, y in zip(a, b, strict=True)):
         raise InputError(
             f"{first.run.folder} and {other.run.folder} have other test rows: compare runs of the same data, "
             "binarization and split seed"
         )
+
+
+def _equal(a: Batch, b: Batch) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

@@ -2,22 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ppl_vae.checks.support import offence
 from ppl_vae.core.errors import InputError, NumericalError
-from ppl_vae.data import Dataset
-from ppl_vae.data.newrows import Rows, read_rows
-from ppl_vae.data.readers import there
+from ppl_vae.data import Data
+from ppl_vae.data.newrows import Rows, held_out, read_rows, rows_in_order
+from ppl_vae.data.protocol import Split
+from ppl_vae.data.source import there
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec, blame
-from ppl_vae.programs.scores import Batch, batches
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.run import Run
-from ppl_vae.training.setup import open_config_data
 
 CHUNK = 1000
 
@@ -28,10 +26,14 @@ class Opened:
 
     run: Run
     pair: Pair
-    dataset: Dataset
+    dataset: Data
 
     def move(self, rows: Batch) -> Batch:
         return tuple(x.to(self.run.config.device) for x in rows)
+
+    def rows(self, split: Split) -> Batch:
+        """All rows of a split, on the device of the run."""
+        return self.move(self.dataset.whole(split))
 
 
 def open_run(
@@ -70,13 +72,14 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
     Raises:
         InputError: rows that the run can't take, or its own data are not there.
     """
-    if data is None:
+    if data is None or isinstance(data, Data):
         if scale is not None:
             raise InputError("a scale goes with data of its own: give --data, or leave out --scale")
-        return _own(run, test, force)
+        dataset = _data(run, data, force)
+        return held_out(dataset) if test else rows_in_order(dataset.fixed())
     rows = read_rows(data, run.rules, scale)
-    columns = [rows.columns.get(name, ()) for name in run.rules.fields]
-    for numbers, batch in zip(rows.numbers.split(CHUNK), batches(rows.batch, CHUNK), strict=True):
+    columns = [run.rules.columns.get(name, ()) for name in run.rules.fields]
+    for numbers, batch in zip(rows.numbers.split(CHUNK), rows.batches(CHUNK), strict=True):
         with running(f"the model of {run.folder}"):
             found = offence(pair.model, tuple(x.to(run.config.device) for x in batch), numbers, columns)
         if found:
@@ -84,7 +87,7 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
     return rows
 
 
-def _data(run: Run, data: Any, force: bool) -> Dataset:
+def _data(run: Run, data: Any, force: bool) -> Data:
     """The run's data set; where its files are gone, the error says how to name them again."""
     try:
         return run.data(data, force=force)
@@ -93,22 +96,6 @@ def _data(run: Run, data: Any, force: bool) -> Dataset:
         if gone is None:
             raise
         raise InputError(f"the data of {run.folder} is not there any more ({gone}): give --data FILE") from error
-
-
-def _own(run: Run, test: bool, force: bool) -> Rows:
-    dataset = _data(run, None, force)
-    if test:
-        return Rows(dataset.test, dataset.rows["test"], dataset.columns)
-    if dataset.binarize == "epoch":  # each row by the one draw of `once`
-        dataset = open_config_data(replace(run.config, binarize="once"))
-    return Rows(in_order(dataset), torch.arange(sum(map(len, dataset.rows.values()))), dataset.columns)
-
-
-def in_order(dataset: Dataset) -> Batch:
-    """All rows of a data set, in the order in which they were read."""
-    numbers = torch.cat(list(dataset.rows.values()))
-    fields = zip(dataset.train, dataset.valid, dataset.test, strict=True)
-    return tuple(torch.cat(parts)[numbers.argsort()] for parts in fields)
 
 
 @contextlib.contextmanager

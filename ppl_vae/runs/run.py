@@ -21,9 +21,11 @@ from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, to_json, write_bytes, write_json
 from ppl_vae.core.results import Result
-from ppl_vae.data.dataset import IMAGES, Dataset, image_shape
+from ppl_vae.data import Data
+from ppl_vae.data.dataset import image_of
 from ppl_vae.data.newrows import Rules
-from ppl_vae.data.readers import absolute
+from ppl_vae.data.protocol import SPLITS
+from ppl_vae.data.source import absolute
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, owned, resolve_pair
 from ppl_vae.programs.find import Kind, Source, Spec, locate, sha256_of, shipped_folder
@@ -37,6 +39,7 @@ from ppl_vae.runs.summary import Summary
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective, to_device
 
+CHUNK = 1000  # rows at a time
 FEW = 100  # rows that tell which fields are observed
 
 KINDS: tuple[Kind, Kind] = ("model", "guide")
@@ -187,7 +190,7 @@ class Run(Result):
         """Where an objective of the user's own came from; None for one that has a name."""
         return self.record.get("objective", {}).get("program")
 
-    def data(self, data: Any = None, *, force: bool = False) -> Dataset:
+    def data(self, data: Any = None, *, force: bool = False) -> Data:
         """The data set of the run, split and binarized as it was; `data` where it was given from Python.
 
         Raises:
@@ -348,7 +351,7 @@ class Run(Result):
     def image(self) -> tuple[int, ...] | None:
         """The shape of the picture that a datum of the first field is, if it is one."""
         data, shape = self.record["data"], tuple(self.record["batch"]["shapes"][0])
-        recorded = data["image"] if "image" in data else IMAGES.get(data["name"]) or image_shape(shape)
+        recorded = data["image"] if "image" in data else image_of(data["name"], shape)
         return None if recorded is None else tuple(recorded)
 
     def step(self, checkpoint: int | str) -> int:
@@ -372,7 +375,7 @@ def create(
     folder: Path,
     config: FitConfig,
     pair: Pair,
-    dataset: Dataset,
+    dataset: Data,
     example: Batch,
     objective: Objective,
     objective_source: Source | None = None,
@@ -410,10 +413,10 @@ def create(
             "data": {
                 "name": dataset.name,
                 "sha256": dataset.sha256,
-                "rows": [len(split[0]) for split in (dataset.train, dataset.valid, dataset.test)],
+                "rows": [dataset.lengths[split] for split in SPLITS],
                 "binarize": dataset.binarize,
                 "columns": {name: list(names) for name, names in dataset.columns.items()},
-                "range": _range(dataset.train[0]),
+                "range": _range(dataset),
                 "image": None if dataset.image is None else list(dataset.image),
                 "given": given_fields(pair.model, dataset.fields, *_two(dataset, pair)),
             },
@@ -422,16 +425,21 @@ def create(
     return Run(folder)
 
 
-def _two(dataset: Dataset, pair: Pair) -> tuple[Batch, Batch]:
+def _two(dataset: Data, pair: Pair) -> tuple[Batch, Batch]:
     """Training rows, and as many with other values in every field that is not constant."""
     device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
-    rows = tuple(x[:FEW].to(device) for x in dataset.train)
+    rows = tuple(x.to(device) for x in dataset.first(FEW))
     return rows, tuple(x.flip(0) for x in rows)
 
 
-def _range(x: Tensor) -> list[float]:
-    seen = x[~x.isnan()]
-    return [seen.min().item(), seen.max().item()]
+def _range(dataset: Data) -> list[float]:
+    """The smallest and the largest number of the first field of the training rows."""
+    low, high = math.inf, -math.inf
+    for x, *_ in dataset.batches("train", CHUNK):
+        seen = x[~x.isnan()]
+        if len(seen):
+            low, high = min(low, seen.min().item()), max(high, seen.max().item())
+    return [low, high]
 
 
 def _nan_for_null(numbers: dict[str, Any]) -> dict[str, Any]:

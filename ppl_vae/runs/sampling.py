@@ -16,7 +16,7 @@ from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
-from ppl_vae.programs.scores import Batch, batches
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opened import check_seed, rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.training.setup import isolated
@@ -68,9 +68,9 @@ def reconstructed(
     check_seed(seed)
     with isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
-        rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False)).batch
+        rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
         with running(f"the pair of {run.folder}"):
-            t = terms(pair.model, pair.guide, _moved(run, tuple(x[:num] for x in rows)))
+            t = terms(pair.model, pair.guide, _moved(run, rows.first(num)))
         values = {site: t.by_row(site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
         again = {
             site: t.by_row(site, mean_of(site, t.p[site]) if show == "means" else t.p[site].sample())[0].cpu().numpy()
@@ -102,9 +102,9 @@ def encoded(
         raise InputError(f"draws is {draws}: a standard deviation needs at least 2")
     with isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
-        rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False)).batch
+        rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}
-        for batch in batches(rows, run.config.batch_size):
+        for batch in rows.batches(run.config.batch_size):
             for name, x in _codes(run, pair, batch, draws).items():
                 found.setdefault(name, []).append(x.cpu())
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}

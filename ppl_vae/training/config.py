@@ -15,6 +15,7 @@ Missing: TypeAlias = Literal["error", "nan"]
 
 
 _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
+_SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class FitConfig:
     ] = ""
     data: Annotated[
         tuple[str, ...],
-        Doc("mnist-5k, digits, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."),
+        Doc(f"{_SETS}, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."),
     ] = ()
     objective: Annotated[
         str,

@@ -7,7 +7,7 @@ from typing import Any
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_json
-from ppl_vae.data import Dataset
+from ppl_vae.data import Data
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.resolution import parse_settings
 from ppl_vae.programs.scores import Batch
@@ -58,7 +58,7 @@ def fit(
         dataset = run.data(data, force=force)
         with isolated(config.seed):
             example = None if run.checkpoints.steps else _example(dataset)
-            rows = dataset.train[0]
+            rows = dataset.whole("train")[0]
             pair = run.build({"model": model, "guide": guide}, example, rows, trust=trust, force=force)
             job = Job(
                 config, pair, dataset, named=run.named_objective(options.get("objective"), trust=trust, force=force)
@@ -114,5 +114,5 @@ def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:
     return config
 
 
-def _example(dataset: Dataset) -> Batch:
-    return tuple(x[:EXAMPLE_ROWS] for x in dataset.train)
+def _example(dataset: Data) -> Batch:
+    return dataset.first(EXAMPLE_ROWS)

@@ -14,7 +14,7 @@ from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.files import write_json
 from ppl_vae.core.randomness import random_state, restore_random_state
-from ppl_vae.data import Dataset
+from ppl_vae.data import Data
 from ppl_vae.objectives import Named
 from ppl_vae.programs import Pair, load_owned, owned, terms
 from ppl_vae.programs.scores import Batch
@@ -72,7 +72,7 @@ class Job:
 
     config: FitConfig
     pair: Pair
-    dataset: Dataset
+    dataset: Data
     state: State = field(default_factory=State)
     best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
     named: Named | None = None
@@ -105,9 +105,8 @@ class Job:
             for line in self.about():
                 bar.say(line)
             while not self.done():
-                batches = self.dataset.epoch(
-                    self.state.epoch, self.config.batch_size, self.config.seed, start=self.state.batch
-                )
+                position = {"epoch": self.state.epoch, "seed": self.config.seed, "start": self.state.batch}
+                batches = self.dataset.batches("train", self.config.batch_size, **position)
                 for batch in batches:
                     self.step(run, batch)
                     bar.show(self.state.step, self.reported(self.state.means()))
@@ -135,7 +134,7 @@ class Job:
         kept = {name: t.detach().clone() for name, t in owned(model, guide, borrower)}
         load_owned(model, guide, run.checkpoints.load(step)[0], borrower)
         try:
-            rows, size = self.move(self.dataset.valid), self.config.batch_size
+            rows, size = self.move(self.dataset.whole("valid")), self.config.batch_size
             valid = evaluate_afresh(self.pair, self.objective, rows, size, FRESH_SEED, FRESH_DRAWS)
         finally:
             load_owned(model, guide, kept, borrower)
@@ -173,7 +172,9 @@ class Job:
     def rows_of_data(self, rows: list[int]) -> str:
         """Rows of the present batch, by their numbers in the data."""
         config, state = self.config, self.state
-        numbers = self.dataset.numbers(state.epoch, config.batch_size, config.seed, state.batch)[rows].tolist()
+        parts = self.dataset.parts("train", config.batch_size, epoch=state.epoch, seed=config.seed)
+        indices = parts[state.batch]
+        numbers = self.dataset.numbers("train")[indices[rows]].tolist()
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         return f" in rows {', '.join(map(str, numbers[:5]))}{more} of the data" if rows else ""
 
@@ -196,7 +197,7 @@ class Job:
 
     def assess(self, run: Run, line: dict[str, Any]) -> dict[str, Any]:
         """Evaluate on the validation rows, note the best by the objective's value, and write a line of metrics."""
-        rows = self.move(self.dataset.valid)
+        rows = self.move(self.dataset.whole("valid"))
         valid = evaluate(self.pair, self.objective, rows, self.config.batch_size, VALIDATION_SEED).summary()
         value = -math.inf if math.isnan(valid["objective"]) else valid["objective"]
         better = value > self.state.best_value or self.state.step == 0
@@ -221,7 +222,7 @@ class Job:
         if self.config.standardize:
             yield "    standardized by column for the programs; log p(x) is that of the data as given"
         yield f"objective: {self.objective.name}, an estimate of {self.objective.target}"
-        probe = self.move(tuple(x[:1] for x in self.dataset.train))
+        probe = self.move(self.dataset.first(1))
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.pair.model, self.pair.guide):
             how = self.objective.how(terms(self.pair.model, self.pair.guide, probe))
         yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())

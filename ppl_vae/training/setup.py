@@ -11,7 +11,7 @@ import torch
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import seed_torch
-from ppl_vae.data.dataset import Dataset, open_data
+from ppl_vae.data import Data, as_data
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
@@ -37,15 +37,15 @@ def isolated(seed: int | None = None) -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
+def open_config_data(config: FitConfig, data: Any = None) -> Data:
     """The data of `config`, or `data` in its place, split, scaled and binarized as it says."""
     source = list(config.data) if data is None else data
     names = ("scale", "missing", "binarize", "split_seed")
-    return open_data(source, **{name: getattr(config, name) for name in names})
+    return as_data(source, **{name: getattr(config, name) for name in names})
 
 
 def resolve_for(
-    dataset: Dataset,
+    dataset: Data,
     model: Spec,
     guide: Spec,
     example: Batch,
@@ -64,7 +64,7 @@ def resolve_for(
     if not standardize:
         return resolve_pair(model, guide, example, settings, others)
     check_standardizable(dataset.binarize, missing)
-    return resolve_standardized(model, guide, example, settings, dataset.train[0], others)
+    return resolve_standardized(model, guide, example, settings, dataset.whole("train")[0], others)
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

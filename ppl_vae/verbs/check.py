@@ -29,16 +29,16 @@ def check(
     """
     from ppl_vae import objectives
     from ppl_vae.checks.pair import check_pair
-    from ppl_vae.data import open_data
+    from ppl_vae.data import as_data
     from ppl_vae.programs.resolution import parse_settings
     from ppl_vae.training.setup import isolated, resolve_for, split_objective
 
     settings, own = split_objective(parse_settings(set))
-    dataset = open_data(data, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed)
+    dataset = as_data(data, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed)
     with isolated(0):
         named = objectives.named(objective)
         made = named.make(own)
-        example = tuple(x[:1000] for x in dataset.train)
+        example = dataset.first(1000)
         pair = resolve_for(
             dataset, model, guide, example, settings, standardize=standardize, missing=missing, objective=named.kind
         )

@@ -60,8 +60,7 @@ def demo(
     progress: o.Progress = False,
 ) -> Demo:
     """Do the main job on real digits, in about a minute: fit, compare, sample, reconstruct, export, figures."""
-    import numpy as np
-
+    from ppl_vae.data.builtin import BUILTIN
     from ppl_vae.reports import figures
     from ppl_vae.verbs.compare import compare
     from ppl_vae.verbs.encode import encode
@@ -75,7 +74,7 @@ def demo(
     sample(run)
     sample(run, show="means", out=run.folder / "sample_means.npz")
     reconstruct(run)
-    labels = np.repeat(np.arange(10), 500)  # the set holds 500 of each digit, in order; they only colour the picture
+    labels = BUILTIN["mnist-5k"].labels()  # which only colour the picture
     figures.latent_scatter(encode(run)["z_mean"], run.folder / "latent.png", labels)
     export(run)
     return Demo(run, comparison)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def export(
     with isolated(seed):
         pair = run.pair(**opening)
         found = rows_of(run, pair, data, scale, test=True, force=force)
-        batch = tuple(x[:rows].to(run.config.device) for x in found.batch)
+        batch = tuple(x.to(run.config.device) for x in found.first(rows))
         with running(f"the pair of {run.folder}"):
             export_draws(pair, batch, found.numbers[:rows], draws, path)
     return Exported(path)

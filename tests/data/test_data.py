@@ -20,8 +20,10 @@ from torch import Tensor
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import sizes
+from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.data.dataset import Dataset, open_data
-from ppl_vae.data.readers import BUILTIN, absolute
+from ppl_vae.data.protocol import SPLITS
+from ppl_vae.data.source import absolute
 
 
 def grid(rows: int = 20, columns: int = 3) -> np.ndarray:
@@ -160,7 +162,7 @@ def test_named_fields_stay_together(here: Path) -> None:
     assert data.train[1].ndim == 1
     for split in (data.train, data.valid, data.test):
         assert torch.equal(split[0][:, 0], split[1] * 3.0)
-    for x, label in data.epoch(0, 4, 0):
+    for x, label in data.batches("train", 4, epoch=0, seed=0):
         assert torch.equal(x[:, 0], label * 3.0)
     assert open_data(["a.npz:images", "a.npz:labels"]).fields == ("x", "y")
     pd.DataFrame({"a": range(20), "k": range(20)}).to_csv("t.csv", index=False)
@@ -218,7 +220,7 @@ def test_absolute(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_files(here: Path) -> None:
     np.save("images.npy", grid())
-    fails("imagse.npy", "imagse.npy: no such file", "did you mean images.npy?", "mnist-5k, digits")
+    fails("imagse.npy", "imagse.npy: no such file", "did you mean images.npy?", "digits, mnist-5k")
     fails("mnist5k", "did you mean mnist-5k?")
     fails("y=nowhere/q.npz:k", "nowhere/q.npz: no such file")
     for source in ("", "x=", ":", "a\0b.npy", "q" * 5000):
@@ -232,7 +234,7 @@ def test_wrong_kinds_of_files(here: Path) -> None:
     os.mkfifo("pipe.npy")
     fails("folder.npy", "folder.npy is a directory")
     fails("pipe.npy", "pipe.npy is not a regular file")
-    fails("a.txt", "a.txt: unknown kind of file '.txt'", ".npy, .npz, .csv, .parquet")
+    fails("a.txt", "a.txt: unknown kind of file '.txt'", ".csv, .npy, .npz, .parquet")
 
 
 def test_pickles_are_refused(here: Path) -> None:
@@ -436,7 +438,7 @@ def test_floating_tensors_keep_their_dtype(dtype: torch.dtype) -> None:
     values = torch.from_numpy(grey(20, 2)).to(dtype).requires_grad_()
     for binarize in ("none", "once", "epoch"):
         data = open_data((values, values), binarize=binarize)
-        assert {v.dtype for v in (*data.train, *data.test, *next(data.epoch(0, 5, 0)))} == {dtype}
+        assert {v.dtype for v in (*data.train, *data.test, *next(data.batches("train", 5, epoch=0, seed=0)))} == {dtype}
         assert not data.train[0].requires_grad
     assert open_data(torch.arange(20).reshape(20, 1)).train[0].dtype == torch.float32
 
@@ -552,7 +554,7 @@ def test_once_has_the_right_mean_and_depends_on_the_row_only() -> None:
     for options in ({}, {"split_seed": 7}, {"valid": 0.3, "test": 0.2}):
         data = open_data((x, numbers), binarize="once", **options)
         drawn.append(rows_of(data)[rows_of(data, 1).argsort()])
-        batches = [torch.cat([b[0] for b in data.epoch(2, size, 5)]) for size in (7, 64)]
+        batches = [torch.cat([b[0] for b in data.batches("train", size, epoch=2, seed=5)]) for size in (7, 64)]
         assert torch.equal(*batches)
     assert torch.equal(drawn[0], drawn[1])
     assert torch.equal(drawn[0], drawn[2])
@@ -576,7 +578,7 @@ def test_epoch_draws_training_rows_anew() -> None:
     assert torch.equal(data.test[0], once.test[0])
 
     def draw(number: int, seed: int = 3, size: int = 64) -> Tensor:
-        batches = list(data.epoch(number, size, seed))
+        batches = list(data.batches("train", size, epoch=number, seed=seed))
         rows = torch.cat([b[1] for b in batches])
         return torch.cat([b[0] for b in batches])[rows.argsort()]
 
@@ -589,8 +591,8 @@ def test_epoch_draws_training_rows_anew() -> None:
     z = (mean - p) / (p * (1 - p) / 50).sqrt().clamp(min=1e-3)
     assert abs(z.mean().item()) < 4 / math.sqrt(z.numel())
     assert 0.9 < z.std().item() < 1.1
-    tail = list(data.epoch(2, 64, 3, start=3))
-    for got, expected in zip(tail, list(data.epoch(2, 64, 3))[3:], strict=True):
+    tail = list(data.batches("train", 64, epoch=2, seed=3, start=3))
+    for got, expected in zip(tail, list(data.batches("train", 64, epoch=2, seed=3))[3:], strict=True):
         assert torch.equal(got[0], expected[0])
 
 
@@ -621,9 +623,8 @@ def test_split_seed() -> None:
 def test_rows_are_the_numbers_of_the_rows_as_read() -> None:
     x = grid(50)
     data = open_data(x)
-    assert list(data.rows) == ["train", "valid", "test"]
-    for split, (values,) in zip(data.rows, (data.train, data.valid, data.test), strict=True):
-        assert torch.equal(values, torch.from_numpy(x)[data.rows[split]])
+    for split, (values,) in zip(SPLITS, (data.train, data.valid, data.test), strict=True):
+        assert torch.equal(values, torch.from_numpy(x)[data.numbers(split)])
 
 
 def test_too_few_rows_and_bad_fractions() -> None:
@@ -642,14 +643,14 @@ def test_epoch_is_a_permutation() -> None:
     data = open_data((grid(53), np.arange(53)))
     train = sorted(data.train[1].tolist())
 
-    def order(*args: int, **options: int) -> list[int]:
-        return [int(i) for batch in data.epoch(*args, **options) for i in batch[1]]
+    def order(epoch: int, size: int, seed: int, start: int = 0) -> list[int]:
+        return [int(i) for batch in data.batches("train", size, epoch=epoch, seed=seed, start=start) for i in batch[1]]
 
     assert sorted(order(0, 10, 0)) == train
     assert order(0, 10, 0) != data.train[1].tolist()
     assert order(0, 10, 0) == order(0, 10, 0) == order(0, 7, 0)
     assert len({tuple(order(n, 10, s)) for n in range(5) for s in range(5)}) == 25
-    sizes = [len(batch[0]) for batch in data.epoch(0, 10, 0)]
+    sizes = [len(batch[0]) for batch in data.batches("train", 10, epoch=0, seed=0)]
     assert sizes == [10, 10, 10, 10, len(train) - 40]
     assert len(sizes) == data.steps_per_epoch(10) == 5
     assert data.steps_per_epoch(len(train)) == data.steps_per_epoch(10**9) == 1
@@ -662,14 +663,14 @@ def test_epoch_arguments_are_checked_at_once() -> None:
     bad: Any
     for bad in (0, -1, 2.5, None, "8"):
         with pytest.raises(InputError, match="batch_size"):
-            data.epoch(0, bad, 0)
+            data.batches("train", bad, epoch=0, seed=0)
         with pytest.raises(InputError, match="batch_size"):
             data.steps_per_epoch(bad)
     for bad in (-1, 99, 0.5):
         with pytest.raises(InputError, match="start"):
-            data.epoch(0, 4, 0, start=bad)
+            data.batches("train", 4, epoch=0, seed=0, start=bad)
     with pytest.raises(InputError, match="must be an integer"):
-        data.epoch(0.5, 4, 0)  # type: ignore[arg-type]
+        data.batches("train", 4, epoch=0.5, seed=0)  # type: ignore[arg-type]
 
 
 def test_the_global_seed_changes_nothing() -> None:
@@ -678,7 +679,7 @@ def test_the_global_seed_changes_nothing() -> None:
         for seed in (0, 1):
             torch.manual_seed(seed)
             data = open_data(grey(), binarize="epoch")
-            results.append(torch.cat([rows_of(data), next(data.epoch(0, 50, 0))[0]]))
+            results.append(torch.cat([rows_of(data), next(data.batches("train", 50, epoch=0, seed=0))[0]]))
     assert torch.equal(*results)
 
 

@@ -321,7 +321,7 @@ def test_arviz_opens_the_netcdf(run: ppl_vae.Run) -> None:
     assert float(draws.mean()) == pytest.approx(value)
     rows = data.constant_data["row_mean"].sel(checkpoint=step, estimator="dreg")
     assert float(rows.mean()) == pytest.approx(value)
-    assert set(rows.row.values) == set(run.data().rows["test"].tolist())
+    assert set(rows.row.values) == set(run.data().numbers("test").tolist())
     tensors = data.constant_data["gradient_variance"].sel(checkpoint=step, estimator="dreg")
     guide = sum(float(v) for name, v in zip(tensors.tensor.values, tensors.values, strict=True) if "guide" in str(name))
     expected = result["checkpoints"][str(step)]["estimators"]["dreg"]["gradient_variance"]["guide"]

@@ -77,7 +77,7 @@ def outcome(run: Run) -> tuple[Any, ...]:
 def test_follows_svi_step_for_step(tmp_path):
     dataset = open_data(ROWS)
     epochs = 10
-    batches = [batch for epoch in range(epochs) for batch in dataset.epoch(epoch, 10, seed=3)]
+    batches = [batch for epoch in range(epochs) for batch in dataset.batches("train", 10, epoch=epoch, seed=3)]
     assert len(batches) == 50
 
     with isolated(3):
@@ -480,7 +480,7 @@ def test_an_overflow_stops_with_step_epoch_site_and_rows(tmp_path):
     assert f"step {step + 1} (epoch {step // STEPS + 1}, batch {step % STEPS + 1}): " in text
     named = re.search(r"site '[xz]' is not finite in rows ([\d, ]+)", text)
     assert named is not None
-    train = open_data(ROWS).rows["train"].tolist()
+    train = open_data(ROWS).numbers("train").tolist()
     assert {int(row) for row in named[1].split(",")} <= set(train), "numbers of rows of the data, not of the batch"
     assert str(run.folder) in text
     assert finite(run)
@@ -523,8 +523,8 @@ def test_resume_after_a_nan_goes_on_from_the_state_before_it(tmp_path, monkeypat
         with pytest.raises(NumericalError, match=r"step 7 \(epoch 2, batch 2\): log p of site 'x'") as stop:
             small(tmp_path / "cut", **options)
     dataset = open_data(ROWS)
-    second = list(dataset.epoch(1, 10, seed=0))[1][0]
-    numbers = dataset.numbers(1, 10, 0, 1)
+    second = list(dataset.batches("train", 10, epoch=1, seed=0))[1][0]
+    numbers = dataset.numbers("train")[dataset.parts("train", 10, epoch=1, seed=0)[1]]
     assert torch.equal(torch.as_tensor(ROWS)[numbers].to(second), second)
     broken = numbers if normed else numbers[3:]
     assert f"in rows {', '.join(map(str, broken[:5].tolist()))} and {len(broken) - 5} more of the data" in str(

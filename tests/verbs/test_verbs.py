@@ -17,6 +17,7 @@ from support.runs import MIXTURE, ROWS, SMALL, D, Z, binary_rows, fitted, write_
 
 import ppl_vae
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.newrows import rows_in_order
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss does not depend on")  # some small programs have spare tensors
 PAIR = {"model": "bernoulli", "guide": "diagonal_normal"}
@@ -105,7 +106,7 @@ def test_a_picture_of_many_is_of_the_first(tmp_path: Path) -> None:
 
 def test_reconstructions_stand_beside_their_test_rows(run: ppl_vae.Run) -> None:
     values = ppl_vae.reconstruct(run, num=5)
-    test_rows = ppl_vae.open_run(run).dataset.rows["test"][:5]
+    test_rows = ppl_vae.open_run(run).dataset.numbers("test")[:5]
     np.testing.assert_array_equal(values["x"], binary_rows()[test_rows])
     assert values["x_mean"].shape == (5, D)
     assert ((values["x_mean"] > 0) & (values["x_mean"] < 1)).all()
@@ -156,7 +157,7 @@ def test_under_fresh_bits_each_epoch_all_rows_are_encoded_as_bits(tmp_path: Path
     np.save(tmp_path / "grey.npy", grey)
     run = fitted(tmp_path, data=tmp_path / "grey.npy", binarize="epoch")
     values = ppl_vae.encode(run)
-    bits = ppl_vae.runs.opened.in_order(ppl_vae.data.dataset.open_data(grey, binarize="once"))[0]
+    bits = rows_in_order(ppl_vae.data.dataset.open_data(grey, binarize="once")).batch[0]
     assert set(bits.unique().tolist()) == {0.0, 1.0}
     with torch.no_grad():
         q = ppl_vae.open_run(run).pair.guide.posterior(bits)

@@ -99,10 +99,13 @@ def test_a_file_is_executed_again_only_when_it_is_named(
     assert main(["sample", "runs/mine"]) == 0
 
 
-def test_a_run_keeps_the_files_that_were_named(printed: dict[str, str]) -> None:
+def test_a_run_keeps_no_file_that_a_program_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     PAGE.says("a run keeps a copy of it and of no file that it imports")
-    (copy,) = Path("runs/mine/sources").iterdir()
-    assert copy.read_text() == PAGE.files["mine.py"]
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("helper_of_mine.py").write_text("FLOOR = 1e-3\n")
+    importing = changed("mine.py", "import pyro\n", "import helper_of_mine\nimport pyro\n")
+    run = ppl_vae.fit(importing, importing, epochs=1, out="runs/importing", **DIGITS)
+    assert [copy.read_text() for copy in (run.folder / "sources").iterdir()] == [Path(importing).read_text()]
 
 
 @pytest.mark.parametrize("statement", ["", 'pyro.module("model", self)'])

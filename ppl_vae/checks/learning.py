@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.checks import reading
 from ppl_vae.checks.subject import KINDS, Finding, Subject, aligned
-from ppl_vae.objectives import Estimate
+from ppl_vae.objectives import Pass
 from ppl_vae.programs import Terms, parameters
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
@@ -66,7 +66,7 @@ def finite(s: Subject) -> Iterator[Finding]:
                 return
 
 
-def _steps(s: Subject) -> Iterator[Estimate]:
+def _steps(s: Subject) -> Iterator[Pass]:
     """Each step's estimate, at gradients that are not yet taken."""
     optimizer = torch.optim.Adam(_trained(s).values())
     for _ in range(STEPS):
@@ -107,7 +107,7 @@ def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
                 yield s.error(message, site, kind)
 
 
-def _not_finite(s: Subject, estimate: Estimate) -> tuple[str, str | None, Kind] | None:
+def _not_finite(s: Subject, estimate: Pass) -> tuple[str, str | None, Kind] | None:
     """What is not finite, log-probability or gradient, at which site of which program."""
     t = estimate.terms
     for kind, site, log_prob, _ in aligned(t, t):

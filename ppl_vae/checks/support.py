@@ -5,15 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from pyro.distributions import (
-    Bernoulli,
-    Binomial,
-    ContinuousBernoulli,
-    Distribution,
-    ExpandedDistribution,
-    Independent,
-    MaskedDistribution,
-)
+from pyro.distributions import Bernoulli, Binomial, ContinuousBernoulli, Distribution
 from pyro.distributions.constraints import sphere
 from torch import Tensor
 from torch.distributions import constraints
@@ -21,7 +13,7 @@ from torch.distributions.utils import lazy_property
 
 from ppl_vae.blocks.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
-from ppl_vae.distributions.kl import describe
+from ppl_vae.distributions.wrappers import describe, family, mask_of, support_of
 from ppl_vae.programs.layout import DATA
 from ppl_vae.programs.scores import Batch, ProgramLike, batches
 
@@ -98,12 +90,9 @@ def measures(s: Subject) -> Iterator[Finding]:
 
 def _space(fn: Any) -> str | None:
     """What the density is over, or None where the distribution does not say."""
-    try:
-        support = fn.support
-    except NotImplementedError:
+    support = support_of(fn)
+    if support is None:
         return None
-    while hasattr(support, "base_constraint"):  # independent, or a mixture's
-        support = support.base_constraint
     if support.is_discrete:
         return "separate values"
     surfaces = {sphere: "a sphere", constraints.simplex: "a simplex"}
@@ -238,23 +227,19 @@ def _outside(site: dict) -> Outside | None:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     bad = ~support.check(value)
-    masks = [] if site["mask"] is None else [(site["mask"], fn.batch_shape)]
-    family = fn
-    while isinstance(family, Independent | MaskedDistribution | ExpandedDistribution):
-        if isinstance(family, MaskedDistribution):
-            masks.append((family._mask, family.batch_shape))
-        family = family.base_dist
-    for mask, shape in masks:
-        bad &= torch.as_tensor(mask).expand(shape).reshape(shape + (1,) * (bad.dim() - len(shape)))
+    mask = mask_of(site)
+    if mask is not None:
+        bad = bad & mask.reshape(mask.shape[: mask.dim() - (value.dim() - bad.dim())])
     if not bad.any():
         return None
     index = bad.nonzero()[0].tolist()
     found = value[tuple(index)].tolist()
     kind = ""
-    if isinstance(family, Cells):
-        kind, support = family.cell(index[-1])
+    cells = family(fn)
+    if isinstance(cells, Cells):
+        kind, support = cells.cell(index[-1])
         kind += ": "
     allowed, _ = ALLOWED.get(support, (_in_words(support), ""))
     plate = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == DATA)
     row = index.pop(value.dim() - fn.event_dim + plate)
-    return Outside(row, index, found, f"{type(family).__name__} ({kind}{allowed})", support)
+    return Outside(row, index, found, f"{type(cells).__name__} ({kind}{allowed})", support)

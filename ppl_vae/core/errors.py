@@ -1,5 +1,6 @@
 """The two ways a command can fail on purpose. Each carries the exit code of its kind."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -35,8 +36,17 @@ class NumericalError(ArithmeticError):
         self.rows = list(rows)
 
 
-def at_least(least: int, **settings: int) -> None:
-    """Raise `InputError` for a setting below `least`."""
+def at_least(least: float, where: str = "", /, **settings: float | None) -> None:
+    """Check that each setting is a finite number and not below `least`. None stands for a setting that is not given.
+
+    Args:
+        where: whose settings they are, such as `iwae`; it begins the message.
+
+    Raises:
+        InputError: a setting is below `least`, or is not finite.
+    """
     for name, value in settings.items():
-        if value < least:
-            raise InputError(f"{name} is {value}: it must be at least {least}")
+        if value is not None and not least <= value < math.inf:
+            finite = "" if math.isfinite(value) else "a finite number, "
+            begin = f"{where}: " if where else ""
+            raise InputError(f"{begin}{name} is {value}: it must be {finite}at least {least}")

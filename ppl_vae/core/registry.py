@@ -31,10 +31,11 @@ class Registry(Mapping[str, T], Generic[T]):
     Args:
         package: where the files are, such as `ppl_vae.objectives`; files of folders inside it do not count.
         kind: what a part is called in an error message, such as `objective`.
+        own: how a user names a part of their own, such as `file.py:Class`, if that is possible where the name is given.
     """
 
-    def __init__(self, package: str, kind: str) -> None:
-        self.package, self.kind = package, kind
+    def __init__(self, package: str, kind: str, own: str = "") -> None:
+        self.package, self.kind, self.own = package, kind, own
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -44,9 +45,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self.entries:
-            raise InputError(
-                f"no {self.kind} is called {name!r}: there are {', '.join(self.entries)}{did_you_mean(name, self)}"
-            )
+            there_are = ", ".join(self.entries) + (f", or {self.own}" if self.own else "")
+            raise InputError(f"no {self.kind} is called {name!r}: there are {there_are}{did_you_mean(name, self)}")
         entry = self.entries[name]
         part: Any = getattr(importlib.import_module(entry.module), entry.attribute)
         return part

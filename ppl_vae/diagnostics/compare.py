@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple
 from zlib import crc32
 
 import torch
@@ -15,28 +14,18 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.moments import Moments
 from ppl_vae.core.randomness import draw_seed, seed_torch
+from ppl_vae.core.statistics import Estimate
 from ppl_vae.diagnostics.advice import advice
 from ppl_vae.diagnostics.estimators import references
 from ppl_vae.diagnostics.gradients import GROUPS, Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
-from ppl_vae.diagnostics.projections import GradientBias, Projections
+from ppl_vae.diagnostics.projections import BiasTest, Projections
+from ppl_vae.diagnostics.results import Difference, Estimator, SideBySide, ValueBias
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters, terms
 from ppl_vae.programs.scores import Batch, batches
 
 WARM_UP = 3  # steps that are not timed
-
-
-class Comparison(NamedTuple):
-    """What `compare_estimators` finds.
-
-    Args:
-        result: numbers, for JSON.
-        arrays: by estimator: `row_mean` and `row_variance`, `(N,)`, over draws; `draw_mean`, `(R,)`, over rows.
-    """
-
-    result: dict[str, Any]
-    arrays: dict[str, dict[str, Tensor]]
 
 
 @dataclass
@@ -60,6 +49,9 @@ class _Values:
         variances = torch.cat(self.variances)
         return math.sqrt(variances.sum().item() / draws) / len(variances)
 
+    def estimate(self, draws: int) -> Estimate:
+        return Estimate(self.mean, self.se(draws), "draws")
+
 
 @dataclass
 class _Run:
@@ -77,7 +69,7 @@ class _Run:
     reference: "_Run | None" = None
 
     def __post_init__(self) -> None:
-        self.gradients, self.bias = Gradients(self.names), GradientBias()
+        self.gradients, self.bias = Gradients(self.names), BiasTest()
         self.begin()
 
     def begin(self) -> None:
@@ -103,7 +95,7 @@ def compare_estimators(
     draws: int,
     seed: int = 0,
     step: Callable[[], None] = lambda: None,
-) -> Comparison:
+) -> SideBySide:
     """Value, variance, gradient, time and memory of each objective; bias and cosine against its target's reference.
 
     Each draw gives every objective the same random state, so that estimators which draw the guide alike share ε. A
@@ -116,18 +108,7 @@ def compare_estimators(
         step: called after each draw, for a progress bar.
 
     Returns:
-        `estimators[name]`: `target`, what it estimates; `value`, nats per datum, `value_se` over draws with the data
-        fixed and `value_se_data` over data (also as `elbo…` where the target is the ELBO); `bias` of the value against
-        the `reference`: `difference`, `se`, `z`, or None where there is no reference; `variance`, nats², of one draw's
-        value for one datum, averaged over data; for model and guide, of the gradient of the mean loss of one batch (a
-        short last one left out): `gradient_bias` of its mean against the reference's, see `GradientBias`, or None;
-        `gradient_variance`, summed over parameters, with its `_se` over draws,
-        `gradient_snr`, `gradient_cosine` with the reference's, see `Gradients`, and variance and SNR also
-        `_by_tensor`; `seconds_per_step`, forward and backward, the median over the draws on the first batch;
-        `peak_bytes_per_step`, see `PeakMemory`; `efficiency`, 1/(gradient variance · seconds), None without noise;
-        `num_samples`, K; `sites`, what the objective says of its sites.
-        `pairs` of one target: `difference` a − b of the means over the same draws, `se`, z (None where se = 0).
-        `advice`: which to use, in a sentence.
+        See `Estimator`; `pairs` are of estimators of one target.
     """
     trained = parameters(pair.model, pair.guide, pair.borrower)
     runs = {name: _Run(objective, list(trained), stream=0) for name, objective in objectives.items()}
@@ -156,9 +137,9 @@ def compare_estimators(
         for names, moments in paired.items():
             differences[names].add(moments)
     estimators = {name: _estimator(run, draws) for name, run in runs.items()}
-    pairs = [_pair(a, b, values, draws) for (a, b), values in differences.items()]
-    result = {"estimators": estimators, "pairs": pairs, "advice": advice(estimators, draws)}
-    return Comparison(result, {name: _arrays(run, draws) for name, run in runs.items()})
+    pairs = tuple(Difference(a, b, values.estimate(draws)) for (a, b), values in differences.items())
+    arrays = {name: _arrays(run, draws) for name, run in runs.items()}
+    return SideBySide(estimators, pairs, advice(estimators, draws), arrays)
 
 
 @dataclass
@@ -230,52 +211,33 @@ def refusal(objective: Objective, pair: Pair, batch: Batch) -> str:
     return ""
 
 
-def _estimator(run: _Run, draws: int) -> dict[str, Any]:
-    values, gradients, target = run.values, run.gradients, run.objective.target
-    seconds, variance = median(run.seconds), gradients.variance()
+def _estimator(run: _Run, draws: int) -> Estimator:
+    values, gradients, reference = run.values, run.gradients, run.reference
     means = torch.cat(values.means)
-    number = {
-        "value": values.mean,
-        "value_se": values.se(draws),
-        "value_se_data": means.std().item() / math.sqrt(len(means)) if len(means) > 1 else None,
-    }
-    elbo = {key.replace("value", "elbo"): x for key, x in number.items()} if target == "ELBO" else {}
-    return {
-        "target": target,
-        **elbo,
-        **number,
-        "bias": None if run.reference is None else _bias(run, run.reference, draws),
-        "variance": torch.cat(values.variances).mean().item(),
-        "gradient_bias": None if run.reference is None else run.bias.result(run.reference.objective.name),
-        "gradient_variance": variance,
-        "gradient_variance_se": gradients.variance_se(),
-        "gradient_snr": gradients.snr(),
-        "gradient_cosine": dict.fromkeys(GROUPS)
-        if run.reference is None
-        else gradients.cosine(run.reference.gradients),
-        "gradient_variance_by_tensor": gradients.variance_by_tensor(),
-        "gradient_snr_by_tensor": gradients.snr_by_tensor(),
-        "num_samples": run.objective.num_particles,
-        "seconds_per_step": seconds,
-        "peak_bytes_per_step": run.peak,
-        "efficiency": {group: 1 / (v * seconds) if v > 0 else None for group, v in variance.items()},
-        "sites": run.how,
-    }
+    se_data = means.std().item() / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    variances, errors = gradients.variance(), gradients.variance_se()
+    return Estimator(
+        target=run.objective.target,
+        value=values.estimate(draws),
+        over_data=Estimate(values.mean, se_data, "data"),
+        bias=None if reference is None else _bias(run, reference, draws),
+        variance=torch.cat(values.variances).mean().item(),
+        gradient_bias=None if reference is None else run.bias.result(reference.objective.name),
+        gradient_variance={group: Estimate(v, errors[group], "draws") for group, v in variances.items()},
+        gradient_snr=gradients.snr(),
+        gradient_cosine=dict.fromkeys(GROUPS, math.nan) if reference is None else gradients.cosine(reference.gradients),
+        gradient_variance_by_tensor=gradients.variance_by_tensor(),
+        gradient_snr_by_tensor=gradients.snr_by_tensor(),
+        num_samples=run.objective.num_particles,
+        seconds_per_step=median(run.seconds),
+        peak_bytes_per_step=run.peak,
+        sites=run.how,
+    )
 
 
-def _bias(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
-    difference = run.values.mean - reference.values.mean
+def _bias(run: _Run, reference: _Run, draws: int) -> ValueBias:
     se = math.hypot(run.values.se(draws), reference.values.se(draws))
-    return {"reference": reference.objective.name, "difference": difference, "se": se, "z": _z(difference, se)}
-
-
-def _pair(a: str, b: str, values: _Values, draws: int) -> dict[str, Any]:
-    difference, se = values.mean, values.se(draws)
-    return {"a": a, "b": b, "difference": difference, "se": se, "z": _z(difference, se)}
-
-
-def _z(difference: float, se: float) -> float | None:
-    return difference / se if se > 0 else None
+    return ValueBias(reference.objective.name, Estimate(run.values.mean - reference.values.mean, se, "draws"))
 
 
 def _arrays(run: _Run, draws: int) -> dict[str, Tensor]:

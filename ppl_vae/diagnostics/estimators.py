@@ -6,7 +6,7 @@ from typing import Any
 
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
-from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, MeanField_ELBO, Objective, ScoreFunction_ELBO, Trace_ELBO
+from ppl_vae.objectives import OBJECTIVES, Objective
 from ppl_vae.programs.resolution import check_settings
 
 
@@ -41,13 +41,9 @@ def named(
 
 def references(objective: Objective) -> list[Objective]:
     """Estimators of the same target by other means, the preferred first; none where there is no other."""
-    K = objective.num_particles
-    others: list[Objective] = []
-    if objective.target == "ELBO":
-        others = [Trace_ELBO(K), MeanField_ELBO(K), ScoreFunction_ELBO(K)]
-    elif objective.target.startswith("IWAE"):
-        others = [IWAE_ELBO(K), DReG_ELBO(K)]
-    return [other for other in others if type(other) is not type(objective)]
+    known = sorted((kind.reference, kind.name) for kind in OBJECTIVES.values() if kind.reference is not None)
+    others = [OBJECTIVES[name](objective.num_particles) for _, name in known]
+    return [other for other in others if other.target == objective.target and type(other) is not type(objective)]
 
 
 def _known(settings: Mapping[str, Any], objective: type[Objective]) -> dict[str, Any]:

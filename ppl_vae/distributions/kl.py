@@ -44,6 +44,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.distributions import bounded, gammas
 from ppl_vae.distributions.normals import LowRank
 from ppl_vae.distributions.sphere import PowerSpherical, SphericalUniform
+from ppl_vae.distributions.wrappers import describe, family
 
 
 class NoClosedForm(InputError):
@@ -51,14 +52,6 @@ class NoClosedForm(InputError):
 
     def __init__(self, q: Distribution, p: Distribution, why: str = "") -> None:
         super().__init__(f"no closed-form KL({describe(q)} ‖ {describe(p)})" + (f": {why}" if why else ""))
-
-
-def describe(d: Distribution) -> str:
-    """The family under Pyro's wrappers and the event shape: `"Normal with event shape (20,)"`."""
-    base: Any = d
-    while isinstance(base, (Independent, dist.MaskedDistribution, ExpandedDistribution)):
-        base = base.base_dist
-    return type(base).__name__ + (f" with event shape {tuple(d.event_shape)}" if d.event_shape else "")
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor:
@@ -105,7 +98,7 @@ class _Refused(Exception):
 
 def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
     """Peel the wrappers off q and p, outermost first, then look the two families up."""
-    q, p = _peel(q), _peel(p)
+    q, p = family(q, _is_idle), family(p, _is_idle)
     if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
         mask = _common_mask(q, p)
         value = _kl(q.base_dist, p.base_dist, batch_shape)
@@ -114,7 +107,7 @@ def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
         n = min(q.reinterpreted_batch_ndims, p.reinterpreted_batch_ndims)
         inner_shape = batch_shape + q.event_shape[:n]
         return _kl(_dependent(q, n), _dependent(p, n), inner_shape).sum(tuple(range(-n, 0)))
-    q_base, p_base = _family(q), _family(p)
+    q_base, p_base = family(q, _is_sum), family(p, _is_sum)
     pair, rule = _most_specific(q_base, p_base)
     _refuse_own_density(q_base, pair[0])
     _refuse_own_density(p_base, pair[1])
@@ -128,7 +121,7 @@ def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
 
 
 def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
-    q, p = _peel(q), _peel(p)
+    q, p = family(q, _is_idle), family(p, _is_idle)
     n = len(q.event_shape)
     if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
         mask = _common_mask(q, p)
@@ -139,7 +132,7 @@ def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
     return _kl(_dependent(q, n), _dependent(p, n), shape) if n else _kl(q, p, shape)
 
 
-# ---- which family a distribution is of ----
+# ---- which class a distribution is of ----
 
 _HARMLESS = {
     *("__init__", "__module__", "__doc__", "__repr__", "__annotations__", "__parameters__", "__orig_bases__"),
@@ -158,26 +151,26 @@ _SAME_DENSITY = {
 
 
 @cache
-def _own(kind: type, family: type) -> frozenset[str]:
-    """What `kind` and its parents below `family` define anew of what a density may be made of: methods, parameters."""
+def _own(kind: type, parent: type) -> frozenset[str]:
+    """What `kind` and its parents below `parent` define anew of what a density may be made of: methods, parameters."""
     parents = kind.__mro__
-    parameters = family.__dict__.get("arg_constraints", {})
+    parameters = parent.__dict__.get("arg_constraints", {})
     parameters = parameters if isinstance(parameters, dict) else {}
-    below = [c for c in parents[: parents.index(family)] if c not in _SAME_DENSITY]
-    return frozenset(n for c in below for n in vars(c) if hasattr(family, n) or n in parameters) - _HARMLESS
+    below = [c for c in parents[: parents.index(parent)] if c not in _SAME_DENSITY]
+    return frozenset(n for c in below for n in vars(c) if hasattr(parent, n) or n in parameters) - _HARMLESS
 
 
-def _is(d: Any, family: type) -> bool:
+def _is(d: Any, parent: type) -> bool:
     """Is `d` of this class, or of a subclass that has its density?"""
     kind = d.__class__
-    return family in kind.__mro__ and not _own(kind, family)
+    return parent in kind.__mro__ and not _own(kind, parent)
 
 
-def _refuse_own_density(d: Any, family: type) -> None:
-    own = sorted(_own(d.__class__, family))
+def _refuse_own_density(d: Any, parent: type) -> None:
+    own = sorted(_own(d.__class__, parent))
     if own:
         raise _Refused(
-            f"{type(d).__name__} has its own {', '.join(own)}, so its density need not be that of {family.__name__}; "
+            f"{type(d).__name__} has its own {', '.join(own)}, so its density need not be that of {parent.__name__}; "
             "torch.distributions.register_kl takes a rule for it"
         )
 
@@ -205,20 +198,18 @@ def _nearest(q: type, p: type, rules: int) -> tuple[type, type] | None:
 # ---- wrappers ----
 
 
-def _peel(d: Any) -> Any:
-    """`d` without the wrappers that change nothing but the batch shape."""
-    idle = (
+def _is_idle(d: Any) -> bool:
+    """Is it a wrapper that changes nothing but the batch shape?"""
+    return (
         _is(d, ExpandedDistribution)
         or (_is(d, dist.MaskedDistribution) and d._mask is True)
         or (_is(d, Independent) and d.reinterpreted_batch_ndims == 0)
     )
-    return _peel(d.base_dist) if idle else d
 
 
-def _family(d: Any) -> Any:
-    """The distribution under every `Independent`."""
-    d = _peel(d)
-    return _family(d.base_dist) if _is(d, Independent) else d
+def _is_sum(d: Any) -> bool:
+    """Is it a wrapper that adds up the KL of its parts, or an idle one?"""
+    return _is(d, Independent) or _is_idle(d)
 
 
 def _dependent(d: Independent, n: int) -> Distribution:
@@ -376,8 +367,8 @@ _PARAMETERS: dict[type, tuple[str, ...]] = {
 def _in_float64(q_family: type, p_family: type) -> Callable[[Any, Any], Tensor]:
     """Torch's rule in float64: its differences of large log Γ, or of what a low rank adds, lose nats in float32."""
 
-    def double(d: Any, family: type) -> Any:
-        return family(**{name: getattr(d, name).double() for name in _PARAMETERS[family]}, validate_args=False)
+    def double(d: Any, kind: type) -> Any:
+        return kind(**{name: getattr(d, name).double() for name in _PARAMETERS[kind]}, validate_args=False)
 
     def rule(q: Any, p: Any) -> Tensor:
         dtype = getattr(q, _PARAMETERS[q_family][0]).dtype

@@ -1,69 +1,46 @@
-"""Estimators of bounds on log p(x), one a file. `objectives.get(name)` finds one by its command-line name."""
+"""Objectives: estimators of bounds on log p(x). An objective is one class in one file of this folder.
 
-from pathlib import Path
+`OBJECTIVES` finds it by the `name` in its body. A class is imported when it is first used, so that a list of the names
+needs no torch.
+"""
 
-from ppl_vae.objectives.analytic_kl import AnalyticKL_ELBO
-from ppl_vae.objectives.base import Estimate, Objective
-from ppl_vae.objectives.beta import Beta_ELBO
-from ppl_vae.objectives.dreg import DReG_ELBO
-from ppl_vae.objectives.free_bits import FreeBits_ELBO
-from ppl_vae.objectives.iwae import IWAE_ELBO
-from ppl_vae.objectives.mean_field import MeanField_ELBO
-from ppl_vae.objectives.naming import Named, find_objective
-from ppl_vae.objectives.renyi import Renyi_ELBO
-from ppl_vae.objectives.score_function import ScoreFunction_ELBO
-from ppl_vae.objectives.sticking_the_landing import StickingTheLanding_ELBO
-from ppl_vae.objectives.trace import Trace_ELBO
-from ppl_vae.objectives.trace_enum import TraceEnum_ELBO
+import importlib
+from typing import TYPE_CHECKING, Any
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    objective.name: objective
-    for objective in (
-        Trace_ELBO,
-        AnalyticKL_ELBO,
-        MeanField_ELBO,
-        ScoreFunction_ELBO,
-        StickingTheLanding_ELBO,
-        IWAE_ELBO,
-        DReG_ELBO,
-        Renyi_ELBO,
-        Beta_ELBO,
-        FreeBits_ELBO,
-        TraceEnum_ELBO,
-    )
+from ppl_vae.core.registry import Registry
+
+if TYPE_CHECKING:
+    from ppl_vae.objectives.base import Objective as Objective
+    from ppl_vae.objectives.base import Pass as Pass
+    from ppl_vae.objectives.naming import Named as Named
+    from ppl_vae.objectives.naming import named as named
+
+OBJECTIVES: Registry[type["Objective"]] = Registry("ppl_vae.objectives", "objective", "file.py:Class")
+
+_MODULES = {entry.attribute: entry.module for entry in OBJECTIVES.entries.values()} | {
+    "Objective": "ppl_vae.objectives.base",
+    "Pass": "ppl_vae.objectives.base",
+    "Named": "ppl_vae.objectives.naming",
+    "named": "ppl_vae.objectives.naming",
 }
 
+__all__ = sorted(["OBJECTIVES", "get", *_MODULES])  # noqa: PLE0605
 
-def get(name: str) -> type[Objective]:
+
+def get(name: str) -> type["Objective"]:
     """The objective of that name.
 
     Raises:
         InputError: there is none.
     """
-    return named(name).kind
+    return OBJECTIVES[name]
 
 
-def named(spec: str | Path | type[Objective] | Objective) -> Named:
-    """The objective that a user names; see `find_objective`."""
-    return find_objective(spec, OBJECTIVES)
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ppl_vae.objectives' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
-__all__ = [
-    "IWAE_ELBO",
-    "OBJECTIVES",
-    "AnalyticKL_ELBO",
-    "Beta_ELBO",
-    "DReG_ELBO",
-    "Estimate",
-    "FreeBits_ELBO",
-    "MeanField_ELBO",
-    "Named",
-    "Objective",
-    "Renyi_ELBO",
-    "ScoreFunction_ELBO",
-    "StickingTheLanding_ELBO",
-    "TraceEnum_ELBO",
-    "Trace_ELBO",
-    "get",
-    "named",
-]
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -9,13 +9,13 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.programs.passes import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms
 
 
-class Estimate(NamedTuple):
-    """One pass of an objective over a batch.
+class Pass(NamedTuple):
+    """What one pass of an objective over a batch gives.
 
     Args:
         value: the estimate of the objective for each example, `(B,)`, in nats, higher is better.
@@ -46,10 +46,11 @@ class Objective(ELBO):
     """Are the guide's draws cut out of the gradient?"""
     target: str = "ELBO"
     """What `value` estimates. Estimators of one target are comparable; of two, they are not."""
+    reference: ClassVar[int | None] = None
+    """Its place among the estimators that others of its target are compared with; None: it is not one of them."""
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
-        if num_particles < 1:
-            raise InputError(f"{self.name}: num_particles is {num_particles}: it must be at least 1")
+        at_least(1, getattr(self, "name", type(self).__name__), num_particles=num_particles)
         super().__init__(num_particles=num_particles, **{"vectorize_particles": True} | options)
         self.max_nesting = options.get("max_plate_nesting", math.inf)
 
@@ -65,10 +66,10 @@ class Objective(ELBO):
         """What there is to say of a site's estimate, where sites are not all treated alike."""
         return {}
 
-    def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
+    def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Pass:
         """Draw once, score once, and reduce to one value per example."""
         t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
-        return Estimate(*self.per_example(t), t)
+        return Pass(*self.per_example(t), t)
 
     @property
     def arrangement(self) -> dict[str, Any]:

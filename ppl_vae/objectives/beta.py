@@ -1,11 +1,10 @@
 """The β-weighted ELBO: rate and distortion traded at a price other than one."""
 
-import math
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import at_least
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs.scores import Terms, sum_sites
@@ -30,8 +29,7 @@ class Beta_ELBO(Objective):
 
     def __init__(self, num_particles: int = 1, beta: float = 4.0, **options: Any) -> None:
         super().__init__(num_particles, **options)
-        if not 0 <= beta < math.inf:
-            raise InputError(f"beta: beta is {beta}: it must be a finite number, at least 0")
+        at_least(0, self.name, beta=beta)
         self.beta = beta
         self.target = "ELBO" if beta == 1 else f"β-ELBO(β={beta:g})"
 

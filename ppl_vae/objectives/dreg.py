@@ -30,6 +30,7 @@ class DReG_ELBO(Objective):
     """
 
     name: ClassVar[str] = "dreg"
+    reference: ClassVar[int | None] = 5
 
     def __init__(self, num_particles: int = 5, **options: Any) -> None:
         super().__init__(num_particles, **options)

@@ -5,8 +5,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.kl import describe
-from ppl_vae.distributions.wrappers import is_point
+from ppl_vae.distributions.wrappers import describe, is_point
 from ppl_vae.programs.handlers import Substitute
 from ppl_vae.programs.layout import Layout, layout_of, owner, samples
 from ppl_vae.programs.passes import collect

@@ -1,12 +1,11 @@
 """The ELBO with a floor under the rate of each latent dimension."""
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.distributions.kl import kl_by_dimension
 from ppl_vae.objectives.base import Objective, need_paths
 from ppl_vae.objectives.rate import closed_form
@@ -39,8 +38,7 @@ class FreeBits_ELBO(Objective):
 
     def __init__(self, num_particles: int = 1, floor: float = 0.1, **options: Any) -> None:
         super().__init__(num_particles, **options)
-        if not 0 <= floor < math.inf:
-            raise InputError(f"free-bits: floor is {floor}: it must be a finite number of nats, at least 0")
+        at_least(0, self.name, floor=floor)
         self.floor = floor
         self.target = "ELBO" if floor == 0 else f"free-bits(λ={floor:g})"
 

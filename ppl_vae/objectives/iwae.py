@@ -24,6 +24,7 @@ class IWAE_ELBO(Objective):
     """
 
     name: ClassVar[str] = "iwae"
+    reference: ClassVar[int | None] = 4
 
     def __init__(self, num_particles: int = 5, **options: Any) -> None:
         super().__init__(num_particles, **options)

@@ -25,6 +25,7 @@ class MeanField_ELBO(Objective):
     """
 
     name: ClassVar[str] = "mean-field"
+    reference: ClassVar[int | None] = 2
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.objectives import OBJECTIVES
 from ppl_vae.objectives.base import Objective
 from ppl_vae.programs.find import Finder, Source
 from ppl_vae.programs.resolution import check_settings, parse_settings
@@ -49,11 +49,8 @@ class Named:
         return self.kind(**everything)
 
 
-def find_objective(spec: Any, known: Mapping[str, type[Objective]]) -> Named:
+def named(spec: Any) -> Named:
     """The objective that `spec` names: `trace`, `iwae:K=5`, `file.py:Class`, `pkg.mod:Class`, a class or an instance.
-
-    Args:
-        known: the objectives that have a name.
 
     Raises:
         InputError: no such name, file or class, or what is named is no objective.
@@ -67,21 +64,18 @@ def find_objective(spec: Any, known: Mapping[str, type[Objective]]) -> Named:
     if not isinstance(spec, str | Path):
         raise InputError(f"{spec!r} is no objective: give a name, file.py:Class, or a subclass of Objective")
     if is_own(str(spec)):
-        target, source = Finder().find(spec, [])
-        if not (isinstance(target, type) and issubclass(target, Objective)):
+        found, source = Finder().find(spec, [])
+        if not (isinstance(found, type) and issubclass(found, Objective)):
             raise InputError(f"{spec} is no objective: derive the class from ppl_vae.objectives.Objective")
-        return Named(target, source=source)
+        return Named(found, source=source)
     name, _, listed = str(spec).partition(":")
-    if name not in known:
-        close = get_close_matches(name, known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"no objective is called {name!r}: there are {', '.join(known)}, or file.py:Class{hint}")
-    pairs = [f"num_particles={pair[2:]}" if pair.startswith("K=") else pair for pair in listed.split(",") if pair]
-    settings = parse_settings(tuple(pairs))
+    kind = OBJECTIVES[name]
+    pairs = [pair for pair in listed.split(",") if pair]
+    settings = {"num_particles" if key == "K" else key: value for key, value in parse_settings(tuple(pairs)).items()}
     if len(settings) < len(pairs):
         raise InputError(f"{spec}: a setting is given twice")
-    check_settings(settings, known[name], name)
-    return Named(known[name], settings)
+    check_settings(settings, kind, name)
+    return Named(kind, settings)
 
 
 def is_own(spec: str) -> bool:

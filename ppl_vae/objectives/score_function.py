@@ -29,6 +29,7 @@ class ScoreFunction_ELBO(Objective):
     """
 
     name: ClassVar[str] = "score-function"
+    reference: ClassVar[int | None] = 3
     detached: ClassVar[bool] = True
 
     def __init__(self, num_particles: int = 1, baseline: bool = True, **options: Any) -> None:

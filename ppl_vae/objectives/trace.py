@@ -29,6 +29,7 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
     """
 
     name: ClassVar[str] = "trace"
+    reference: ClassVar[int | None] = 1
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         log_ratio = log_weight(terms)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ppl_vae.objectives.base import Estimate, Objective
+from ppl_vae.objectives.base import Objective, Pass
 from ppl_vae.objectives.enumeration import enumerated_terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms, log_weight, sum_sites
 
@@ -35,9 +35,9 @@ class TraceEnum_ELBO(Objective):
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
         super().__init__(num_particles, **options)
 
-    def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Estimate:
+    def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Pass:
         t = enumerated_terms(model, guide, batch, self.num_particles)
-        return Estimate(*self.per_example(t), t)
+        return Pass(*self.per_example(t), t)
 
     def expect(self, terms: Terms, x: Tensor) -> Tensor:
         summed = {site: log_q for site, log_q in terms.score_function.items() if not terms.q[site].has_rsample}

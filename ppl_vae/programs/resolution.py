@@ -84,10 +84,12 @@ def resolve_pair(
     return Pair(built["model"], built["guide"], {kind: source for kind, (_, source) in found.items()}, order[1])
 
 
-def parse_settings(pairs: tuple[str, ...] | Mapping[str, Any]) -> dict[str, Any]:
-    """`("model.latent_dim=16", …)` as a dict; values are Python literals, or else text."""
+def parse_settings(pairs: Mapping[str, Any] | Sequence[str] | str) -> dict[str, Any]:
+    """`("model.latent_dim=16", …)`, or one of them, as a dict; values are Python literals, or else text."""
     if isinstance(pairs, Mapping):
         return dict(pairs)
+    if isinstance(pairs, str):
+        pairs = (pairs,)
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -11,15 +11,13 @@ from typing import Any
 
 import pyro.distributions as dist
 from pyro import poutine
-from pyro.distributions import Independent, MaskedDistribution
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import AffineTransform
 
 from ppl_vae.blocks import Standardized
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.kl import describe
+from ppl_vae.distributions.wrappers import describe, support_of, with_family
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.layout import takes_samples
 from ppl_vae.programs.resolution import Pair, resolve_pair
@@ -119,13 +117,7 @@ class _InUnitsOfData(poutine.messenger.Messenger):
 
 
 def _check_real(site: str, fn: Any) -> None:
-    try:
-        support = fn.support
-    except NotImplementedError:
-        support = None
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    if support is not constraints.real:
+    if support_of(fn) is not constraints.real:
         raise InputError(
             f"site {site!r}: standardized data are any real numbers, which {describe(fn)} is no density on: swap the "
             "likelihood, or leave standardize out"
@@ -134,13 +126,7 @@ def _check_real(site: str, fn: Any) -> None:
 
 def rescaled(fn: Any, center: Tensor, spread: Tensor) -> Any:
     """The distribution of center + spread · u, u ~ `fn`. What masks leave out, they leave out with its log spread."""
-    if isinstance(fn, Independent):
-        return rescaled(fn.base_dist, center, spread).to_event(fn.reinterpreted_batch_ndims)
-    if isinstance(fn, MaskedDistribution):
-        return rescaled(fn.base_dist, center, spread).mask(fn._mask)
-    if isinstance(fn, ExpandedDistribution):
-        return rescaled(fn.base_dist, center, spread).expand(fn.batch_shape)
-    return Rescaled(fn, [AffineTransform(center, spread)])
+    return with_family(fn, lambda family: Rescaled(family, [AffineTransform(center, spread)]))
 
 
 class Rescaled(dist.TransformedDistribution):

@@ -126,11 +126,3 @@ def check_seed(seed: int) -> None:
     """Raise `InputError` for what torch takes no seed of."""
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}: it must be between 0 and 2**63 - 1")
-
-
-def check_file(path: Path) -> None:
-    """Raise `InputError`, before the work, where a file can't be written."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is no folder: make it first")

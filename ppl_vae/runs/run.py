@@ -4,9 +4,11 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +20,7 @@ import ppl_vae
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, to_json, write_bytes, write_json
+from ppl_vae.core.results import Result
 from ppl_vae.data.dataset import IMAGES, Dataset, image_shape
 from ppl_vae.data.newrows import Rules
 from ppl_vae.data.readers import absolute
@@ -30,6 +33,7 @@ from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.programs.standardize import resolve_standardized
 from ppl_vae.runs.checkpoint import Checkpoints
 from ppl_vae.runs.remembered import recall, remember
+from ppl_vae.runs.summary import Summary
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective, to_device
 
@@ -39,7 +43,7 @@ KINDS: tuple[Kind, Kind] = ("model", "guide")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Result):
     """The run in `folder`.
 
     Raises:
@@ -52,6 +56,51 @@ class Run:
         object.__setattr__(self, "folder", Path(self.folder).expanduser())
         if not (self.folder / "config.json").is_file():
             raise InputError(f"{self.folder} is no run: it has no config.json; make one with fit --out {self.folder}")
+
+    @classmethod
+    def of(cls, place: "str | PathLike[str] | Run") -> "Run":
+        """A run, or the one in a folder."""
+        return place if isinstance(place, Run) else cls(Path(place))
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def summary(self) -> Summary:
+        """The best step and its validation numbers."""
+        best = self.step("best")
+        valid = next(line["valid"] for line in self.metrics if line["step"] == best)
+        rising = 0 < best == self.checkpoints.steps[-1]
+        return Summary(str(self.folder), self.target, best, valid, self.fresh, rising)
+
+    def fields(self) -> dict[str, Any]:
+        return self.summary.fields()
+
+    def lines(self) -> Iterator[str]:
+        yield from self.summary.lines() if self.checkpoints.steps else [f"run: {self.folder}, without a checkpoint yet"]
+
+    def opening(self, *, trust: bool = False, **options: Any) -> dict[str, Any]:
+        """The options of `pair`; with `trust`, what it executes is printed to standard error."""
+        if trust:
+            self.announce_trusted()
+        return {"trust": trust} | options
+
+    def announce_trusted(self) -> None:
+        """Print to standard error what `trust` executes: path and hash."""
+        for source in self.trusted():
+            print(f"executing {source}", file=sys.stderr)
+
+    def sample(self, num: int = 64, **options: Any) -> Any:
+        """`num` samples as arrays by site, of which nothing is written; see `ppl_vae.runs.sampling.sampled`."""
+        from ppl_vae.runs.sampling import sampled
+
+        return sampled(self, num, **options).arrays
+
+    def encode(self, data: Any = None, **options: Any) -> Any:
+        """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`."""
+        from ppl_vae.runs.sampling import encoded
+
+        return encoded(self, data, **options)
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.core.errors import NumericalError
 from ppl_vae.core.randomness import seed_torch
-from ppl_vae.objectives import Estimate, Objective
+from ppl_vae.objectives import Objective, Pass
 from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs import Pair, Terms, parameters
 from ppl_vae.programs.scores import Batch, batches, log_weight, sum_sites
@@ -105,13 +105,13 @@ class Trainer:
                 self.optimizer.state[p] = state
 
 
-def _elbo(objective: Objective, estimate: Estimate) -> Tensor:
+def _elbo(objective: Objective, estimate: Pass) -> Tensor:
     """The ELBO of each example, `(B,)`: the objective's own value, or from the same terms where that is another."""
     terms = estimate.terms
     return estimate.value if objective.target == "ELBO" else objective.expect(terms, log_weight(terms))
 
 
-def _per_example(objective: Objective, estimate: Estimate) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _per_example(objective: Objective, estimate: Pass) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Value, ELBO, rate and distortion of each example, `(B,)`: the rate in closed form at each site that has one."""
     terms = estimate.terms
     rates, _ = rates_of(terms)

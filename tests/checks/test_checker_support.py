@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from support.planted_faults import MODEL_PLATE, MODEL_X, SOUND, binary, check, real
 
-from ppl_vae.checks.pair import Report
+from ppl_vae.checks.pair import CheckReport
 from ppl_vae.data import open_data
 
 SMALL = {"latent_dim": 2, "hidden": 4}
 
 
-def check_text(folder, text: str, data: np.ndarray) -> Report:
+def check_text(folder, text: str, data: np.ndarray) -> CheckReport:
     file = folder / "vae.py"
     file.write_text(text)
     return check(str(file), str(file), open_data(data))

@@ -56,7 +56,7 @@ def test_evaluations_and_comparisons_of_seeds_that_differ_above_32_bits_differ()
 
     def mean(seed: int) -> float:
         found = compare_estimators(pair, {"trace": Trace_ELBO()}, rows, batch_size=64, draws=2, seed=seed)
-        return found.result["estimators"]["trace"]["value"]
+        return found["estimators"]["trace"]["value"]
 
     assert mean(0) != mean(WRAP)
 

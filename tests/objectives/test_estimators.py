@@ -239,9 +239,10 @@ def test_an_objective_says_what_it_estimates(objective: Objective, target: str) 
     [
         (lambda: Renyi_ELBO(alpha=1.0), "alpha = 1 is the ELBO"),
         (lambda: Renyi_ELBO(alpha=math.inf), "must be finite"),
-        (lambda: Beta_ELBO(beta=-1.0), "at least 0"),
-        (lambda: FreeBits_ELBO(floor=math.nan), "at least 0"),
-        (lambda: Trace_ELBO(0), "at least 1"),
+        (lambda: Beta_ELBO(beta=-1.0), "beta: beta is -1.0: it must be at least 0"),
+        (lambda: Beta_ELBO(beta=math.inf), "beta is inf: it must be a finite number, at least 0"),
+        (lambda: FreeBits_ELBO(floor=math.nan), "floor is nan: it must be a finite number, at least 0"),
+        (lambda: Trace_ELBO(0), "trace: num_particles is 0: it must be at least 1"),
     ],
 )
 def test_settings_out_of_range(make: Callable[[], Any], words: str) -> None:

@@ -1,6 +1,8 @@
 """An objective is a name with settings, a class in a file, a class or an instance; a run knows which it was."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from support.runs import PAIR_ARGUMENTS, SMALL, binary_rows, fitted, write_rows
 
 import ppl_vae
+from ppl_vae import objectives
 from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 from ppl_vae.objectives import IWAE_ELBO, Beta_ELBO, Objective, Trace_ELBO
@@ -31,6 +34,23 @@ class Nothing:
 class Third(Trace_ELBO):
     name = "third"
     target = "third"
+
+
+def test_an_objective_is_found_by_its_file_alone() -> None:
+    folder = Path(objectives.__file__).parent
+    files = {path.stem for path in folder.glob("*.py") if "    def per_example" in path.read_text()} - {"base"}
+    assert {entry.module.rpartition(".")[2] for entry in objectives.OBJECTIVES.entries.values()} == files
+    for name, kind in objectives.OBJECTIVES.items():
+        assert issubclass(kind, Objective)
+        assert kind.name == name
+        assert objectives.get(name) is objectives.named(name).kind is getattr(objectives, kind.__name__) is kind
+        assert kind.__name__ in objectives.__all__
+
+
+def test_a_list_of_the_objectives_imports_no_torch() -> None:
+    code = "import sys; from ppl_vae.objectives import OBJECTIVES; print(len(OBJECTIVES), 'torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert shown.split() == [str(len(objectives.OBJECTIVES)), "False"]
 
 
 def metrics(run: ppl_vae.Run) -> list[dict[str, Any]]:

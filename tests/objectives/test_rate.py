@@ -113,15 +113,13 @@ def test_a_closed_form_had_without_a_graph_takes_no_gradient_away() -> None:
     assert sum(rate_module.rates_of(t)[0].values()).requires_grad  # type: ignore[union-attr]
 
 
-def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from ppl_vae.reports import text
-
+def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path) -> None:
     (tmp_path / "mixture.py").write_text(MIXTURE)
     mixture = fitted(tmp_path, model=tmp_path / "mixture.py")
-    valid = text.fit_result(mixture)["valid"]
-    assert f"rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo" in _said(text, mixture, capsys)
+    valid = mixture.summary.valid
+    assert f"rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo" in str(mixture.summary)
     normal = fitted(tmp_path, out=tmp_path / "normal")
-    assert "(Monte Carlo" not in _said(text, normal, capsys)
+    assert "(Monte Carlo" not in str(normal.summary)
     assert all(line["valid"]["rate"] >= 0 for line in normal.metrics)
     assert all(line["train"]["rate"] >= 0 for line in normal.metrics[1:])
     assert json.loads((normal.folder / "metrics.jsonl").read_text().splitlines()[-1])["valid"]["rate_how"] == {
@@ -129,19 +127,12 @@ def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path, capsys
     }
 
 
-def _said(text: Any, run: Any, capsys: pytest.CaptureFixture) -> str:
-    text.fitted(run, text.fit_result(run))
-    return capsys.readouterr().out
-
-
 # ---- the best state, measured by other draws ----
 
 
 def test_the_best_state_is_measured_at_fresh_noise(tmp_path: Path) -> None:
-    from ppl_vae.reports import text
-
     run = fitted(tmp_path, epochs=6, lr=3e-2, patience=4)
-    result = text.fit_result(run)
+    result = run.asdict()
     valid, best = run.data().valid, run.pair(checkpoint="best")
     seeds = [20_131_221 + draw for draw in range(5)]
     elbos = torch.stack([evaluate(best, Trace_ELBO(), valid, 100, seed).elbo for seed in seeds]).mean(0)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_vae import objectives
-from ppl_vae.checks.pair import Report, check_pair
+from ppl_vae.checks.pair import CheckReport, check_pair
 from ppl_vae.data.dataset import Dataset, open_data
 from ppl_vae.programs import resolve_pair
 from ppl_vae.training.setup import isolated
@@ -591,13 +591,13 @@ def dataset_of(fault: Fault) -> Dataset:
     return dataset
 
 
-def check(model: Any, guide: Any, dataset: Dataset, objective: str = "trace", **settings: object) -> Report:
+def check(model: Any, guide: Any, dataset: Dataset, objective: str = "trace", **settings: object) -> CheckReport:
     with isolated(0):
         pair = resolve_pair(model, guide, tuple(x[:1000] for x in dataset.train), settings)
         return check_pair(pair, dataset, objectives.get(objective)(), thorough=True)
 
 
-def find(fault: Fault, folder: Path) -> Report:
+def find(fault: Fault, folder: Path) -> CheckReport:
     """What `check` says of a file with this fault."""
     file = folder / "vae.py"
     file.write_text(fault.text())

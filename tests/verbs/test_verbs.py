@@ -254,7 +254,7 @@ def test_a_bad_place_is_named_before_any_work(run: ppl_vae.Run, tmp_path: Path, 
 
 def test_new_copies_programs_that_fit_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "mine"
-    files = ppl_vae.new(place)
+    files = ppl_vae.new(place).files
     assert {p.relative_to(place).as_posix() for p in files} >= {"models/bernoulli.py", "guides/diagonal_normal.py"}
     assert {p for p in place.rglob("*") if p.is_file()} == set(files)
     for file in files:

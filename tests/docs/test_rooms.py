@@ -7,7 +7,7 @@ from pathlib import Path
 from support.pages import Page
 
 ROOT = Path(__file__).parents[2]
-PICTURES = [block.text for block in Page("_rooms.md").blocks if block.language == "mermaid"]
+PICTURES = [block.text for block in Page("architecture.md").blocks if block.language == "mermaid"]
 
 
 def contract() -> list[set[str]]:

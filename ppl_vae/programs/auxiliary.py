@@ -69,20 +69,20 @@ def check_change_of_variables(
 
 
 def _derivatives(
-    run: Callable[[], Any], guide: Any, auxiliary: set[str]
+    program: Callable[[], Any], guide: Any, auxiliary: set[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Of each point of the guide its log-density `(B,)`, and its Jacobian by the auxiliary draws `(B, n, m)`.
 
     Where a site stands outside the plate `data`, as in a guide for any Pyro model, all is one row.
     """
     with torch.random.fork_rng(), torch.enable_grad(), poutine.block(), buffers_kept(guide):
-        drawn = poutine.trace(run).get_trace()
+        drawn = poutine.trace(program).get_trace()
         for name, site in list(samples(drawn)):
             if is_point(site["fn"]):
                 drawn.remove_node(name)  # it follows anew from the draws
             else:
                 site["value"] = site["value"].detach().clone().requires_grad_(name in auxiliary)
-        sites = dict(samples(poutine.trace(poutine.replay(run, trace=drawn)).get_trace()))
+        sites = dict(samples(poutine.trace(poutine.replay(program, trace=drawn)).get_trace()))
         points = {name: site for name, site in sites.items() if is_point(site["fn"])}
         draws = {name: sites[name] for name in auxiliary}
         rows = all(any(f.name == DATA for f in s["cond_indep_stack"]) for s in (points | draws).values())

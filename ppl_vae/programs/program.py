@@ -118,6 +118,11 @@ def owned(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> Iterat
                 yield f"{kind}.{name}", tensor
 
 
+def owner_of(name: str) -> str:
+    """The owner of a tensor that `owned` names: `model` or `guide`; for another name, what stands before its dot."""
+    return name.partition(".")[0]
+
+
 def parameters(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> dict[str, nn.Parameter]:
     """The trained parameters of the pair, each once, by owner's name."""
     return {
@@ -134,7 +139,7 @@ def load_owned(model: nn.Module, guide: nn.Module, state: dict[str, Tensor], bor
         InputError: the names or shapes are not the pair's.
     """
     mine = dict(owned(model, guide, borrower))
-    state = {name: t for name, t in state.items() if name.partition(".")[0] in ("model", "guide")}
+    state = {name: t for name, t in state.items() if owner_of(name) in ("model", "guide")}
     if strange := sorted(set(mine) ^ set(state)):
         raise InputError(f"the saved state and the programs differ in {', '.join(strange[:4])}: not the same programs")
     for name, tensor in mine.items():

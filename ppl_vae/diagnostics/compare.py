@@ -74,7 +74,7 @@ class _Run:
 
     def begin(self) -> None:
         """Before the draws on a batch."""
-        self.value, self.gradient = Moments(), Moments(steps=True)
+        self.value, self.gradient = Moments(), Moments(increments=True)
         self.projected: list[Tensor] = []
 
     def end(self, whole: bool) -> None:

@@ -165,9 +165,9 @@ def test_objects_from_python_are_given_again(tmp_path):
         run.data()
     pair = run.pair(model=gaussian.Model((4,), 2, 4), guide=diagonal_normal.Guide((4,), 2, 4), checkpoint="last")
     assert same(weights(pair), weights(Pair(model, guide, pair.sources, pair.borrower)))
-    with pytest.raises(InputError, match="settings differ"):
+    with pytest.raises(InputError, match="give the programs the settings that they were saved with"):
         run.pair(model=gaussian.Model((4,), 3, 4), guide=guide)
-    with pytest.raises(InputError, match="not the same programs"):
+    with pytest.raises(InputError, match="give the programs that were saved"):
         run.pair(model="linear_gaussian", guide=guide)
 
 

@@ -66,10 +66,9 @@ def apply(diff: str, place: Path) -> None:
 @pytest.fixture(scope="module")
 def printed(copy: Path) -> dict[str, str]:
     """Every command of the page, run in the copy, and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(copy)],
-        input=json.dumps([*HELP, *PAGE.commands, MISSPELT]), capture_output=True, text=True, cwd=copy, timeout=200, check=False,
-    )  # fmt: skip
+    lines = json.dumps([*HELP, *PAGE.commands, MISSPELT])
+    command = [sys.executable, "-c", DRIVER, str(copy)]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, cwd=copy, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for command in PAGE.commands:

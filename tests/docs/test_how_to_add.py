@@ -89,6 +89,10 @@ def test_each_file_is_in_the_room_of_its_section() -> None:
         assert folder in PAGE.words or "/" not in name
 
 
+def test_an_objective_is_found_by_its_name(printed: dict[str, str]) -> None:
+    assert "objective: tempered, an estimate of tempered ELBO" in out_of(printed, "--objective tempered")
+
+
 def test_a_check_is_run_in_its_place(printed: dict[str, str]) -> None:
     out = out_of(printed, "latent_dim=100")
     assert "warning: site 'z': a draw holds more than the 64 numbers of a datum" in out

@@ -134,8 +134,8 @@ def test_what_the_page_calls_sound_has_no_findings() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=[row[1].replace("`", "") for row in RULES])
 def test_a_broken_rule_is_found(rule: list[str]) -> None:
     write, never, _, says = rule
-    (old,), (new,) = code(write), code(never)
-    edited = changed("mine.py", old, new.strip())
+    (old,), (new,) = code(write), code(never) or [""]
+    edited = changed("mine.py", old, new)
     level, message = says.split(":")[0], code(says)[0]
     report = ppl_vae.check(edited, edited, **DIGITS)
     assert [f.level for f in report.findings if message in f.message][:1] == [level], str(report)

@@ -43,7 +43,7 @@ class Page:
 
     @property
     def files(self) -> dict[str, str]:
-        return {block.name: block.text for block in self.blocks if block.name}
+        return {block.name: block.text for block in self.blocks if block.language == "python" and block.name}
 
     @property
     def commands(self) -> list[str]:

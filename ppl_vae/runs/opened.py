@@ -1,7 +1,7 @@
 """A run, opened for use: what every verb on a run begins with."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def open_run(
     model: Spec | None = None,
     guide: Spec | None = None,
     data: Any = None,
+    set: Mapping[str, Any] | None = None,
     checkpoint: int | str = "best",
     trust: bool = False,
     force: bool = False,
@@ -51,14 +52,15 @@ def open_run(
     Args:
         model, guide: name a program again that is not a shipped one; a hash that differs needs `force`.
         data: the data again, where the run was fitted to arrays given from Python.
-        checkpoint: a step, `best`, `last` or `first`.
+        set: the settings again that were given from Python and have no text, such as a class.
+        checkpoint: a step, `best`, `last`, `first` or `middle`.
         trust: execute the programs in `RUN/sources`.
 
     Raises:
         InputError: no run, no such checkpoint, programs or data that are not the run's.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
-    pair = run.pair(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    run = Run.of(run)
+    pair = run.pair(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     return Opened(run, pair, _data(run, data, force))
 
 

@@ -5,7 +5,9 @@ from typing import Any, Literal, get_type_hints
 
 import typeguard
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
+
+COUNTS = ("epochs", "batch_size", "patience", "checkpoint_every", "keep_every")
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class FitConfig:
     is written, stay in the units of the data."""
     missing: Literal["error", "nan"] = "error"
     """nan: cells of the first field may be missing, for programs that leave them out, such as table."""
-    set: tuple[str, ...] = ()
+    set: tuple[str | dict[str, str], ...] = ()
     """One constructor setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or latent_dim=16
-    for every constructor that has it. May be repeated."""
+    for every constructor that has it. May be repeated. A value that has no text is recorded by a note, see
+    `ppl_vae.training.settings`."""
     device: str = "cpu"
     """A torch device."""
     checkpoint_every: int = 1000
@@ -64,11 +67,8 @@ class FitConfig:
             except typeguard.TypeCheckError:
                 shown = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
                 raise InputError(f"{name} is {value!r}: it must be {shown}") from None
-        positive = {"epochs": 1, "batch_size": 1, "patience": 1, "checkpoint_every": 1, "keep_every": 1}
-        for name, least in positive.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: it must be at least {least}")
+        counts = {name: getattr(self, name) for name in COUNTS}
+        at_least(1, **{name: value for name, value in counts.items() if value is not None})
         for name in ("lr", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

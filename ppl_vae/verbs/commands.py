@@ -68,7 +68,9 @@ class Fit(FitConfig, Verb):
 
         options = {field.name: getattr(self, field.name) for field in fields(FitConfig)}
         named = {name: options.pop(name) or None for name in ("model", "guide", "data")}
-        if self.trust and self.resume and self.out is not None:
+        if self.out is None:
+            raise InputError("fit needs --out, the folder of the run")
+        if self.trust and self.resume:
             text.note_trusted(ppl_vae.Run(self.out))
         run = ppl_vae.fit(
             **named, **options, out=self.out, resume=self.resume, trust=self.trust, force=self.force,

@@ -13,9 +13,9 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data import as_data
 from ppl_vae.programs.find import Spec, shipped_folder
 from ppl_vae.programs.resolution import parse_settings
+from ppl_vae.runs import fitting
 from ppl_vae.runs.opened import check_file, check_seed, open_run, rows_of, running
 from ppl_vae.runs.run import Run
-from ppl_vae.training import fit as training
 from ppl_vae.training.setup import isolated, resolve_for, split_objective
 from ppl_vae.verbs.comparison import compare
 from ppl_vae.verbs.generate import encode, reconstruct, sample
@@ -40,7 +40,7 @@ def _drawing(fit: Callable[P, Run]) -> Callable[P, Run]:
     return drawn
 
 
-fit = _drawing(training.fit)
+fit = _drawing(fitting.fit)
 
 
 def check(

@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,3 +63,11 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class Scratch:
+    """A temporary folder, which goes when nothing refers to this object any more, at the latest when Python ends."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ppl_vae-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import torch
 from ppl_vae import objectives
 from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.files import Scratch
 from ppl_vae.data import Data
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, terms
@@ -18,7 +19,7 @@ from ppl_vae.programs.find import Spec
 from ppl_vae.programs.state import evaluating
 from ppl_vae.runs.record import change_config, record_data, write_record
 from ppl_vae.runs.recording import Recording
-from ppl_vae.runs.run import Run, Scratch
+from ppl_vae.runs.run import Run
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals

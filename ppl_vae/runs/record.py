@@ -2,6 +2,7 @@
 
 import math
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, write_bytes, write_json
 from ppl_vae.data import Data
+from ppl_vae.data.dataset import image_of
+from ppl_vae.data.newrows import Rules
 from ppl_vae.data.protocol import SPLITS
 from ppl_vae.data.source import absolute
 from ppl_vae.objectives import Objective
@@ -91,6 +94,37 @@ def write_record(
             "data": _about(data) | {"given": given_fields(pair.model, data.fields, *_two(data, pair))},
         },
     )
+
+
+def zeros(record: Mapping[str, Any], rows: int) -> Batch:
+    """Rows of zeros, `(rows, *shape)` per field, of the shapes and dtypes of the data."""
+    batch = record["batch"]
+    return tuple(
+        torch.zeros(rows, *shape, dtype=getattr(torch, dtype))
+        for shape, dtype in zip(batch["shapes"], batch["dtypes"], strict=True)
+    )
+
+
+def rules(record: Mapping[str, Any], config: FitConfig) -> Rules:
+    """How new rows are read: as the data of the run were."""
+    batch, data = record["batch"], record["data"]
+    return Rules(
+        fields=tuple(batch["fields"]),
+        shapes=tuple(map(tuple, batch["shapes"])),
+        dtypes=tuple(getattr(torch, dtype) for dtype in batch["dtypes"]),
+        columns={name: tuple(names) for name, names in data.get("columns", {}).items()},
+        scale=config.scale,
+        missing=config.missing == "nan",
+        binarize="once" if data["binarize"] == "epoch" else data["binarize"],
+        range=data.get("range"),
+    )
+
+
+def image(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape of the picture that a datum of the first field is, if it is one; old records do not say it."""
+    data, shape = record["data"], tuple(record["batch"]["shapes"][0])
+    recorded = data["image"] if "image" in data else image_of(data["name"], shape)
+    return None if recorded is None else tuple(recorded)
 
 
 def record_data(data: Any) -> tuple[str, ...]:

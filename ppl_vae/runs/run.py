@@ -1,22 +1,18 @@
 """A run, as a user holds it: what was asked, the programs that came out, the numbers, the data."""
 
 import copy
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.files import Scratch
 from ppl_vae.data import Data
-from ppl_vae.data.dataset import image_of
 from ppl_vae.data.newrows import Rules
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, resolve_pair
@@ -26,7 +22,7 @@ from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.programs.standardize import resolve_standardized
 from ppl_vae.runs.checkpoint import Checkpoints
 from ppl_vae.runs.history import Best, as_frame, best_of, read_fresh, read_metrics
-from ppl_vae.runs.record import FILE, read_record
+from ppl_vae.runs.record import FILE, image, read_record, rules, zeros
 from ppl_vae.runs.trust import Trust
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
@@ -34,14 +30,6 @@ from ppl_vae.training.setup import isolated, make_objective, open_config_data, s
 
 if TYPE_CHECKING:
     import pandas
-
-
-class Scratch:
-    """A temporary folder, which goes when nothing refers to this object any more, at the latest when Python ends."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ppl_vae-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -145,7 +133,8 @@ class Run:
         step = self.step("best")
         if self.fresh is not None:
             return best_of(step, self.fresh, fresh=True)
-        return best_of(step, next(line["valid"] for line in self.metrics if line["step"] == step), fresh=False)
+        lines = {line["step"]: line["valid"] for line in self.metrics}
+        return best_of(step, lines.get(step, {}), fresh=False)
 
     @property
     def fresh(self) -> dict[str, Any] | None:
@@ -158,15 +147,7 @@ class Run:
         Raises:
             InputError: no such word, or no checkpoint yet.
         """
-        steps = self.checkpoints.steps
-        if not steps:
-            raise InputError(f"{self.folder} has no checkpoint yet: fit --out {self.folder} --resume")
-        middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
-        named = {"best": self.checkpoints.manifest["best"], "last": steps[-1], "first": steps[0], "middle": middle}
-        try:
-            return named[checkpoint] if checkpoint in named else int(checkpoint)
-        except ValueError:
-            raise InputError(f"--checkpoint {checkpoint}: give a step, best, last, first or middle") from None
+        return self.checkpoints.step(checkpoint)
 
     # ---- programs
 
@@ -272,11 +253,7 @@ class Run:
 
     def zeros(self, rows: int) -> Batch:
         """Rows of zeros, `(rows, *shape)` per field, of the shapes and dtypes of the data."""
-        batch = self.record["batch"]
-        return tuple(
-            torch.zeros(rows, *shape, dtype=getattr(torch, dtype))
-            for shape, dtype in zip(batch["shapes"], batch["dtypes"], strict=True)
-        )
+        return zeros(self.record, rows)
 
     def given(self, model: ProgramLike) -> list[str]:
         """The fields that the model is given and never observes; found on zeros and ones where no record says."""
@@ -288,21 +265,9 @@ class Run:
     @property
     def rules(self) -> Rules:
         """How new rows are read: as the data of the run were."""
-        batch, data = self.record["batch"], self.record["data"]
-        return Rules(
-            fields=tuple(batch["fields"]),
-            shapes=tuple(map(tuple, batch["shapes"])),
-            dtypes=tuple(getattr(torch, dtype) for dtype in batch["dtypes"]),
-            columns={name: tuple(names) for name, names in data.get("columns", {}).items()},
-            scale=self.config.scale,
-            missing=self.config.missing == "nan",
-            binarize="once" if data["binarize"] == "epoch" else data["binarize"],
-            range=data.get("range"),
-        )
+        return rules(self.record, self.config)
 
     @property
     def image(self) -> tuple[int, ...] | None:
         """The shape of the picture that a datum of the first field is, if it is one."""
-        data, shape = self.record["data"], tuple(self.record["batch"]["shapes"][0])
-        recorded = data["image"] if "image" in data else image_of(data["name"], shape)
-        return None if recorded is None else tuple(recorded)
+        return image(self.record)

@@ -1,5 +1,6 @@
 """Fit: check, train, keep the best, survive interruption. `start` makes a run, `go_on` continues one."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -36,7 +37,7 @@ def fit(
     model: Spec | None = None,
     guide: Spec | None = None,
     data: Any = None,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
     resume: bool = False,
     trust: bool = False,
@@ -96,7 +97,7 @@ def start(
     model: Spec | None,
     guide: Spec | None,
     data: Any,
-    folder: str | Path | None,
+    folder: str | os.PathLike[str] | None,
     config: FitConfig,
     *,
     set: Set = (),
@@ -136,7 +137,7 @@ def start(
 
 
 def go_on(
-    run: str | Path | Run,
+    run: str | os.PathLike[str],
     asked: FitConfig,
     *,
     model: Spec | None = None,

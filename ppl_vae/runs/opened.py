@@ -10,14 +10,12 @@ from ppl_vae.checks.support import offence
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.data import Data
 from ppl_vae.data.newrows import Rows, held_out, read_rows, rows_in_order
-from ppl_vae.data.protocol import Split
+from ppl_vae.data.protocol import CHUNK, Split
 from ppl_vae.data.source import there
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec, blame
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.run import Run
-
-CHUNK = 1000
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ppl_vae.core.files import read_json, write_bytes, write_json
 from ppl_vae.data import Data
 from ppl_vae.data.dataset import image_of
 from ppl_vae.data.newrows import Rules
-from ppl_vae.data.protocol import SPLITS
+from ppl_vae.data.protocol import CHUNK, SPLITS
 from ppl_vae.data.source import absolute
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, owned
@@ -27,7 +27,6 @@ from ppl_vae.training.config import FitConfig
 FORMAT = 1
 FILE = "config.json"
 FEW = 100  # rows that tell which fields are observed
-CHUNK = 1000  # rows at a time
 
 
 def read_record(folder: Path) -> dict[str, Any]:

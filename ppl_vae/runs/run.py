@@ -1,6 +1,7 @@
 """A run, as a user holds it: what was asked, the programs that came out, the numbers, the data."""
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,7 +55,7 @@ class Run:
             raise InputError(f"{self.folder} is no run: it has no {FILE}; make one with fit --out {self.folder}")
 
     @classmethod
-    def of(cls, run: "str | Path | Run") -> "Run":
+    def of(cls, run: str | os.PathLike[str]) -> "Run":
         """The run itself, or the one in the folder that is given."""
         return run if isinstance(run, Run) else cls(Path(run))
 

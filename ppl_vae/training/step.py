@@ -29,11 +29,19 @@ class Step(NamedTuple):
 
 
 class Noise(Protocol):
-    """Where the random numbers of the steps come from: something whose state can be kept and put back."""
+    """Where the random numbers of the steps come from."""
 
-    def state(self) -> dict[str, Tensor]: ...
+    def begin(self) -> None:
+        """Called before each step: a source that is not torch's own sets here what the step will draw."""
+        ...
 
-    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+    def state(self) -> dict[str, Tensor]:
+        """All that the draws to come depend on, by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` returned; other tensors are ignored."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ class TorchNoise:
     """Torch's own generators: the one of the CPU and the one of `device`."""
 
     device: str = "cpu"
+
+    def begin(self) -> None:
+        """Nothing: a generator goes on where it stands."""
 
     def state(self) -> dict[str, Tensor]:
         return random_state(self.device)
@@ -97,6 +108,7 @@ class Trainer:
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self.noise.restore, self.noise.state())
+            self.noise.begin()
             stack.enter_context(buffers_kept(*self.with_buffers))  # as a BatchNorm's, which the pass moves
             seen = self.backward(batch)
             stack.pop_all()  # all is finite: they stay moved

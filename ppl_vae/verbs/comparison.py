@@ -8,6 +8,7 @@ import torch
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_json
+from ppl_vae.data.protocol import CHUNK
 from ppl_vae.diagnostics.compare import compare_estimators, refusal
 from ppl_vae.diagnostics.estimators import named
 from ppl_vae.diagnostics.runs import compare_groups, compare_rows, groups_of, row_values
@@ -19,7 +20,6 @@ from ppl_vae.training.progress import Progress
 from ppl_vae.training.setup import isolated
 
 RunLike = str | Path | Run
-CHUNK = 1000  # rows at a time
 ESTIMATORS = ("trace", "analytic-kl")
 
 

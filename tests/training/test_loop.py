@@ -135,9 +135,11 @@ class Seeded:
 
     taken: int = 0
 
-    def state(self) -> dict[str, Tensor]:
+    def begin(self) -> None:
         self.taken += 1
         torch.manual_seed(self.taken)
+
+    def state(self) -> dict[str, Tensor]:
         return {"taken": torch.tensor(self.taken)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

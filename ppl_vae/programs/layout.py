@@ -14,7 +14,7 @@ from pyro.distributions import Distribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.programs.state import buffers_kept
 
 DATA = "data"
@@ -190,8 +190,7 @@ def layout_of(
         max_nesting: how many dimensions the programs' own plates take at most; if not finite, it is found out.
         keywords: what the programs are called with beside the batch.
     """
-    if num_samples < 1:
-        raise InputError(f"num_samples is {num_samples}: it must be at least 1")
+    at_least(1, num_samples=num_samples)
     repeat = num_samples > 1 and (repeat or not all(takes_samples(p) for p in programs))
     nesting = 0
     if num_samples > 1 and not repeat:

@@ -1,6 +1,7 @@
 """A run, opened for use: what every verb on a run begins with."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Opened:
 
 
 def open_run(
-    run: str | Path | Run,
+    run: str | os.PathLike[str],
     *,
     model: Spec | None = None,
     guide: Spec | None = None,

@@ -44,9 +44,11 @@ def restore(recorded: Recorded, given: Mapping[str, Any] | str | Iterable[str], 
     Raises:
         InputError: a setting that has no text is not given again, or one is given that the run does not have.
     """
-    again = values(given)
+    again, text = values(given), spoken(recorded)
     for entry in record(given):
-        if entry not in recorded:
+        own = {} if isinstance(entry, dict) else parse_settings((entry,))
+        said = any(name in text and _same(text[name], value) for name, value in own.items())
+        if entry not in recorded and not said:
             had = ", ".join(map(_shown, recorded)) or "nothing"
             raise InputError(f"the run was started with set {had}, not {_shown(entry)}: leave it out")
     notes = {entry["name"]: entry["python"] for entry in recorded if isinstance(entry, dict)}
@@ -55,7 +57,12 @@ def restore(recorded: Recorded, given: Mapping[str, Any] | str | Iterable[str], 
             f"the setting {missing[0]} of {where} was given from Python ({notes[missing[0]]}): give it again, as in "
             f"set={{{missing[0]!r}: ...}}"
         )
-    return spoken(recorded) | {name: again[name] for name in notes}
+    return text | {name: again[name] for name in notes}
+
+
+def _same(parsed: Any, value: Any) -> bool:
+    """Is a value the one that was read from text? `parsed` is a Python literal, so that `==` gives a truth value."""
+    return type(parsed) is type(value) and parsed == value
 
 
 def _shown(entry: str | dict[str, str]) -> str:
@@ -68,7 +75,7 @@ def _entry(name: str, value: Any) -> str | dict[str, str]:
         parsed = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         parsed = None
-    if type(parsed) is type(value) and parsed == value:
+    if _same(parsed, value):
         return f"{name}={text}"
     kind = value if hasattr(value, "__qualname__") else type(value)  # a class and a function have a name of their own
     return {"name": name, "python": f"{kind.__module__}.{kind.__qualname__}"}

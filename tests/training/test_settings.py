@@ -86,7 +86,8 @@ def test_resume_with_the_settings_again_is_as_if_it_had_not_stopped(tmp_path: Pa
 
 def test_some_of_the_settings_may_be_said_again(tmp_path: Path) -> None:
     run = fit("gaussian", "diagonal_normal", ROWS, tmp_path / "run", set={"hidden": 4, "latent_dim": 2}, **OPTIONS)
-    fit(data=ROWS, out=run.folder, resume=True, set={"latent_dim": 2})
+    for again in ({"latent_dim": 2}, "latent_dim=2", ("latent_dim= 2", "hidden=4"), ["latent_dim=2", "latent_dim=2"]):
+        fit(data=ROWS, out=run.folder, resume=True, set=again)
     with pytest.raises(InputError, match="started with set hidden=4, latent_dim=2, not latent_dim=3"):
         fit(data=ROWS, out=run.folder, resume=True, set={"latent_dim": 3})
 

@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,3 +73,11 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} is a folder: give a file")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is no folder: make it first")
+
+
+class Scratch:
+    """A temporary folder, which goes when nothing refers to this object any more, at the latest when Python ends."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ppl_vae-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

@@ -171,8 +171,9 @@ class _Passes:
     def step(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
         """Value per datum `(B,)` and gradient of the mean loss: what one training step computes."""
         estimate = objective.estimate(self.pair.model, self.pair.guide, self.batch)
-        loss = -estimate.terms.scale * estimate.surrogate.mean()
-        gradient = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True, materialize_grads=True)
+        gradient = torch.autograd.grad(
+            estimate.loss, list(self.trained.values()), allow_unused=True, materialize_grads=True
+        )
         return estimate.value.detach(), list(gradient)
 
     def measure(self, run: _Run) -> None:

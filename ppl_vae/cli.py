@@ -44,7 +44,7 @@ class Command:
         return result.exit_code
 
     def _value(self, name: str, flag: Flag) -> Any:
-        return not self.json if flag.type is None else flag.read(getattr(self, name))  # progress, for a person
+        return flag.read(self.json if flag.type is None else getattr(self, name))
 
 
 def command(function: Callable[..., Any]) -> type[Command]:

@@ -25,7 +25,11 @@ class Estimate:
         return self.value / self.se if self.se > 0 else math.nan
 
     def __str__(self) -> str:
-        return f"{self:.2f}"
+        """`-101.32 ± 0.41`: the error with two digits, the value with as many decimals; no error where it is NaN."""
+        if not math.isfinite(self.se):
+            return f"{self.value:.2f}"
+        decimals = 2 if self.se <= 0 else max(0, 1 - math.floor(math.log10(self.se)))
+        return f"{self:.{decimals}f}"
 
     def __format__(self, spec: str) -> str:
         if math.isnan(self.se):

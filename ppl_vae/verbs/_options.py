@@ -19,7 +19,7 @@ class Flag:
     Args:
         type: of the option there; None for one that it does not have.
         default: in place of the function's.
-        read: from what was typed to what the function takes.
+        read: from what was typed to what the function takes; without a type, from whether JSON is asked for.
     """
 
     type: Any
@@ -56,7 +56,12 @@ Guide = Annotated[Program, Flag(str)]
 Data = Annotated[Any, Flag(tuple[str, ...], (), _listed)]
 Objective = Annotated[Any, Flag(str)]
 Settings = Annotated[Mapping[str, Any] | Sequence[str] | str, Flag(Several)]
-Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None)]
+SettingsAgain = Annotated[
+    Mapping[str, Any] | None,
+    Doc("The settings again that were given from Python and have no text, such as a class."),
+    Flag(None, read=lambda json: None),
+]
+Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda json: not json)]
 
 RunFolder = Annotated[Place, Doc("The folder of the run."), Flag(tyro.conf.Positional[Path])]
 ModelAgain = Annotated[

@@ -56,6 +56,7 @@ def compare(
     data: o.DataAgain = None,
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
     progress: o.Progress = False,
@@ -84,7 +85,7 @@ def compare(
         raise InputError("compare needs the folder of a run, RUN, and a checkpoint: name at least one of each")
     specs = ESTIMATORS[: 2 if len(runs) == 1 else 1] if objectives is None else objectives
     asked: dict[str, Any] = {"num_samples": num_samples, "draws": draws, "seed": seed, "progress": progress}
-    opening = {"data": data, "model": model, "guide": guide, "trust": trust, "force": force}
+    opening = {"data": data, "model": model, "guide": guide, "set": set, "trust": trust, "force": force}
     if trust:
         for each in runs:
             each.announce_trusted()

@@ -24,6 +24,7 @@ def encode(
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
 ) -> "Samples":
@@ -38,5 +39,5 @@ def encode(
 
     run = Run.of(run)
     path = npz_path(out, run.folder / "encoding.npz")
-    opening = run.opening(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     return written(encoded(run, data, scale, draws, seed, **opening), path)

@@ -51,6 +51,7 @@ def export(
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
 ) -> Exported:
@@ -71,7 +72,7 @@ def export(
     run = Run.of(run)
     path = Path(out).expanduser() if out else run.folder / "arviz.nc"
     check_file(path)
-    opening = run.opening(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     with isolated(seed):
         pair = run.pair(**opening)
         found = rows_of(run, pair, data, scale, test=True, force=force)

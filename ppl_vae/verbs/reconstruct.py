@@ -26,6 +26,7 @@ def reconstruct(
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
 ) -> "Samples":
@@ -40,7 +41,7 @@ def reconstruct(
 
     run = Run.of(run)
     path = npz_path(out, run.folder / "reconstructions.npz")
-    opening = run.opening(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     values, again = reconstructed(run, data, scale, num, show, seed, **opening)
     for site, x in values.items():
         images, images_again = (figures.as_images(each, run.image) for each in (x, again[site]))

@@ -23,6 +23,7 @@ def resume(
     objective: Annotated[
         Any, Doc("Name the objective again, if it is a class of your own."), o.Flag(str | None)
     ] = None,
+    set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
     progress: o.Progress = False,
@@ -35,7 +36,7 @@ def resume(
     from ppl_vae.runs.run import Run
 
     run = Run.of(run)
-    options = {"epochs": epochs, "objective": objective}
+    options = {"epochs": epochs, "objective": objective, "set": set}
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     run = train(model, guide, data, run.folder, resume=True, trust=trust, force=force, progress=progress, **asked)
     draw_learning(run)

@@ -26,6 +26,7 @@ def sample(
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
 ) -> "Samples":
@@ -41,7 +42,7 @@ def sample(
 
     run = Run.of(run)
     path = npz_path(out, run.folder / "samples.npz")
-    opening = run.opening(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     found = sampled(run, num, show, given, seed, **opening)
     label = "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)"
     for site in found.observed:

@@ -30,9 +30,7 @@ class Small(Result):
 
 
 def test_an_estimate_prints_its_error_where_there_is_one() -> None:
-    assert str(Estimate(-101.318, 0.412, "data")) == "-101.32 ± 0.41"
     assert f"{Estimate(1.0, 0.5, 'draws'):.3f}" == "1.000 ± 0.500"
-    assert str(Estimate(2.0, math.nan, "draws")) == "2.00"
     assert Estimate(3.0, 1.5, "seeds").z == 2.0
     assert math.isnan(Estimate(3.0, 0.0, "seeds").z), "without noise there is no z"
     with pytest.raises(FrozenInstanceError):

@@ -1,12 +1,9 @@
-"""A number with its standard error: printed to the digits that it has, and null in JSON where it is undefined."""
+"""A number with its standard error, printed to the digits that it has."""
 
-import dataclasses
-import json
 import math
 
 import pytest
 
-from ppl_vae.core.files import to_json
 from ppl_vae.core.statistics import Estimate
 
 
@@ -22,11 +19,4 @@ from ppl_vae.core.statistics import Estimate
     ],
 )
 def test_it_prints_the_digits_that_it_has(value: float, se: float, shown: str) -> None:
-    assert str(Estimate(value, se)) == shown
-
-
-def test_undefined_is_null_in_json() -> None:
-    found = json.loads(to_json({"elbo": Estimate(1.5, math.nan, "seeds").asdict()}))
-    assert found == {"elbo": {"value": 1.5, "se": None, "over": "seeds"}}
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Estimate(1.0).value = 2.0  # type: ignore[misc]
+    assert str(Estimate(value, se, "data")) == shown

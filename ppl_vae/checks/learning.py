@@ -14,6 +14,7 @@ from ppl_vae.objectives import Pass
 from ppl_vae.programs import Terms, parameters
 from ppl_vae.programs.find import Kind
 from ppl_vae.programs.layout import DATA
+from ppl_vae.programs.program import owner_of
 
 STEPS = 5
 
@@ -96,7 +97,7 @@ def _weights_kept(s: Subject) -> Iterator[None]:
 def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
     """A warning about parameters that do not learn; an error where they are all that a program has."""
     for kind in KINDS:
-        own = {name for name in _trained(s) if name.startswith(f"{kind}.")}
+        own = {name for name in _trained(s) if owner_of(name) == kind}
         if mine := [name for name in names if name in own]:
             message = wording.format(", ".join(mine))
             if own > set(mine):

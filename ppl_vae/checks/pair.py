@@ -88,13 +88,13 @@ def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *,
         subject = Subject.of(pair, dataset, objective or Trace_ELBO())
         for check in (*CHECKS, *THOROUGH) if thorough else CHECKS:
             torch.manual_seed(0)
-            findings += _run(check, subject)
+            findings += _found_by(check, subject)
             if any(f.level == "error" for f in findings):
                 break
     return CheckReport(tuple(findings))
 
 
-def _run(check: Check, subject: Subject) -> Iterator[Finding]:
+def _found_by(check: Check, subject: Subject) -> Iterator[Finding]:
     """What a check finds; that it fails is a finding too."""
     try:
         yield from check(subject)

@@ -15,7 +15,7 @@ from ppl_vae.checks.lines import Lines, raised, sampled
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import Data
 from ppl_vae.data.binarize import binarized
-from ppl_vae.data.protocol import Split
+from ppl_vae.data.protocol import CHUNK, Split
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, Terms, draw, owned, score
 from ppl_vae.programs.find import Kind, blame
@@ -27,7 +27,7 @@ OTHER_SHAPE = 1e-3  # where the same sums are taken in tensors of other shapes
 
 __all__ = ["KINDS", "OTHER_SHAPE", "Finding", "Subject", "aligned", "differ", "same", "samples", "shapes"]
 
-PROBE_ROWS, CHUNK_ROWS = 7, 1000
+PROBE_ROWS = 7
 KINDS: tuple[Kind, Kind] = ("guide", "model")  # in the order in which they run
 
 HINTS = {
@@ -84,8 +84,8 @@ class Subject:
         return cls(pair, dataset, objective, probe, other)
 
     def chunks(self, split: Split) -> Iterator[Batch]:
-        """The rows of a split in their order, `CHUNK_ROWS` at a time, as the checks look at them."""
-        return (_seen(self.dataset, split, batch) for batch in self.dataset.batches(split, CHUNK_ROWS))
+        """The rows of a split in their order, `CHUNK` at a time, as the checks look at them."""
+        return (_seen(self.dataset, split, batch) for batch in self.dataset.batches(split, CHUNK))
 
     @property
     def files(self) -> dict[Kind, str]:
@@ -213,7 +213,7 @@ def _seen(dataset: Data, split: Split, batch: Batch) -> Batch:
 
 def _missing_first(dataset: Data) -> Tensor:
     """The indices of all training rows, of which up to three rows with missing cells come first."""
-    missing = torch.cat([_with_missing(batch) for batch in dataset.batches("train", CHUNK_ROWS)])
+    missing = torch.cat([_with_missing(batch) for batch in dataset.batches("train", CHUNK)])
     first = missing.nonzero().flatten()[:3]
     rest = torch.ones(len(missing), dtype=torch.bool)
     rest[first] = False

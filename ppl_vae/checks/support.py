@@ -12,8 +12,8 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from ppl_vae.blocks.table import Cells
-from ppl_vae.checks.subject import CHUNK_ROWS, KINDS, Finding, Subject, samples, shapes
-from ppl_vae.data.protocol import SPLITS
+from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
+from ppl_vae.data.protocol import CHUNK, SPLITS
 from ppl_vae.distributions.wrappers import describe, family, mask_of, support_of
 from ppl_vae.programs.layout import DATA
 from ppl_vae.programs.scores import Batch, ProgramLike
@@ -102,7 +102,7 @@ def _space(fn: Any) -> str | None:
 def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:
     """Numbers and values of the rows of all splits."""
     for split in SPLITS:
-        for rows, chunk in zip(s.dataset.numbers(split).split(CHUNK_ROWS), s.chunks(split), strict=True):
+        for rows, chunk in zip(s.dataset.numbers(split).split(CHUNK), s.chunks(split), strict=True):
             yield rows, tuple(x.to(s.device) for x in chunk)
 
 

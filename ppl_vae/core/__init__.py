@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files that are whole or not there, random states. Most of it imports no torch."""
+"""What all other packages use: errors, files, parts by name, random states. Most of it does not import torch."""

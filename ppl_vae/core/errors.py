@@ -1,4 +1,4 @@
-"""The two ways a command can fail on purpose. Each carries the exit code of its kind."""
+"""The two errors that are raised on purpose, each with the exit code of the command that it ends."""
 
 import math
 import re
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 class InputError(ValueError):
     """Bad input: a file, a name, data or a program that does not fit. Exit code 2.
 
-    The message is one or two lines: what is wrong, where, and what to do. What Pyro appends to an error that is
-    raised inside a program, a table of its sites, is left out.
+    The message is one or two lines: what is wrong, where, and what to do. If the error is raised inside a program, Pyro
+    appends a table of the program's sites; the table is left out.
 
     Args:
-        add: what to add to the command, so that it is taken.
+        add: arguments that make the command succeed when they are added to it.
     """
 
     exit_code = 2
@@ -23,10 +23,10 @@ class InputError(ValueError):
 
 
 class NumericalError(ArithmeticError):
-    """A loss or gradient that is not finite. Exit code 1; the last good state has been kept.
+    """A loss or gradient that is not finite. Exit code 1. The last good state has been kept.
 
     Args:
-        rows: the rows of the batch where a log-probability is not finite, if it is one.
+        rows: the rows of the batch whose log-probability is not finite.
     """
 
     exit_code = 1

@@ -1,8 +1,11 @@
-"""Files that are whole or not there: written beside, flushed to disk, renamed."""
+"""Files that are complete or do not exist: each is written under another name, flushed to disk, and then renamed."""
 
 import json
 import math
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from ppl_vae.core.errors import InputError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `path` so that a reader sees the old file or the new one, never a part of it."""
+    """Write a file so that a reader sees the old content or the new one, and never a part of it."""
     beside = path.with_name(f".{path.name}.part")
     with open(beside, "wb") as file:
         file.write(content)
@@ -26,7 +29,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Standard JSON: a number that is not finite, for which it has no word, is null."""
+    """The value as standard JSON. A number that is not finite becomes null, since JSON can't express it."""
     return json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -40,9 +43,10 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """
+    """Read a file that holds one JSON object.
+
     Raises:
-        InputError: no such file, or it is no JSON object.
+        InputError: the file does not exist, or does not hold a JSON object.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -54,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's own entries: a rename is not on disk before that."""
+    """Flush the entries of a folder to disk. Without this, a rename can be lost when the computer stops."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -69,3 +73,11 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} is a folder: give a file")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is no folder: make it first")
+
+
+class Scratch:
+    """A temporary folder, which goes when nothing refers to this object any more, at the latest when Python ends."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ppl_vae-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 class Moments:
-    """Mean and variance of a list of tensors over many draws, in memory for two (Welford 1962).
+    """Mean and variance of a list of tensors over many draws, without keeping the draws (Welford 1962).
 
-    Each tensor of the list keeps its own shape; draws are added one at a time.
+    Each tensor of the list keeps its own shape. Draws are added one at a time.
 
     Args:
-        steps: keep, of each draw after the first, what it adds to each tensor's sum of squares: `(count − 1, tensors)`.
+        increments: also keep what each draw after the first adds to each tensor's sum of squares.
     """
 
-    def __init__(self, steps: bool = False) -> None:
+    def __init__(self, increments: bool = False) -> None:
         self.count = 0
-        self._steps: list[list[float]] | None = [] if steps else None
+        self._increments: list[list[float]] | None = [] if increments else None
         self._mean: list[Tensor] = []
         self._squares: list[Tensor] = []
 
@@ -30,13 +30,16 @@ class Moments:
         torch._foreach_add_(self._mean, before, alpha=1 / self.count)
         after = torch._foreach_sub(draw, self._mean)
         torch._foreach_addcmul_(self._squares, before, after)
-        if self._steps is not None and self.count > 1:
-            self._steps.append(sums(torch._foreach_mul(before, after)).tolist())
+        if self._increments is not None and self.count > 1:
+            self._increments.append(sums(torch._foreach_mul(before, after)).tolist())
 
     @property
-    def steps(self) -> Tensor:
-        """Uncorrelated estimates of each tensor's summed variance: their spread is its standard error."""
-        return torch.tensor(self._steps, dtype=torch.float64)
+    def increments(self) -> Tensor:
+        """Uncorrelated estimates of each tensor's summed variance, `(count − 1, tensors)`.
+
+        Their spread gives its standard error.
+        """
+        return torch.tensor(self._increments, dtype=torch.float64)
 
     @property
     def mean(self) -> list[Tensor]:
@@ -44,7 +47,7 @@ class Moments:
 
     @property
     def variance(self) -> list[Tensor]:
-        """Unbiased, of one draw; needs two."""
+        """The unbiased estimate of the variance of one draw. It needs two draws."""
         return [s / (self.count - 1) for s in self._squares]
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 def seed_torch(seed: int) -> None:
     """Seed every generator of torch.
 
-    Torch's generator on the CPU, a Mersenne Twister, keeps the lower 32 bits of a seed: alone, 1 and 1 + 2**32 would
-    be one seed. A seed below 2**32 is passed on as it is; a larger one is hashed to 32 bits (SHA-256), so that two
-    seeds give the same numbers with a probability of 2**-32.
+    Torch's generator on the CPU, a Mersenne Twister, keeps only the lower 32 bits of a seed, so that 1 and 1 + 2**32
+    would give the same numbers. So a seed below 2**32 is passed on as it is, and a larger one is hashed to 32 bits
+    (SHA-256): two seeds then give the same numbers with a probability of 2**-32.
     """
     if seed >= 2**32:
         seed = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
@@ -19,7 +19,7 @@ def seed_torch(seed: int) -> None:
 
 
 def random_state(device: str | torch.device) -> dict[str, Tensor]:
-    """The states of the CPU's generator, as `rng`, and of that of `device`, as `rng.cuda` or the like."""
+    """The state of the CPU's generator, named `rng`, and that of the generator of `device`, named `rng.cuda` or so."""
     states = {"rng": torch.get_rng_state()}
     place = torch.device(device)
     if place.type != "cpu":
@@ -28,7 +28,7 @@ def random_state(device: str | torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(states: dict[str, Tensor], device: str | torch.device) -> None:
-    """Put back what `random_state` returned; other tensors are ignored, and a device without a state keeps its own."""
+    """Restore what `random_state` returned. Other tensors are ignored, and so is a device whose state is not in it."""
     torch.set_rng_state(states["rng"])
     place = torch.device(device)
     if f"rng.{place.type}" in states:
@@ -36,5 +36,5 @@ def restore_random_state(states: dict[str, Tensor], device: str | torch.device) 
 
 
 def draw_seed(seed: int, batch: int, draw: int, stream: int) -> int:
-    """One seed for every draw of a comparison: draws of one stream share their noise, those of two do not."""
+    """The seed of one draw in a comparison. Draws of the same stream share their noise; those of two streams do not."""
     return (((seed * 1_000_003 + batch) * 1_000_003 + draw) * 1_009 + stream) % 2**63

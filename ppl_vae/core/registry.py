@@ -62,13 +62,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def did_you_mean(name: str, names: Any) -> str:
-    """`; did you mean 'mixture'?`, or nothing where no name is close."""
+    """The end of an error message: `; did you mean 'mixture'?`, or nothing if no name is close."""
     close = get_close_matches(name, list(names), 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _declared(file: Path, module: str) -> Iterator[tuple[str, Entry]]:
-    """The classes of a file that state a name, without executing it."""
+    """The classes of a file that state a name. The file is read and not executed."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and (name := _name_of(node)):
             summary = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())

@@ -69,7 +69,7 @@ def rows_in_order(data: Data) -> Rows:
     numbers = {split: data.numbers(split) for split in SPLITS}
     splits = torch.cat([torch.full((len(numbers[split]),), i) for i, split in enumerate(SPLITS)])
     places = torch.cat([torch.arange(len(numbers[split])) for split in SPLITS])
-    order = torch.cat(list(numbers.values())).argsort()
+    sorted_numbers, order = torch.cat(list(numbers.values())).sort()
     splits, places = splits[order], places[order]
 
     def take(wanted: Tensor) -> Batch:
@@ -78,7 +78,7 @@ def rows_in_order(data: Data) -> Rows:
         back = torch.cat(here).argsort()
         return tuple(torch.cat(field)[back] for field in zip(*parts, strict=True))
 
-    return Rows(torch.arange(len(order)), take)
+    return Rows(sorted_numbers, take)
 
 
 def held_out(data: Data) -> Rows:

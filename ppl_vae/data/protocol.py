@@ -17,6 +17,8 @@ from ppl_vae.data.randomness import generator, integer
 Split: TypeAlias = Literal["train", "valid", "test"]
 Batch: TypeAlias = tuple[Tensor, ...]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+CHUNK = 1000
+"""Rows at a time, where all of them are looked at."""
 
 
 @runtime_checkable

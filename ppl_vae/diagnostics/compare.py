@@ -74,7 +74,7 @@ class _Run:
 
     def begin(self) -> None:
         """Before the draws on a batch."""
-        self.value, self.gradient = Moments(), Moments(steps=True)
+        self.value, self.gradient = Moments(), Moments(increments=True)
         self.projected: list[Tensor] = []
 
     def end(self, whole: bool) -> None:
@@ -171,8 +171,9 @@ class _Passes:
     def step(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
         """Value per datum `(B,)` and gradient of the mean loss: what one training step computes."""
         estimate = objective.estimate(self.pair.model, self.pair.guide, self.batch)
-        loss = -estimate.terms.scale * estimate.surrogate.mean()
-        gradient = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True, materialize_grads=True)
+        gradient = torch.autograd.grad(
+            estimate.loss, list(self.trained.values()), allow_unused=True, materialize_grads=True
+        )
         return estimate.value.detach(), list(gradient)
 
     def measure(self, run: _Run) -> None:

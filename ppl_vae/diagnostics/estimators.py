@@ -1,4 +1,4 @@
-"""Which estimators to compare: names with settings, crossed with numbers of samples, and each target's reference."""
+"""Which estimators to compare: objectives by name, for several numbers of samples, and the references of a target."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from ppl_vae.programs.resolution import check_settings
 def named(
     specs: Sequence[str], num_samples: Sequence[int] = (), common: Mapping[str, Any] | None = None
 ) -> dict[str, Objective]:
-    """Objectives by what the user calls them: `trace`, `iwae:K=5`, `renyi:alpha=0.5`, `score-function:baseline=False`.
+    """The objectives that a user names: `trace`, `iwae:K=5`, `renyi:alpha=0.5`, `score-function:baseline=False`.
 
     Args:
-        num_samples: values of K for every spec that names none; with several, K joins the name.
-        common: settings for every objective that has them; a spec's own have the last word.
+        num_samples: the values of K for every name that does not set K. If there are several, K is added to the name.
+        common: settings for every objective that has them. Settings in a name are preferred to these.
 
     Raises:
-        InputError: no such objective or setting, or a name that comes twice.
+        InputError: there is no such objective or setting, or a name is given twice.
     """
     made: dict[str, Objective] = {}
     for spec in specs:
@@ -35,12 +35,12 @@ def named(
             check_settings(settings, objective, spec)
             made[label] = objective(**settings)
     if not made:
-        raise InputError("name each objective to compare once: there is none")
+        raise InputError("name each objective to compare once, such as trace and iwae:K=5: none is named")
     return made
 
 
 def references(objective: Objective) -> list[Objective]:
-    """Estimators of the same target by other means, the preferred first; none where there is no other."""
+    """The other estimators of the same target that its bias can be measured against, the preferred one first."""
     known = sorted((kind.reference, kind.name) for kind in OBJECTIVES.values() if kind.reference is not None)
     others = [OBJECTIVES[name](objective.num_particles) for _, name in known]
     return [other for other in others if other.target == objective.target and type(other) is not type(objective)]

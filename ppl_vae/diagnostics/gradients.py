@@ -44,8 +44,8 @@ class Gradients:
         self.signal += sums([m.square() for m in own.mean]) - noise / own.count
         self.product += sums([m * r for m, r in zip(own.mean, reference.mean, strict=True)])
         for group, mine in self.groups.items():
-            steps = own.steps[:, mine].sum(-1)
-            self._errors[group] += steps.var().item() / len(steps) if len(steps) > 1 else math.nan
+            each = own.increments[:, mine].sum(-1)
+            self._errors[group] += each.var().item() / len(each) if len(each) > 1 else math.nan
 
     def variance(self) -> dict[str, float]:
         """Summed over the parameters of the group, averaged over batches."""

@@ -161,29 +161,29 @@ class DiscretizedLogistic(dist.TorchDistribution):
         return Grid(self.low, self.high, self.levels)
 
     @property
-    def step(self) -> float:
+    def spacing(self) -> float:
         """The distance of two grid points, 2h."""
         return (self.high - self.low) / (self.levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        h = self.step / 2
+        h = self.spacing / 2
         below = logsigmoid((value + h - self.loc) / self.scale)
         above = logsigmoid(-(value - h - self.loc) / self.scale)
-        inside = below + above + (-torch.expm1(-self.step / self.scale)).log()
+        inside = below + above + (-torch.expm1(-self.spacing / self.scale)).log()
         return torch.where(value < self.low + h, below, torch.where(value > self.high - h, above, inside))
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
         with torch.no_grad():
             x = self.loc + self.scale * torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).logit(eps=1e-7)
-            return self.low + self.step * ((x - self.low) / self.step).round().clamp(0, self.levels - 1)
+            return self.low + self.spacing * ((x - self.low) / self.spacing).round().clamp(0, self.levels - 1)
 
     @property
     def mean(self) -> Tensor:
         """E[x] = high − 2h Σ_{i < levels − 1} P(x ≤ x_i)."""
-        edges = self.low + self.step * (torch.arange(self.levels - 1).to(self.loc) + 0.5)
-        return self.high - self.step * torch.sigmoid((edges - self.loc.unsqueeze(-1)) / self.scale.unsqueeze(-1)).sum(
-            -1
-        )
+        edges = self.low + self.spacing * (torch.arange(self.levels - 1).to(self.loc) + 0.5)
+        return self.high - self.spacing * torch.sigmoid(
+            (edges - self.loc.unsqueeze(-1)) / self.scale.unsqueeze(-1)
+        ).sum(-1)

@@ -40,8 +40,8 @@ class ReparameterizedMixture(dist.MixtureSameFamily):
         quantiles, weights, Φ = self._quantiles(z)
         with torch.no_grad():
             J = self._jacobian(z, quantiles, weights, Φ)
-        step = solve_triangular(J, (quantiles - quantiles.detach()).unsqueeze(-1), upper=False)
-        return z - step.squeeze(-1)
+        shift = solve_triangular(J, (quantiles - quantiles.detach()).unsqueeze(-1), upper=False)
+        return z - shift.squeeze(-1)
 
     def _quantiles(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """S `(..., D)`, w and Φ `(..., components, D)`."""

@@ -11,13 +11,13 @@ from ppl_vae.programs.scores import Terms, sum_sites
 
 
 class AnalyticKL_ELBO(Objective):
-    """ELBO = E_q[log p(x|z)] − Σ_site KL(q(z_site|·) ‖ p(z_site|·)), the KL from `ppl_vae.distributions.kl`.
+    """ELBO = E_q[log p(x|z)] − Σ_site KL(q(z_site|·) ‖ p(z_site|·)), with the KL of `ppl_vae.distributions.kl`.
 
-    Bound: the ELBO, estimated without bias. Gradient: by reparameterization. With several latent sites the KL of a
-    site is conditional on the draws before it, which is valid only where the guide has drawn what its prior depends on.
-    It removes the noise of log p(z) − log q(z|x), and with it a part that cancels against the likelihood's: near the
-    exact posterior the *value* of `trace` is the quieter one, while the guide's *gradient* usually stays quieter here
-    (docs/theory.md, section 4).
+    Bound: the ELBO, estimated without bias. Gradient: by reparameterization. With several latent sites, the KL of a
+    site is conditional on the draws before it. This is valid only if the guide has by then drawn everything that the
+    site's prior depends on. The closed form removes the noise of log p(z) − log q(z|x). Part of this noise cancels
+    against that of the likelihood: so near the exact posterior the *value* of `trace` has less noise than this one,
+    while the guide's *gradient* usually has less noise here (docs/theory.md, section 4).
 
     Raises:
         InputError: a site has no closed-form KL (both distributions are named), is not reparameterized, or is drawn

@@ -1,4 +1,4 @@
-"""What every objective is: a `pyro.infer.ELBO` whose author writes one short function of terms."""
+"""What every objective is: a `pyro.infer.ELBO` that is defined by one short function of terms."""
 
 import math
 from abc import abstractmethod
@@ -27,27 +27,40 @@ class Pass(NamedTuple):
     surrogate: Tensor
     terms: Terms
 
+    @property
+    def loss(self) -> Tensor:
+        """−scale · mean of the surrogate over the batch: what one training step differentiates."""
+        return -self.terms.scale * self.surrogate.mean()
+
 
 class Objective(ELBO):
     """An estimator of a bound on log p(x), for `pyro.infer.SVI` or, as `objective(model, guide)`, for any optimizer.
 
-    As in Pyro, `loss` is the negative sum over the batch, times the scale of the programs' sites.
+    A new objective is a subclass in a file of `ppl_vae/objectives/` with a `name` and a method `per_example`. As in
+    Pyro, `loss` is the negative sum over the batch, times the scale of the programs' sites.
 
     Args:
-        num_particles: K, samples of the guide per example, drawn in one vectorized pass.
-        options: what else Pyro's `ELBO` takes. `vectorize_particles=False` repeats the rows of the batch K times in
-            place of a dimension for the samples; `max_plate_nesting` spares the run that finds it out; `retain_graph`
-            is as in Pyro; the others concern Pyro's own enumeration and TorchScript, and change nothing here.
+        num_particles: K, the number of samples of the guide per example, which are drawn in one vectorized pass.
+        options: other arguments of Pyro's `ELBO`. With `vectorize_particles=False` the rows of the batch are repeated K
+            times, and the samples get no dimension of their own. `max_plate_nesting` is found by running the programs
+            once, if it is not given. `retain_graph` is as in Pyro. The others concern Pyro's own enumeration and
+            TorchScript, and have no effect here.
+
+    Raises:
+        InputError: `num_particles` is below 1.
     """
 
     name: ClassVar[str]
-    """What it is called on the command line."""
+    """Its name on the command line."""
     detached: ClassVar[bool] = False
-    """Are the guide's draws cut out of the gradient?"""
+    """Are the guide's draws held fixed, so that no gradient flows through them?"""
     target: str = "ELBO"
-    """What `value` estimates. Estimators of one target are comparable; of two, they are not."""
+    """What `value` estimates. Values of two objectives can be compared only if they have the same target."""
     reference: ClassVar[int | None] = None
-    """Its place among the estimators that others of its target are compared with; None: it is not one of them."""
+    """`compare` measures bias against another estimator of the same target, and prefers the lowest `reference`.
+
+    None means that this objective is never used so.
+    """
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
         at_least(1, getattr(self, "name", type(self).__name__), num_particles=num_particles)
@@ -56,32 +69,32 @@ class Objective(ELBO):
 
     @abstractmethod
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
-        """Value and surrogate, each `(B,)`."""
+        """The value of each example, and the surrogate that is differentiated in its place: each `(B,)`."""
 
     def expect(self, terms: Terms, x: Tensor) -> Tensor:
-        """E_q of x, `(K, B)`, over the values that `estimate` scored: `(B,)`."""
+        """E_q[x] of each example, `(B,)`, from x, `(K, B)`, at the draws that `estimate` has scored."""
         return x.mean(0)
 
     def how(self, terms: Terms) -> dict[str, str]:
-        """What there is to say of a site's estimate, where sites are not all treated alike."""
+        """How each site is estimated, in words, for an objective that does not treat all sites alike."""
         return {}
 
     def estimate(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Pass:
-        """Draw once, score once, and reduce to one value per example."""
+        """Draw from the guide once, score both programs once, and reduce the terms to one value per example."""
         t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
         return Pass(*self.per_example(t), t)
 
     @property
     def arrangement(self) -> dict[str, Any]:
-        """How the K samples are arranged in a pass, where the constructor was told."""
+        """How the K samples are arranged in a pass, as the arguments of the constructor say."""
         return {"repeat": not self.vectorize_particles, "max_nesting": self.max_nesting}
 
     def differentiable_loss(self, model: ProgramLike, guide: ProgramLike, *args: Tensor, **kwargs: Any) -> Tensor:
-        """A scalar that is −scale · Σ value and has the surrogate's gradient.
+        """The loss −scale · Σ value, a scalar, with the gradient of the surrogate.
 
         Args:
             args: the batch.
-            kwargs: what else both programs are called with.
+            kwargs: keyword arguments that both programs are called with.
         """
         if kwargs:
             model, guide = partial(model, **kwargs), partial(guide, **kwargs)
@@ -103,9 +116,13 @@ class Objective(ELBO):
 
 
 def need_paths(terms: Terms, name: str) -> None:
-    """
+    """Check that every site of the guide is reparameterized, for an objective that differentiates along the draws.
+
+    Args:
+        name: of the objective.
+
     Raises:
-        InputError: a site of the guide has no reparameterized draw, along which `name` could differentiate.
+        InputError: a site has no reparameterized draw.
     """
     for site in terms.score_function:
         raise InputError(

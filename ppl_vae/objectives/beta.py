@@ -1,4 +1,4 @@
-"""The β-weighted ELBO: rate and distortion traded at a price other than one."""
+"""The β-weighted ELBO: the rate counts β times."""
 
 from typing import Any, ClassVar
 
@@ -11,13 +11,14 @@ from ppl_vae.programs.scores import Terms, sum_sites
 
 
 class Beta_ELBO(Objective):
-    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)), the KL as in `mean-field`.
+    """E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z)), with the KL as in `mean-field`.
 
-    Not a bound that measures anything unless β = 1, where it is the ELBO: for β > 1 it lies below the ELBO by
-    (β − 1) KL, for β < 1 above it, and there it may exceed log p(x). Its own value is estimated without bias; `fit`
+    Bound: none to measure a model by, unless β = 1, where it is the ELBO. For β > 1 it lies (β − 1) KL below the ELBO.
+    For β < 1 it lies above the ELBO, and may exceed log p(x). Its own value is estimated without bias, and `fit`
     reports the ELBO beside it. Gradient: by reparameterization. β > 1 asks for a smaller rate and a latent closer to
-    the prior, β < 1 works against the collapse of the posterior; a Gaussian likelihood with variance σ² does the same
-    as one with βσ² at β = 1, up to a factor and constants (docs/theory.md, section 6).
+    the prior; β < 1 works against the collapse of the posterior. A Gaussian likelihood with variance σ² has the same
+    optimum as one with variance βσ² at β = 1, for the two objectives differ by a factor and by constants
+    (docs/theory.md, section 6).
 
     Raises:
         InputError: β is not a finite number ≥ 0; a site is not reparameterized.

@@ -12,19 +12,19 @@ from ppl_vae.programs.scores import Fixed, Terms, log_weight, sum_sites
 
 
 class DReG_ELBO(Objective):
-    """∇_φ IWAE_K = E[Σ_k w̃_k² ∇_z log w(z_k) ∇_φ z_k], w̃ = w/Σw, the φ inside log q held fixed.
+    """∇_φ IWAE_K = E[Σ_k w̃_k² ∇_z log w(z_k) ∇_φ z_k], w̃ = w/Σw, with the φ inside log q held fixed.
 
-    Bound: IWAE_K; its value is that of `iwae`, draw for draw. Gradient: unbiased. The guide's comes along the path of
-    each draw with weight w̃_k², the model's is that of `iwae`, w̃_k. A parameter that is reached both ways (a prior that
-    uses the encoder, a Delta of a draw and of parameters) gets each by its way. A draw whose log q is masked has no
-    score to trade, and its path the weight w̃_k. The guide's signal-to-noise ratio grows as √K where w has finite
-    moments, that is, for a guide wider than the posterior; for a narrower one it can fall (docs/estimators.md). K = 1
-    is sticking the landing.
+    Bound: IWAE_K; its value is that of `iwae`, draw for draw. Gradient: unbiased. The guide's gradient flows along the
+    path of each draw with the weight w̃_k²; the model's gradient is that of `iwae`, with the weight w̃_k. A parameter
+    that is reached in both ways (of a prior that uses the encoder, or of a Delta) gets each part with its own weight.
+    A draw whose log q is masked has no score, so that its path has the weight w̃_k. The guide's signal-to-noise ratio
+    grows as √K if w has finite moments, that is, for a guide wider than the posterior; for a narrower guide it can fall
+    (docs/estimators.md). With K = 1 this is `sticking-the-landing`.
 
-    With several sites, those after the first cost a second pass through the guide.
+    With several latent sites the guide is run a second time.
 
     Raises:
-        InputError: a site is not reparameterized, or its density is not known at a fixed draw.
+        InputError: a site is not reparameterized, or its density can't be computed at a fixed draw.
 
     Source: Tucker, Lawson, Gu & Maddison 2019.
     """
@@ -48,10 +48,12 @@ class DReG_ELBO(Objective):
 
 
 def _by_parameters(terms: Terms, fixed: Fixed, weights: Tensor, log_p: Tensor) -> Tensor:
-    """What points (Deltas) add, `(K, B)`: they are f_φ(u), of draws u, whose path has the weight w̃², and of φ, w̃.
+    """What points (Deltas) add to the surrogate, `(K, B)`.
 
-    A point's path as a whole is weighted by w̃². At fixed draws it is a function of φ alone, and has the rest, w̃ − w̃².
-    So has its log-density, which the sum of log q at fixed draws takes for a score.
+    A point is f_φ(u), of draws u and of parameters φ. What reaches φ by way of u has the weight w̃², what reaches φ
+    directly has the weight w̃. The path of the point as a whole is weighted by w̃². At fixed draws the point depends on φ
+    alone: this part gets the rest, w̃ − w̃². So does the log-density of the point, which the sum of log q at fixed draws
+    counts as a score.
     """
     found = torch.zeros_like(log_p)
     for site in terms.points:

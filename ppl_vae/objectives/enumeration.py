@@ -1,4 +1,4 @@
-"""Terms at every value of the guide's discrete draws, the others drawn."""
+"""Terms at every value of the guide's discrete sites; the other sites are drawn."""
 
 import torch
 from pyro.poutine.util import site_is_subsample
@@ -16,18 +16,18 @@ MOST_VALUES = 10_000
 
 
 def enumerated_terms(model: ProgramLike, guide: ProgramLike, batch: Batch, num_particles: int = 1) -> Terms:
-    """One pass in which the K samples of a row are its discrete sites' values: every combination, K = M · S in all.
+    """One pass whose K samples of a row are all S combinations of the values of its discrete sites, M times: K = M · S.
 
-    A site without `rsample` is summed over, and every site's log q is in `score_function`, without its mask. A
-    reparameterized site is drawn, as often as the discrete draws before it have combinations: those that differ in
-    later ones share the draw, so that the weights Π q of one particle sum to 1.
+    A site without `rsample` is discrete, and takes each of its values. A reparameterized site is drawn once for each
+    combination of the discrete values before it: samples that differ only in later sites share the draw, so that the
+    weights Π q of one particle sum to 1. `score_function` holds log q of every site, without its mask.
 
     Args:
-        num_particles: M, how often what is drawn is drawn.
+        num_particles: M, how often each reparameterized site is drawn for one combination.
 
     Raises:
-        InputError: a site has neither a list of its values nor `rsample`, or an inner plate; no site has a list;
-            too many combinations; and as `score`.
+        InputError: a site has neither `rsample` nor a list of its values; a discrete site stands in an inner plate; no
+            site is discrete; there are too many combinations; and as `score`.
     """
     values, strides = _every_value(guide, batch)
     S = len(next(iter(values.values()))) if values else 1
@@ -40,9 +40,11 @@ def enumerated_terms(model: ProgramLike, guide: ProgramLike, batch: Batch, num_p
 
 @torch.no_grad()
 def _every_value(guide: ProgramLike, batch: Batch) -> tuple[Values, dict[str, tuple[int, int]]]:
-    """Each combination of the discrete sites' values, `(S, B, *event)`; of each site its stride and number of values.
+    """All combinations of the values of the discrete sites.
 
-    The combinations are counted as digits are: the last site's values follow each other.
+    Returns:
+        The values of each site in the S combinations, `(S, B, *event)`; and each site's stride and number of values.
+        The combinations are numbered as digits are: the last site changes first.
     """
     layout = layout_of([guide], batch, 1)
     with torch.random.fork_rng(), buffers_kept(owner(guide)):
@@ -52,7 +54,7 @@ def _every_value(guide: ProgramLike, batch: Batch) -> tuple[Values, dict[str, tu
     for name, site in drawn.items() if not summed else ():
         raise InputError(
             f"trace-enum: the guide's site {name!r} ({describe(site['fn'])}) has no list of its values, and no other "
-            "site has: use trace"
+            "site has one: use trace"
         )
     supports = {name: _support(site, layout) for name, site in summed.items()}
     strides, S = {}, 1
@@ -60,7 +62,10 @@ def _every_value(guide: ProgramLike, batch: Batch) -> tuple[Values, dict[str, tu
         strides[name] = S, len(supports[name])
         S *= len(supports[name])
     if S > MOST_VALUES:
-        raise InputError(f"trace-enum: the guide's sites take {S} values together: use trace")
+        raise InputError(
+            f"trace-enum: the discrete sites of the guide have {S} combinations of values, and at most {MOST_VALUES} "
+            "can be summed: use trace"
+        )
     every = torch.arange(S)
     values = {}
     for name, support in supports.items():
@@ -71,7 +76,7 @@ def _every_value(guide: ProgramLike, batch: Batch) -> tuple[Values, dict[str, tu
 
 
 def _support(site: dict, layout: Layout) -> Tensor:
-    """The values of one site, `(values, 1, ..., *event)`, as many dimensions as a value has."""
+    """All values of one site, `(values, 1, ..., *event)`, with one more dimension than the site's value."""
     name, fn = site["name"], site["fn"]
     if len(layout.at(site).plates) > 1:
         raise InputError(f"trace-enum: the guide's site {name!r} stands in an inner plate: use trace")
@@ -85,7 +90,7 @@ def _support(site: dict, layout: Layout) -> Tensor:
 
 
 class _Enumerate(Substitute):
-    """Discrete sites get their values; a draw is shared by all combinations that agree in the values before it."""
+    """Give discrete sites their values, and share a draw among the combinations that agree in the values before it."""
 
     def __init__(self, values: Values, strides: dict[str, tuple[int, int]], S: int, layout: Layout) -> None:
         super().__init__(values, layout)

@@ -13,19 +13,19 @@ from ppl_vae.programs.scores import Terms, sum_sites
 
 
 class FreeBits_ELBO(Objective):
-    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), KL_j the mean over the batch of the rate of latent dimension j.
+    """E_q[log p(x|z)] − Σ_j max(λ, KL_j), where KL_j is the rate of latent dimension j, averaged over the batch.
 
-    Not a bound that measures anything unless λ = 0, where it is the ELBO: what it adds to the rate is up to λ nats per
-    dimension, and it depends on which rows share the batch. `fit` reports the ELBO beside it. A dimension whose rate is
-    below λ gets no gradient from it, so that its first λ nats are free: this works against the collapse of the
-    posterior. Gradient: by reparameterization; the KL in closed form alone.
+    Bound: none to measure a model by, unless λ = 0, where it is the ELBO. It adds up to λ nats per dimension to the
+    rate, and depends on which rows share a batch; `fit` reports the ELBO beside it. A dimension whose rate is below λ
+    gets no gradient from the rate, so that its first λ nats are free. This works against the collapse of the posterior.
+    Gradient: by reparameterization. The KL is always the closed form.
 
-    `per_example` charges λ to every row for a dimension below the floor, and the row's own KL_j for the others: the
-    batch's mean is the formula.
+    For a dimension below the floor `per_example` counts λ in every row, and for the others the row's own KL_j. The mean
+    over the batch is then the formula above.
 
     Args:
-        num_particles: K, samples per example.
-        floor: λ, nats per latent dimension.
+        num_particles: K, the number of samples per example.
+        floor: λ, in nats per latent dimension.
 
     Raises:
         InputError: λ is not a finite number ≥ 0; a site has no closed-form KL that is a sum over its dimensions, is
@@ -55,7 +55,7 @@ class FreeBits_ELBO(Objective):
 
 
 def _by_dimension(site: str, terms: Terms) -> Tensor:
-    """KL of each dimension of a site, and of each element of its inner plates: `(K, B, J)`."""
+    """The KL of each of the J dimensions of a site, those of its inner plates included: `(K, B, J)`."""
     q = terms.q[site]
     rate = closed_form(site, terms, kl_by_dimension)
     batch_shape = terms.layouts[site].check(rate.shape[: rate.dim() - q.event_dim])

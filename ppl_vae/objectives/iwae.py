@@ -10,12 +10,12 @@ from ppl_vae.programs.scores import Terms, log_weight
 
 
 class IWAE_ELBO(Objective):
-    """IWAE_K = E[log (1/K) Σ_k w_k], w_k = p(x, z_k)/q(z_k|x), z_k ~ q(z|x) independent.
+    """IWAE_K = E[log (1/K) Σ_k w_k], w_k = p(x, z_k)/q(z_k|x), with K independent draws z_k ~ q(z|x).
 
-    Bound: ELBO = IWAE_1 ≤ IWAE_K ≤ IWAE_K+1 ≤ log p(x), in expectation and not draw by draw; the gap falls as 1/K
-    where w has a finite variance. Value and gradient are unbiased for IWAE_K. Gradient: by reparameterization,
-    Σ_k w̃_k ∇ log w_k with w̃ = w/Σw. It pays for the model; the signal-to-noise ratio of the guide's gradient falls as
-    1/√K (Rainforth et al. 2018), which `dreg` mends. A site's scale is applied outside the logarithm.
+    Bound: ELBO = IWAE_1 ≤ IWAE_K ≤ IWAE_K+1 ≤ log p(x), in expectation and not for each draw. The gap to log p(x) falls
+    as 1/K if w has a finite variance. Value and gradient are unbiased for IWAE_K. Gradient: by reparameterization,
+    Σ_k w̃_k ∇ log w_k with w̃ = w/Σw. A larger K helps the model. But the signal-to-noise ratio of the guide's gradient
+    falls as 1/√K (Rainforth et al. 2018); `dreg` avoids this. A site's scale is applied outside the logarithm.
 
     Raises:
         InputError: a site is not reparameterized.
@@ -42,4 +42,5 @@ def log_mean_exp(log_w: Tensor) -> Tensor:
 
 
 def iwae_target(num_particles: int) -> str:
+    """`IWAE_5` for K = 5, and `ELBO` for K = 1."""
     return "ELBO" if num_particles == 1 else f"IWAE_{num_particles}"

@@ -14,13 +14,13 @@ from ppl_vae.programs.resolution import check_settings, parse_settings
 
 @dataclass(frozen=True)
 class Named:
-    """What was named.
+    """The objective that a user has named.
 
     Args:
         kind: its class.
-        settings: what the name itself sets, as `iwae:K=5` does.
-        instance: the objective, where one was given ready made.
-        source: where a class of the user's own came from.
+        settings: what the name itself sets, such as K in `iwae:K=5`.
+        instance: the objective itself, if an instance was given.
+        source: where the class comes from, if it is the user's own.
     """
 
     kind: type[Objective]
@@ -29,20 +29,20 @@ class Named:
     source: Source | None = None
 
     def make(self, settings: Mapping[str, Any]) -> Objective:
-        """The objective, with settings beside those that its name has.
+        """The objective, with these settings and those of its name.
 
         Raises:
-            InputError: a setting that it does not have, or one that is given twice.
+            InputError: the objective does not have a setting, or a setting is given twice.
         """
         if self.instance is not None:
             if settings:
                 raise InputError(
-                    f"the objective is an instance, which has its settings: leave objective.{min(settings)} out"
+                    f"the objective is an instance, which already has its settings: leave objective.{min(settings)} out"
                 )
             return self.instance
         if twice := settings.keys() & self.settings.keys():
             raise InputError(
-                f"the objective's name sets {min(twice)}, and so does objective.{min(twice)}: give it once"
+                f"the objective's name sets {min(twice)}, and so does objective.{min(twice)}: leave one of them out"
             )
         everything = {**settings, **self.settings}
         check_settings(everything, self.kind, "objective")
@@ -53,7 +53,7 @@ def named(spec: Any) -> Named:
     """The objective that `spec` names: `trace`, `iwae:K=5`, `file.py:Class`, `pkg.mod:Class`, a class or an instance.
 
     Raises:
-        InputError: no such name, file or class, or what is named is no objective.
+        InputError: there is no such name, file or class, or it is no objective.
     """
     if isinstance(spec, type):
         if not issubclass(spec, Objective):
@@ -73,12 +73,12 @@ def named(spec: Any) -> Named:
     pairs = [pair for pair in listed.split(",") if pair]
     settings = {"num_particles" if key == "K" else key: value for key, value in parse_settings(tuple(pairs)).items()}
     if len(settings) < len(pairs):
-        raise InputError(f"{spec}: a setting is given twice")
+        raise InputError(f"{spec}: a setting is given twice: leave one of them out")
     check_settings(settings, kind, name)
     return Named(kind, settings)
 
 
 def is_own(spec: str) -> bool:
-    """Does it name a class in a file or a module, rather than an objective that has a name?"""
+    """Is it the place of a class, such as `file.py:Class` or `pkg.mod:Class`, and not the name of an objective?"""
     place, _, attribute = spec.rpartition(":")
     return spec.endswith(".py") or place.endswith(".py") or ("." in place and "=" not in attribute)

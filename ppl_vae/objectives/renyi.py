@@ -15,11 +15,12 @@ from ppl_vae.programs.scores import Terms, log_weight
 class Renyi_ELBO(Objective):
     """L_α,K = E[1/(1 − α) log (1/K) Σ_k w_k^(1−α)], w_k = p(x, z_k)/q(z_k|x).
 
-    Bound: for α ≥ 0 a lower bound on log p(x) at every K: α = 0 is IWAE_K, α → 1 the ELBO, α > 1 lies below the ELBO.
-    For α < 0 the limit K → ∞ is an upper bound, but at finite K the value lies below that limit and may lie on either
-    side of log p(x): it is then no bound at all. K = 1 is the ELBO at every α. Value and gradient are unbiased for
-    L_α,K, which itself approaches the Rényi bound L_α only as K → ∞. Gradient: by reparameterization. Small α covers
-    the posterior's mass, large α seeks a mode. A site's scale is applied outside the logarithm.
+    Bound: for α ≥ 0 it is a lower bound on log p(x) at every K. α = 0 gives IWAE_K, α → 1 the ELBO, and α > 1 a value
+    below the ELBO. For α < 0 the limit K → ∞ is an upper bound. But at finite K the value lies below that limit, on
+    either side of log p(x): then it is no bound at all. With K = 1 it is the ELBO at every α. Value and gradient are
+    unbiased for L_α,K, which itself approaches the Rényi bound L_α only as K → ∞. Gradient: by reparameterization. With
+    a small α the guide covers the mass of the posterior; with a large α it seeks one mode. A site's scale is applied
+    outside the logarithm.
 
     Raises:
         InputError: α is 1 (use `trace`) or not finite; a site is not reparameterized.
@@ -47,12 +48,12 @@ class Renyi_ELBO(Objective):
 def power_mean(log_w: Tensor, s: float) -> Tensor:
     """1/s log (1/K) Σ_k w_k^s, the logarithm of the power mean of order s ≠ 0: `(K, B)` to `(B,)`.
 
-    With w_m the weight whose power is the largest and a = (1/K) Σ_k (w_k/w_m)^s − 1, which is in (−1, 0], it is
+    Let w_m be the weight whose power is the largest, and a = (1/K) Σ_k (w_k/w_m)^s − 1, which is in (−1, 0]. Then it is
 
         log w_m + 1/s log (1 + a).
 
-    Where s is small, so is a, and `expm1` and `log1p` keep the digits that 1/s would else blow up; where a is not
-    small, a logsumexp does.
+    If s is small, so is a, and 1/s would multiply its rounding error: `expm1` and `log1p` keep the digits of a. If a is
+    not small, a logsumexp is precise enough.
     """
     largest = (log_w.amax(0) if s > 0 else log_w.amin(0)).detach().clamp(min=torch.finfo(log_w.dtype).min)
     powers = s * (log_w - largest)

@@ -1,4 +1,4 @@
-"""The score-function ELBO (REINFORCE): what reparameterization saves us from."""
+"""The ELBO with the score-function gradient (REINFORCE), which needs no reparameterized draw."""
 
 from typing import Any, ClassVar
 
@@ -10,19 +10,19 @@ from ppl_vae.programs.scores import Terms, log_weight, sum_sites
 
 
 class ScoreFunction_ELBO(Objective):
-    """∇_φ ELBO = E_q[(log w − b) ∇_φ log q(z|x)], log w = log p(x, z) − log q(z|x), every draw held fixed.
+    """∇_φ ELBO = E_q[(log w − b) ∇_φ log q(z|x)], log w = log p(x, z) − log q(z|x), with every draw held fixed.
 
     Bound: the ELBO; its value is that of `trace`, draw for draw. Gradient: unbiased for any baseline b that does not
-    depend on the draw it is subtracted from, and for any guide that can be sampled and scored, discrete ones included;
-    the model's is that of `trace`. (−E_q ∇_φ log q = 0 is left out.) A Delta draws nothing, has no score, and keeps the
-    gradients of its value and log-density. It uses no slope of log w, and its variance is
-    often larger by orders of magnitude: it pays where there is no reparameterized draw.
+    depend on the draw, and for any guide that can be sampled and scored, discrete guides included. The model's gradient
+    is that of `trace`. (The term −E_q ∇_φ log q = 0 is left out.) A Delta draws nothing and has no score, so that it
+    keeps the gradients of its value and of its log-density. The estimator uses no slope of log w, and its variance is
+    often larger by orders of magnitude. Use it where there is no reparameterized draw.
 
     Args:
-        num_particles: K, samples per example.
-        baseline: leave one out: b is the mean of log w over the example's other K − 1 draws or, with K = 1, over the
-            other examples of the batch, which must then not depend on the example (as in a BatchNorm they do).
-            False: b = 0.
+        num_particles: K, the number of samples per example.
+        baseline: if true, b is the mean of log w over the other K − 1 draws of the example ("leave one out"). With K =
+            1 it is the mean over the other examples of the batch, which must then not depend on the example, as they do
+            in a BatchNorm. If false, b = 0.
 
     Source: Williams 1992; Paisley, Blei & Jordan 2012; Ranganath et al. 2014. The baseline: Mnih & Rezende 2016;
     Kool, van Hoof & Welling 2019.
@@ -48,7 +48,7 @@ class ScoreFunction_ELBO(Objective):
 
 
 def _leave_one_out(log_w: Tensor) -> Tensor:
-    """For each entry of `(K, B)` the mean of the others in its column or, where K = 1, row; 0 if there are none."""
+    """For each entry of `(K, B)`, the mean of the others in its column, or in its row if K = 1; 0 if there are none."""
     dim = 0 if log_w.shape[0] > 1 else 1
     others = log_w.shape[dim] - 1
     return (log_w.sum(dim, keepdim=True) - log_w) / others if others else torch.zeros_like(log_w)

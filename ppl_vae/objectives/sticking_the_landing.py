@@ -1,4 +1,4 @@
-"""Sticking the landing: the Monte Carlo ELBO, its gradient along the path of the draw alone."""
+"""Sticking the landing: the Monte Carlo ELBO with a gradient that flows only along the path of the draw."""
 
 from typing import ClassVar
 
@@ -9,18 +9,18 @@ from ppl_vae.programs.scores import Terms, log_weight, sum_sites
 
 
 class StickingTheLanding_ELBO(Objective):
-    """∇_φ ELBO = E_ε[∇_z log w(z) ∇_φ z], log w = log p(x, z) − log q_φ(z|x), the φ inside log q held fixed.
+    """∇_φ ELBO = E_ε[∇_z log w(z) ∇_φ z], log w = log p(x, z) − log q_φ(z|x), with the φ inside log q held fixed.
 
-    Bound: the ELBO; its value is that of `trace`, draw for draw. Gradient: unbiased, since what it leaves out,
-    −∇_φ log q_φ(z|x) at a fixed draw, has mean zero. At q(z|x) = p(z|x) log w is constant in z, and the guide's
-    gradient is zero for every draw: no noise is left. It pays near the posterior; far from it `trace` or
-    `analytic-kl` can be quieter. A parameter that the prior shares with the guide keeps its gradient through log p.
-    A Delta draws nothing, so its log-density is no score, and keeps its gradient.
+    Bound: the ELBO; its value is that of `trace`, draw for draw. Gradient: unbiased, since the part that is left out,
+    −∇_φ log q_φ(z|x) at a fixed draw, has mean zero. If q(z|x) = p(z|x), log w is constant in z, and the guide's
+    gradient is zero for every draw: no noise is left. So it is useful near the posterior; far from it `trace` or
+    `analytic-kl` can have less noise. A parameter that the prior shares with the guide keeps its gradient through
+    log p. A Delta draws nothing: its log-density is no score, and keeps its gradient.
 
-    With several sites, those after the first cost a second pass through the guide.
+    With several latent sites the guide is run a second time.
 
     Raises:
-        InputError: a site is not reparameterized, or its density is not known at a fixed draw.
+        InputError: a site is not reparameterized, or its density can't be computed at a fixed draw.
 
     Source: Roeder, Wu & Duvenaud 2017.
     """

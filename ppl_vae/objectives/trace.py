@@ -1,4 +1,4 @@
-"""The Monte Carlo ELBO: Pyro's own `Trace_ELBO`, with its terms in the open."""
+"""The Monte Carlo ELBO: Pyro's own `Trace_ELBO`, which also gives its terms."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -15,15 +15,16 @@ from ppl_vae.programs.scores import Batch, ProgramLike, Terms, log_weight
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
-    """ELBO = E_q[log p(x|z) + log p(z) − log q(z|x)], each expectation replaced by the mean of K draws.
+    """ELBO = E_q[log p(x|z) + log p(z) − log q(z|x)], where the mean of K draws replaces the expectation.
 
-    Bound: the ELBO, estimated without bias. Gradient: by reparameterization, z = g(ε, x), where the guide's
-    distribution has `rsample`; else by the score function, E_q[(log p(x,z) − log q(z|x)) ∇ log q(z|x)], with the
-    log-ratio of one example and one draw as the weight (the plate `data` makes the others independent).
+    Bound: the ELBO, estimated without bias. Gradient: by reparameterization, z = g(ε, x), if the guide's distribution
+    has `rsample`. Else by the score function, E_q[(log p(x,z) − log q(z|x)) ∇ log q(z|x)], where the weight is the
+    log-ratio of one example and one draw (the plate `data` makes the examples independent).
 
-    `loss` and its kin *are* Pyro's; `estimate` yields the same value and the same gradients per example. (Alone
-    for a site without `rsample` in an inner plate, Pyro drops from its weight the other elements of that plate.) Where
-    a distribution without `rsample` is masked by `False` or under `to_event`, Pyro's gradient is biased; this is not.
+    `loss`, `loss_and_grads` and `differentiable_loss` *are* Pyro's. `estimate` gives the same value and the same
+    gradients per example, with one exception: for a site without `rsample` in an inner plate, Pyro leaves the other
+    elements of that plate out of the weight. Where a distribution without `rsample` is masked by `False` or under
+    `to_event`, Pyro's gradient is biased; this one is not.
 
     Source: Kingma & Welling 2014; Wingate & Weber 2013; Ranganath et al. 2014.
     """
@@ -42,7 +43,7 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
         return value, value if surrogate is log_ratio else surrogate.mean(0)
 
     def _get_traces(self, model: ProgramLike, guide: ProgramLike, args: Batch, kwargs: dict[str, Any]) -> Iterator:
-        """As Pyro's, but finding the plates takes no random numbers, and a convolution gets repeated rows."""
+        """As in Pyro, but the search for plates uses no random numbers, and a convolution gets repeated rows."""
         layout = layout_of([model, guide], args, self.num_particles, keywords=kwargs, max_nesting=self.max_nesting)
         vectorized = layout.vectorized and self.vectorize_particles
         self.max_plate_nesting = layout.nesting + 1 if vectorized else self.max_nesting

@@ -1,12 +1,13 @@
-"""Draws of the guide that are no latent of the model: sound as the arguments of a change of variables alone.
+"""Auxiliary draws of the guide, which are no latent of the model: the check that a bound with them is valid.
 
-An auxiliary u ~ q(u|x) leaves log q(u|x) in the weight, and nothing of the model's to balance it. Two forms are sound:
+An auxiliary draw u ~ q(u|x) puts log q(u|x) into the weight, and the model has no term to balance it. There are two
+valid forms:
 
-- *A change of variables.* A latent follows from u, `pyro.sample("z", Delta(f(u), log_density=−log |det ∂f/∂u|))`, f
-  one-to-one: then log q(z|x) = log q(u|x) − log |det ∂f/∂u|, and the weight is the same.
+- *A change of variables.* A latent follows from u, `pyro.sample("z", Delta(f(u), log_density=−log |det ∂f/∂u|))`, where
+  f is one-to-one. Then log q(z|x) = log q(u|x) − log |det ∂f/∂u|, and the weight is that of z.
 - *An auxiliary model.* The model has a site of the same name, `pyro.sample("u", r(u|x, z), infer={"is_auxiliary":
-  True})`. Since r integrates to 1, log p(x) is what it was, and E_q[log p(x, z) + log r(u|x, z) − log q(z, u|x)] is a
-  bound on it: the ELBO less E KL(q(u|x, z) ‖ r(u|x, z)) (Ranganath, Tran & Blei 2016; Maaløe et al. 2016).
+  True})`. Since r integrates to 1, log p(x) stays the same, and E_q[log p(x, z) + log r(u|x, z) − log q(z, u|x)] is a
+  bound on it: the ELBO minus E KL(q(u|x, z) ‖ r(u|x, z)) (Ranganath, Tran & Blei 2016; Maaløe et al. 2016).
 """
 
 from collections.abc import Callable, Mapping
@@ -30,17 +31,17 @@ _sound: WeakKeyDictionary[Any, tuple[set[str], set[str]]] = WeakKeyDictionary()
 def check_change_of_variables(
     guide: Callable[..., Any], batch: tuple[Any, ...], auxiliary: set[str], keywords: Mapping[str, Any] | None = None
 ) -> set[str]:
-    """Compare log |det ∂f/∂u| with what the guide's points state, on this batch; once for each guide.
+    """Compare −log |det ∂f/∂u| with the log-density that the guide's points state, on this batch, once for each guide.
 
     Args:
         auxiliary: the guide's sites u that the model does not have.
-        keywords: what the guide is called with beside the batch.
+        keywords: keyword arguments that the guide is called with.
 
     Returns:
-        The latents that follow from them.
+        The latents that follow from the auxiliary sites.
 
     Raises:
-        InputError: no latent follows from them one-to-one, or its log-density is another.
+        InputError: no latent follows from them one-to-one, or the stated log-density is not −log |det ∂f/∂u|.
     """
     checked, followers = _sound.get(guide, (set(), set()))
     if checked == auxiliary:
@@ -51,9 +52,9 @@ def check_change_of_variables(
     whole = torch.cat([J[name] for name in followers], 1) if followers else torch.zeros(1, 0, 1)
     if whole.shape[1] != whole.shape[2]:
         raise InputError(
-            f"the guide's auxiliary draw {names} has no counterpart, so log q of it is not balanced and the value is "
-            "no bound: give the model an auxiliary site of that name, r(u|x, z), or draw a latent as Delta(f(u), "
-            "log_density=−log|det ∂f/∂u|), f one-to-one"
+            f"the guide's auxiliary draw {names} has no counterpart in the model, so log q of it is not balanced and "
+            "the value is no bound: give the model an auxiliary site of that name, r(u|x, z), or let a latent follow "
+            "from it one-to-one, as Delta(f(u), log_density=−log|det ∂f/∂u|)"
         )
     found = -torch.linalg.slogdet(whole).logabsdet
     stated = torch.stack([points[name] for name in followers]).sum(0)
@@ -62,27 +63,27 @@ def check_change_of_variables(
         site = next(iter(followers))
         raise InputError(
             f"site {site!r}: the Delta has log_density {stated[worst]:.4g}, but −log|det ∂f/∂u| of the "
-            f"change of variables from {names} is {found[worst]:.4g}: give it that"
+            f"change of variables from {names} is {found[worst]:.4g}: give the Delta this log_density"
         )
     _sound[guide] = auxiliary, followers
     return followers
 
 
 def _derivatives(
-    run: Callable[[], Any], guide: Any, auxiliary: set[str]
+    program: Callable[[], Any], guide: Any, auxiliary: set[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Of each point of the guide its log-density `(B,)`, and its Jacobian by the auxiliary draws `(B, n, m)`.
+    """The log-density of each point of the guide, `(B,)`, and its Jacobian by the auxiliary draws, `(B, n, m)`.
 
-    Where a site stands outside the plate `data`, as in a guide for any Pyro model, all is one row.
+    If a site is outside the plate `data`, as in a guide for any Pyro model, everything counts as one row.
     """
     with torch.random.fork_rng(), torch.enable_grad(), poutine.block(), buffers_kept(guide):
-        drawn = poutine.trace(run).get_trace()
+        drawn = poutine.trace(program).get_trace()
         for name, site in list(samples(drawn)):
             if is_point(site["fn"]):
                 drawn.remove_node(name)  # it follows anew from the draws
             else:
                 site["value"] = site["value"].detach().clone().requires_grad_(name in auxiliary)
-        sites = dict(samples(poutine.trace(poutine.replay(run, trace=drawn)).get_trace()))
+        sites = dict(samples(poutine.trace(poutine.replay(program, trace=drawn)).get_trace()))
         points = {name: site for name, site in sites.items() if is_point(site["fn"])}
         draws = {name: sites[name] for name in auxiliary}
         rows = all(any(f.name == DATA for f in s["cond_indep_stack"]) for s in (points | draws).values())
@@ -96,7 +97,7 @@ def _derivatives(
 
 
 def _slopes(number: Tensor, draws: dict[str, dict], rows: bool) -> Tensor:
-    """The derivatives of a number, a sum over rows, by the numbers of each row's draws: `(B, m)`."""
+    """The derivatives of a number that is summed over rows, by the m numbers of each row's draws: `(B, m)`."""
     values = [site["value"] for site in draws.values()]
     found = [torch.zeros_like(value) for value in values]
     if number.requires_grad:

@@ -1,4 +1,4 @@
-"""Which fields of a batch a model is given and never observes: the y of p(x|z, y)."""
+"""Which fields of a batch the model is given and does not observe, such as the y of p(x|z, y)."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from ppl_vae.programs.state import buffers_kept
 
 
 def given_fields(model: ProgramLike, fields: Sequence[str], batch: Batch, other: Batch) -> list[str]:
-    """The fields that are no part of any observed value: replaced by those of `other`, they change none.
+    """The fields that are no part of any observed value. Such a field can be replaced, and no observed value changes.
 
     Args:
-        batch, other: of the same shapes, with other values in every field.
+        batch, other: two batches of the same shapes, with different values in every field.
     """
     before = _observed(model, batch)
     return [

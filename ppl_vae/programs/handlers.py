@@ -1,4 +1,4 @@
-"""Effect handlers of a pass: latent sites answered from given values, draws cut out of the gradient."""
+"""Pyro effect handlers of a pass: give latent sites their values, or stop the gradient at the draws."""
 
 from collections.abc import Mapping
 
@@ -13,9 +13,10 @@ from ppl_vae.programs.layout import Layout
 
 
 class Substitute(Messenger):
-    """Answer latent sites from given values. A point for which none is given follows from the draws before it.
+    """Give latent sites the given values. A point (Delta) without a given value follows from the draws before it.
 
-    A point that is given keeps its log-density where the value is its own up to rounding; elsewhere it has none.
+    A point with a given value keeps its log-density if it would return this value itself, up to rounding. Else the
+    value has no density.
     """
 
     def __init__(self, values: Mapping[str, Tensor], layout: Layout) -> None:
@@ -37,7 +38,10 @@ class Substitute(Messenger):
 
 
 class Detach(Messenger):
-    """Let no gradient flow through a draw. A new tensor, so that no cached inverse of a flow answers for it."""
+    """Let no gradient flow through a draw.
+
+    The draw becomes a new tensor, for which a flow has no cached inverse with a gradient.
+    """
 
     def _pyro_post_sample(self, msg: dict) -> None:
         if not (msg["is_observed"] or site_is_subsample(msg) or is_point(msg["fn"])):

@@ -1,4 +1,4 @@
-"""Where the K samples and the B rows stand among the batch dimensions of a site."""
+"""Which batch dimensions of a site are the K samples and the B rows."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ SAMPLES = "num_samples"
 
 @dataclass(frozen=True)
 class Layout:
-    """K samples of B rows, in one of three ways.
+    """How K samples of B rows are arranged, in one of three ways.
 
-    K = 1: the program runs as written. K > 1: a plate of size K stands left of the program's own `nesting`
-    plate dimensions. `repeat`: for a program that says `vectorized = False` (a convolution takes no leading
-    dimension), each batch holds its rows K times, `(K·B, ...)`.
+    With K = 1 the program runs as it is written. With K > 1 a plate of size K is added left of the program's own
+    `nesting` plate dimensions. With `repeat`, for a program that says `vectorized = False` (a convolution takes no
+    leading dimension), each batch holds its rows K times, `(K·B, ...)`.
 
     Args:
-        batch_rows: B, or None where the batch does not say.
-        site: the name of the site that this layout is `at`.
+        batch_rows: B, or None if the batch does not say it.
+        site: the name of the site, in a layout that `at` has made.
         plates: name, dimension and size of each plate of that site.
     """
 
@@ -50,7 +50,7 @@ class Layout:
             return poutine.trace(program).get_trace(*batch)
 
     def repeated(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The batch as the programs get it: with its rows K times under `repeat`."""
+        """The batch as the programs get it: with `repeat`, each row K times."""
         if not self.repeat:
             return batch
         return tuple(x.repeat(self.num_samples, *[1] * (x.dim() - 1)) for x in batch)
@@ -59,7 +59,7 @@ class Layout:
         """This layout with the plates of one site of a trace.
 
         Raises:
-            InputError: a plate leaves out a part of what is inside one datum, or of the batch.
+            InputError: a plate subsamples the numbers of one datum, or the rows of the batch.
         """
         self._refuse_subsamples(site)
         frames = (f for f in site["cond_indep_stack"] if f.vectorized and f.name != SAMPLES)
@@ -74,24 +74,28 @@ class Layout:
         return x.reshape(self.num_samples, -1)
 
     def check(self, batch_shape: torch.Size) -> torch.Size:
-        """The whole shape of a tensor that broadcasts to the site's batch shape, if each dimension has a plate."""
+        """The site's batch shape, to which a tensor of shape `batch_shape` is broadcast.
+
+        Raises:
+            InputError: a dimension has no plate.
+        """
         self._data()
         shape = self._shape()
         sizes = torch.Size([1] * (len(batch_shape) - len(shape)) + shape)
         for n, expected in zip(reversed(batch_shape), reversed(sizes), strict=False):
             if n not in (1, expected):
                 raise InputError(
-                    f"site {self.site!r}: log-probability of shape {tuple(batch_shape)} has a dimension of size {n} "
-                    "that no plate explains: add .to_event(n) for the dimensions of one datum"
+                    f"site {self.site!r}: the log-probability, of shape {tuple(batch_shape)}, has a dimension of size "
+                    f"{n} that no plate explains: add .to_event(n) for the dimensions of one datum"
                 )
         return sizes
 
     def covers(self, batch_shape: torch.Size) -> bool:
-        """Does a value of this batch shape hold an entry of its own for each element of the site's plates?"""
+        """Does a value of this batch shape have an entry for each element of the site's plates?"""
         return all(-dim <= len(batch_shape) and batch_shape[dim] == size for _, dim, size in self.plates)
 
     def lower(self, value: Tensor, fn: Distribution) -> Tensor:
-        """A site's value with K first: `(K, *the site's own plates, *event)`."""
+        """A site's value with the samples first: `(K, *the site's own plates, *event)`."""
         data, size = self._data()
         event = value.dim() - fn.event_dim
         if self.num_samples == 1:
@@ -114,12 +118,12 @@ class Layout:
         return value.reshape(self.num_samples, *[1] * (self.nesting - own), *value.shape[1:])
 
     def rows_first(self, value: Tensor, fn: Distribution) -> Tensor:
-        """`(K, *plates, *event)` as `(K, B, ...)`: a plate may stand left of `data`."""
+        """A value `(K, *plates, *event)` as `(K, B, ...)`, since a plate can be left of the plate `data`."""
         data, _ = self._data()
         return value.movedim(value.dim() - fn.event_dim + data, 1)
 
     def spread(self, weights: Tensor, fn: Distribution) -> Tensor:
-        """Weights `(K, B)`, shaped to multiply a value of the site as its program sees it."""
+        """The weights, `(K, B)`, in a shape that multiplies a value of the site in its program."""
         data, size = self._data()
         shape = [1] * (self.nesting + 1 if self.vectorized else -data)
         shape[data] = size
@@ -129,12 +133,14 @@ class Layout:
 
     @property
     def vectorized(self) -> bool:
-        """Do the K samples have a dimension of their own while the programs run?"""
+        """Do the K samples have a dimension of their own in the programs?"""
         return self.num_samples > 1 and not self.repeat
 
     def _refuse_subsamples(self, site: dict) -> None:
-        """What is left out of a datum is missing from log p(x), and a scale inside the bound does not bring it back:
-        the logarithm of a mean of weights whose log-likelihoods are estimates is no bound. Batches come from outside.
+        """Refuse a plate that leaves out a part of a datum, for log p(x) would lack this part.
+
+        The plate's scale does not replace it: the logarithm of a mean of weights is no bound if the log-likelihoods in
+        them are estimates. Nor may a plate subsample the batch, which is itself a sample of the rows.
         """
         rows = self.batch_rows if self.batch_rows is None or not self.repeat else self.num_samples * self.batch_rows
         for frame in site["cond_indep_stack"]:
@@ -143,18 +149,19 @@ class Layout:
                 inside = "of the batch" if frame.name == DATA else "inside one datum"
                 raise InputError(
                     f"site {site['name']!r}: the plate {frame.name!r} subsamples {frame.size} of {frame.full_size} "
-                    f"{inside}, so that the terms lack the rest: leave subsample_size out, and pass smaller batches"
+                    f"{inside}, so that the rest is missing from log p(x): leave subsample_size out, and pass smaller "
+                    "batches"
                 )
 
     def _shape(self) -> list[int]:
-        """The site's batch shape: its plates, and K where it has a dimension."""
+        """The site's batch shape: the sizes of its plates, and K if the samples have a dimension."""
         sizes = {dim: size for _, dim, size in self.plates}
         if self.vectorized:
             sizes[-self.nesting - 1] = self.num_samples
         return [sizes.get(dim, 1) for dim in range(min(sizes), 0)]
 
     def _data(self) -> tuple[int, int]:
-        """Dimension and size of the plate `data`."""
+        """The dimension and the size of the plate `data`."""
         for plate, dim, size in self.plates:
             if plate == DATA:
                 return dim, size
@@ -183,12 +190,17 @@ def layout_of(
     max_nesting: float = inf,
     keywords: Mapping[str, Any] | None = None,
 ) -> Layout:
-    """Where K samples stand when these programs run on the batch.
+    """How K samples are arranged when these programs run on the batch.
 
     Args:
-        repeat: repeat the rows, though the programs may take a dimension of samples.
-        max_nesting: how many dimensions the programs' own plates take at most; if not finite, it is found out.
-        keywords: what the programs are called with beside the batch.
+        num_samples: K.
+        repeat: repeat the rows, even if the programs take a dimension of samples.
+        max_nesting: how many dimensions the programs' own plates take at most. If it is not finite, the programs are
+            run once to find it.
+        keywords: keyword arguments that the programs are called with.
+
+    Raises:
+        InputError: K is below 1.
     """
     at_least(1, num_samples=num_samples)
     repeat = num_samples > 1 and (repeat or not all(takes_samples(p) for p in programs))
@@ -200,22 +212,22 @@ def layout_of(
 
 
 def takes_samples(program: Callable[..., Any]) -> bool:
-    """Can it run with a leading sample dimension? Yes, unless it or the object it is a method of says not."""
+    """Can the program run with a leading dimension of samples? Yes, unless its class says `vectorized = False`."""
     return getattr(program, "vectorized", getattr(owner(program), "vectorized", True))
 
 
 def owner(program: Callable[..., Any]) -> Any:
-    """The object that a program is, or is a method of; of one with keywords bound to it, that of the program."""
+    """The object whose method the program is, or the program itself. A `functools.partial` counts as its function."""
     return owner(program.func) if isinstance(program, partial) else getattr(program, "__self__", program)
 
 
 def _nesting(program: Callable[..., Any], batch: tuple[Any, ...], keywords: Mapping[str, Any]) -> int:
-    """How many dimensions the program's own plates take; found once, by running it without a lasting effect."""
+    """How many dimensions the program's own plates take. It is run once to find this, without a lasting effect."""
     if program not in _nestings:
         with torch.random.fork_rng(), torch.enable_grad(), poutine.block(), buffers_kept(owner(program)):
             trace = poutine.trace(program).get_trace(*batch, **keywords)
         plain = [(Layout(1, False, 0).at(site), site["fn"]) for _, site in samples(trace)]
-        for layout, fn in plain:  # here a stray dimension can't be taken for that of the samples
+        for layout, fn in plain:  # here no dimension can be mistaken for that of the samples
             if any(name == DATA for name, *_ in layout.plates):
                 layout.check(fn.batch_shape)
         _nestings[program] = max((-dim for layout, _ in plain for _, dim, _ in layout.plates), default=1)

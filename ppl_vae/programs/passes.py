@@ -1,7 +1,7 @@
-"""From programs to numbers: draw, score, simulate. Everything else is a short function of what they return.
+"""From programs to numbers: draw, score, simulate. Everything else is computed from what they return.
 
-A *program* is a callable `program(*batch)` made of Pyro statements. Its rows stand in `pyro.plate("data", ...)`;
-K samples per row stand left of all its plates, so every log-probability comes out as `(K, B)`.
+A *program* is a callable `program(*batch)` made of Pyro statements. Its rows are in `pyro.plate("data", ...)`. The K
+samples per row have a dimension left of all plates, so that every log-probability is `(K, B)`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ from ppl_vae.programs.state import buffers_kept
 
 
 def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Values:
-    """z_k ~ q(z|x), k = 1..K, for every latent site: a dict of tensors `(K, B, *event)`."""
+    """Draw z_k ~ q(z|x), k = 1..K, for every latent site: a dict of tensors `(K, B, *event)`."""
     batch = as_batch(batch)
     layout = layout_of([guide], batch, num_samples)
     trace = layout.trace(guide, batch)
@@ -41,14 +41,14 @@ def score(
     *,
     detached: bool = False,
 ) -> Terms:
-    """log p(x, z) and log q(z|x), term by term, at the given values `(K, B, *event)`.
+    """Compute log p(x, z) and log q(z|x), term by term, at the given values `(K, B, *event)`.
 
     Args:
-        detached: every site's log q is in `score_function`, without its mask.
+        detached: put log q of every site into `score_function`, without its mask.
 
     Raises:
-        InputError: a latent site has no value, sites of model and guide do not match, a latent stands
-            outside the plate `data`, or a log-probability has a shape that no plate explains.
+        InputError: a latent site has no value, the sites of model and guide do not match, a latent is outside the plate
+            `data`, or a log-probability has a shape that no plate explains.
     """
     batch = as_batch(batch)
     sizes = {v.shape[0] for v in values.values()}
@@ -68,11 +68,12 @@ def terms(
     repeat: bool = False,
     max_nesting: float = inf,
 ) -> Terms:
-    """`score` of a fresh `draw`, in one pass through each program. Errors as `score`.
+    """Draw from the guide and score the draws, in one pass through each program. It raises what `score` raises.
 
     Args:
-        detached: no gradient flows through a draw, and every site's log q is in `score_function`, without its mask.
-        repeat, max_nesting: how samples are arranged, see `layout_of`.
+        detached: let no gradient flow through a draw, and put log q of every site into `score_function`, without its
+            mask.
+        repeat, max_nesting: how the samples are arranged, as for `layout_of`.
     """
     batch = as_batch(batch)
     layout = layout_of([model, guide], batch, num_samples, repeat=repeat, max_nesting=max_nesting)
@@ -83,13 +84,17 @@ def terms(
 
 @torch.no_grad()
 def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = False) -> Values:
-    """z ~ p(z), x ~ p(x|z): one prior draw per row of `batch_like`, which only gives the sizes.
+    """Draw z ~ p(z) and x ~ p(x|z), once for each row of `batch_like`, which is used only for its sizes.
 
-    Returns every site's value, `(B, *event)`; with `means`, E[x|z] in place of the draw of each observed site. An
-    auxiliary site of the model, r(u|x, z), is no part of p(x, z), and left out.
+    Args:
+        means: give E[x|z] in place of the draw of each observed site.
+
+    Returns:
+        The value of every site, `(B, *event)`. An auxiliary site of the model, r(u|x, z), is no part of p(x, z), and is
+        left out.
 
     Raises:
-        InputError: `means` of a distribution that has none (Categorical, Cauchy).
+        InputError: `means` is asked of a distribution that has no mean (Categorical, Cauchy).
     """
     trace = poutine.trace(poutine.uncondition(model)).get_trace(*as_batch(batch_like))
     return {
@@ -103,7 +108,7 @@ def mean_of(site: str, fn: Distribution) -> Tensor:
     """The mean of a site's distribution.
 
     Raises:
-        InputError: it has none (Categorical, Cauchy), or none in closed form (a flow).
+        InputError: the distribution has no mean (Categorical, Cauchy), or none in closed form (a flow).
     """
     try:
         mean = fn.mean
@@ -134,6 +139,14 @@ def collect(
     layout: Layout,
     detached: bool = False,
 ) -> Terms:
+    """The terms of a guide's trace: the model is run at the guide's draws, and both are scored.
+
+    Args:
+        detached: as for `score`.
+
+    Raises:
+        InputError: as `score`.
+    """
     q_sites = dict(samples(guide_trace))
     if observed := {name for name, site in q_sites.items() if site["is_observed"]}:
         raise InputError(f"the guide observes {_names(observed)}: a guide only draws")
@@ -170,7 +183,7 @@ def collect(
 
 
 def _fixed_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) -> Fixed:
-    with buffers_kept(owner(guide)):  # one step moves those of a BatchNorm once
+    with buffers_kept(owner(guide)):  # the buffers of a BatchNorm must move once in a step, not twice
         sites = dict(samples(_guide_at(values, guide, batch, layout)))
     return Fixed(
         log_q={name: layout.at(site).rows(_log_prob(site, layout)) for name, site in sites.items()},
@@ -179,7 +192,7 @@ def _fixed_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) 
 
 
 def _views(trace: poutine.Trace) -> poutine.Trace:
-    """The trace with a view of each draw in its place."""
+    """The trace with each draw replaced by a view of it, so that gradients of log p arrive at a tensor of their own."""
     views = trace.copy()
     for name, site in _latent(trace):
         views.nodes[name] = {**site, "value": site["value"].view_as(site["value"])}
@@ -190,7 +203,7 @@ def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> set[str]:
     """The guide's auxiliary sites that the model does not have.
 
     Raises:
-        InputError: another latent site is in one program alone.
+        InputError: a latent site that is not auxiliary is in only one of the programs.
     """
     latents = {name for name, site in p_sites.items() if not site["is_observed"]}
     auxiliary = {name for name, site in q_sites.items() if site["infer"].get("is_auxiliary")}
@@ -209,16 +222,16 @@ def _names(sites: Iterable[str]) -> str:
 
 
 def _log_prob(site: dict, layout: Layout) -> Tensor:
-    """In the site's batch shape."""
+    """The log-probability of a site's value, in the site's batch shape."""
     _check_shapes(site, layout)
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
 
 
 def score_function(site: dict) -> Any:
-    """Pyro's score function of a site's draw, to which no mask applies: a masked site is drawn all the same.
+    """Pyro's score function of a site's draw, without masks, since a masked site is drawn like any other.
 
-    Pyro knows it of `poutine.mask`, and forgets it where a distribution is masked by `False` or under `to_event`.
+    Pyro treats `poutine.mask` so, but not a distribution that is masked by `False` or under `to_event`.
     """
     return unmasked(site["fn"]).score_parts(site["value"], *site["args"], **site["kwargs"]).score_function
 
@@ -228,13 +241,13 @@ def _score_parts(site: dict, layout: Layout, detached: bool) -> ScoreParts:
     if not detached:
         parts = site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"]).scale_and_mask(mask=site["mask"])
         return parts._replace(score_function=score_function(site)) if any(own_masks(site["fn"])) else parts
-    if is_point(site["fn"]):  # it has no score to trade: its log-density is a function of parameters, not of the draw
+    if is_point(site["fn"]):  # it has no score: its log-density is a function of parameters, not of a draw
         return ScoreParts(_log_prob(site, layout), 0, 0)
     try:
         score = unmasked(site["fn"]).log_prob(site["value"], *site["args"], **site["kwargs"])
     except (NotImplementedError, KeyError) as error:
         raise InputError(
-            f"site {site['name']!r}: its density is not known at a fixed draw ({error}): use trace"
+            f"site {site['name']!r}: its density can't be computed at a fixed draw ({error}): use trace"
         ) from error
     return ScoreParts(_log_prob(site, layout), score, 0)
 
@@ -245,12 +258,12 @@ def _check_shapes(site: dict, layout: Layout) -> None:
     if event != fn.event_shape:
         raise InputError(
             f"site {name!r}: the distribution is over {tuple(fn.event_shape)}, the value is {tuple(event)}; "
-            "they would broadcast silently: give them one shape"
+            "they would broadcast silently: give both the same shape"
         )
     if event.numel() and not layout.at(site).covers(batch):
         raise InputError(
-            f"site {name!r}: a value of shape {tuple(value.shape)} has not one entry per element of the site's plates; "
-            "it would broadcast silently: expand it"
+            f"site {name!r}: a value of shape {tuple(value.shape)} does not have one entry for each element of the "
+            "site's plates; it would broadcast silently: expand it"
         )
 
 
@@ -262,5 +275,8 @@ def _common_scale(sites: dict[str, dict]) -> float:
     scales = {name: float(site["scale"]) for name, site in sites.items()}
     if len(set(scales.values())) > 1:
         listed = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
-        raise InputError(f"sites are scaled differently ({listed}): the sum is no bound on log p(x)")
+        raise InputError(
+            f"sites are scaled differently ({listed}), so that the sum is no bound on log p(x): put one poutine.scale "
+            "around all sites of both programs, or none"
+        )
     return next(iter(scales.values()), 1.0)

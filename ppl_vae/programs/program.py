@@ -1,4 +1,4 @@
-"""A plain Pyro function as an `nn.Module`, and who owns which tensor of a model-guide pair."""
+"""A plain Pyro function as an `nn.Module`, and which program of a pair owns which tensor."""
 
 import contextlib
 import sys
@@ -20,15 +20,15 @@ from ppl_vae.programs.state import buffers_kept
 
 
 class Program(nn.Module):
-    """A Pyro function that owns its parameters.
+    """A Pyro function as a module that owns its parameters.
 
-    Traces `fn` once on `example`, takes over the modules that it gives to `pyro.module` and its free
-    `pyro.param`s (as unconstrained `nn.Parameter`s), and from then on answers them itself: the global parameter
-    store plays no part, and `parameters()`, `state_dict()` and `to()` work as in any module.
+    `fn` is run once on `example`. The modules that it gives to `pyro.module`, and its free `pyro.param`s as
+    unconstrained `nn.Parameter`s, become part of this module, which from then on answers these statements itself. So
+    Pyro's global parameter store is not used, and `parameters()`, `state_dict()` and `to()` work as in any module.
 
     Args:
         fn: a function or method `fn(*batch)` made of Pyro statements.
-        example: a batch; its values are only used to run `fn` once.
+        example: a batch; it is used only to run `fn` once.
     """
 
     def __init__(self, fn: ProgramLike, example: Batch) -> None:
@@ -51,7 +51,7 @@ class Program(nn.Module):
             return self.fn[0](*batch)
 
     def param(self, name: str) -> Tensor | None:
-        """The constrained value of one `pyro.param`, or None where it is not this program's."""
+        """The constrained value of one `pyro.param`, or None if this program does not own it."""
         module, divider, key = name.partition("$$$")
         if divider and module.replace(".", "_") in self.owned:
             # looked up each time: load_state_dict(assign=True) replaces the parameter
@@ -61,12 +61,12 @@ class Program(nn.Module):
             value = transform_to(self.constraints[name])(unconstrained)
         else:
             return None
-        # what SVI asks of a param site
+        # SVI reads this attribute of a param site
         value.unconstrained = weakref.ref(unconstrained)  # type: ignore[attr-defined]
         return value
 
     def share(self, other: "Program") -> None:
-        """Take over the other's free `pyro.param`s of the same name, for in Pyro a name is one parameter."""
+        """Use the other program's free `pyro.param`s of the same name, since in Pyro one name is one parameter."""
         for name in self.constraints.keys() & other.constraints.keys():
             self.free[name.replace(".", "_")] = other.free[name.replace(".", "_")]
 
@@ -82,7 +82,10 @@ class _Answer(poutine.messenger.Messenger):
 
 
 class _Find(poutine.messenger.Messenger):
-    """Collect free params, and what is given to `pyro.module`: no effect of its own, so its frame is asked for it."""
+    """Collect free params, and the modules that are given to `pyro.module`.
+
+    `pyro.module` sends no message of its own, so that the module is read from its stack frame.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,10 +105,10 @@ class _Find(poutine.messenger.Messenger):
 
 
 def owned(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer of the pair once, named `model.…` or `guide.…` after its owner.
+    """Every parameter and buffer of the pair, each once, named `model.…` or `guide.…` after its owner.
 
     Args:
-        borrower: `model` or `guide`: which of the two may hold tensors of the other without owning them.
+        borrower: `model` or `guide`: the program that may use tensors of the other without owning them.
     """
     programs = {"model": model, "guide": guide}
     lender = "guide" if borrower == "model" else "model"
@@ -118,8 +121,13 @@ def owned(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> Iterat
                 yield f"{kind}.{name}", tensor
 
 
+def owner_of(name: str) -> str:
+    """The owner of a tensor that `owned` names: `model` or `guide`; for another name, what stands before its dot."""
+    return name.partition(".")[0]
+
+
 def parameters(model: nn.Module, guide: nn.Module, borrower: str = "guide") -> dict[str, nn.Parameter]:
-    """The trained parameters of the pair, each once, by owner's name."""
+    """The parameters of the pair that are trained, each once, by the names of `owned`."""
     return {
         name: tensor
         for name, tensor in owned(model, guide, borrower)
@@ -131,15 +139,20 @@ def load_owned(model: nn.Module, guide: nn.Module, state: dict[str, Tensor], bor
     """Copy the `model.…` and `guide.…` tensors of a saved state into the pair, in place.
 
     Raises:
-        InputError: the names or shapes are not the pair's.
+        InputError: the names or shapes differ from those of the pair.
     """
     mine = dict(owned(model, guide, borrower))
-    state = {name: t for name, t in state.items() if name.partition(".")[0] in ("model", "guide")}
+    state = {name: t for name, t in state.items() if owner_of(name) in ("model", "guide")}
     if strange := sorted(set(mine) ^ set(state)):
-        raise InputError(f"the saved state and the programs differ in {', '.join(strange[:4])}: not the same programs")
+        raise InputError(
+            f"the saved state and the programs differ in {', '.join(strange[:4])}: give the programs that were saved"
+        )
     for name, tensor in mine.items():
         if tensor.shape != state[name].shape:
-            raise InputError(f"{name} is {tuple(tensor.shape)}, saved as {tuple(state[name].shape)}: settings differ")
+            raise InputError(
+                f"{name} has the shape {tuple(tensor.shape)}, but was saved with {tuple(state[name].shape)}: give the "
+                "programs the settings that they were saved with"
+            )
     with torch.no_grad():
         for name, tensor in mine.items():
             tensor.copy_(state[name])

@@ -1,4 +1,4 @@
-"""What one pass through a guide and a model yields, and the arithmetic that every estimator shares."""
+"""The terms that one pass through a guide and a model gives, and the arithmetic that all estimators share."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ Values: TypeAlias = dict[str, Tensor]
 
 
 class Fixed(NamedTuple):
-    """A guide at fixed draws: a function of its parameters alone, its points following from the draws.
+    """A guide at fixed draws, as a function of its parameters only. Its points (Deltas) follow from the draws.
 
     Args:
-        log_q: of each site, `(K, B)`.
-        points: the value of each point, as the guide sees it.
+        log_q: log q of each site, `(K, B)`.
+        points: the value of each point, in the shape that it has in the guide.
     """
 
     log_q: Values
@@ -31,7 +31,7 @@ class Fixed(NamedTuple):
 
 @dataclass(frozen=True)
 class Terms:
-    """What one pass through guide and model yields, per site and example, unscaled.
+    """What one pass through guide and model gives, for each site and example, without scales.
 
     Args:
         log_prior: log p(z_site | ...) of each latent site, `(K, B)`, in the model's order.
@@ -39,16 +39,16 @@ class Terms:
         log_q: log q(z_site | x) of each guide site, `(K, B)`, in the guide's order.
         p: the model's distributions, of latent and observed sites; masked where the program masks them.
         q: the guide's distributions.
-        values: the draws, `(K, B, *event)` for a site in the plate `data` alone.
+        values: the draws, `(K, B, *event)` for a site whose only plate is `data`.
         observed: the data at each observed site, as the model gave it.
-        scale: the one scale of all sites (data plate's size over its subsample, `poutine.scale`).
+        scale: the scale that all sites have (data plate's size over its subsample, `poutine.scale`).
         layouts: for each site, how its batch dimensions map to `(K, B)`; used by `rows`.
-        score_function: for each guide site whose draw is not (wholly) reparameterized, `(K, B)`: what times the
-            log-ratio gives the rest of the gradient. No mask applies to it, for a masked site is drawn all the same.
-        seen: the draws as the model saw them: nodes of their own, where a gradient arrives from log p alone.
+        score_function: for each guide site whose draw is not (fully) reparameterized, `(K, B)`: its gradient times the
+            log-ratio is the rest of the gradient. No mask applies to it, since a masked site is drawn like any other.
+        seen: the draws as the model sees them: tensors of their own, at which only the gradient of log p arrives.
         counted: for each guide site that is masked, which elements of its value log q counts.
-        points: the guide's sites that draw no number at random (a Delta): functions of parameters and other draws.
-        guide_at: another pass through the guide, at given draws.
+        points: the guide's sites that draw nothing at random (Deltas): functions of parameters and other draws.
+        guide_at: runs the guide once more, at given draws.
         closed_forms: each site's KL, once `objectives.rate.closed_form` has computed it.
     """
 
@@ -73,15 +73,16 @@ class Terms:
         return self.layouts[site].rows(x)
 
     def by_row(self, site: str, x: Tensor) -> Tensor:
-        """`x`, of the shape that the site's value has in its program, as `(K, B, ...)`."""
+        """Arrange `x`, which has the shape of the site's value in its program, as `(K, B, ...)`."""
         layout, fn = self.layouts[site], (self.q | self.p)[site]
         return layout.rows_first(layout.lower(x, fn), fn)
 
     def weight_paths(self, weights: Tensor) -> None:
-        """Multiply by `weights`, `(K, B)`, what flows back from log p into the draws, and not what its parameters get.
+        """Multiply by `weights`, `(K, B)`, the gradient of log p that flows into the draws, and not that of its
+        parameters.
 
-        A draw's way through the guide to a later draw is no part of it, so that each weight counts once. Nor are
-        elements whose log q a mask leaves out. Once a pass.
+        The path of a draw through the guide to a later draw is left alone, so that each weight counts once. So are the
+        elements whose log q a mask leaves out. Call it once for a pass.
         """
         for site, z in self.seen.items():
             if z.requires_grad:
@@ -91,13 +92,14 @@ class Terms:
                 z.register_hook(lambda gradient, spread=spread: gradient * spread)
 
     def at_fixed_draws(self) -> Fixed:
-        """The guide as a function of its parameters alone: no gradient to any draw whose log q counts.
+        """The guide as a function of its parameters only: no gradient flows to a draw whose log q counts.
 
-        One site's own distribution will do. With several, a later one's depends on the draws before it, and the guide
-        is passed through again. What a mask leaves out of log q keeps its gradient: it has no score to be traded.
+        For one site, log q is computed again from its distribution. With several sites, the distribution of a later one
+        depends on the draws before it, so that the guide is run once more. Elements that a mask leaves out of log q
+        keep their gradient, since they have no score.
 
         Raises:
-            InputError: that pass does not repeat log q (dropout), or a flow has no inverse.
+            InputError: the second computation gives another log q (dropout), or a flow has no inverse.
         """
         fixed = {site: self._fixed(site) for site in self.q if site not in self.points}
         try:
@@ -109,13 +111,13 @@ class Terms:
                 found = Fixed({site: layout.rows(q.log_prob(layout.lift(fixed[site], q)))}, {})
         except (NotImplementedError, KeyError) as error:
             raise InputError(
-                f"the guide's density is not known at a fixed draw ({error}): use trace or iwae"
+                f"the guide's density can't be computed at a fixed draw ({error}): use trace or iwae"
             ) from error
         for site, again in found.log_q.items():
             if not torch.allclose(again, self.log_q[site], rtol=1e-3, atol=1e-3, equal_nan=True):
                 raise InputError(
-                    f"site {site!r}: log q differs when the same draw is scored again: there is chance in the guide "
-                    "beyond its draws (dropout), or the inverse of a flow is imprecise: use trace or iwae"
+                    f"site {site!r}: log q differs when the same draw is scored again. There is randomness in the "
+                    "guide besides its draws (dropout), or the inverse of a flow is imprecise: use trace or iwae"
                 )
         return found
 
@@ -134,15 +136,15 @@ def log_weight(terms: Terms) -> Tensor:
 
 
 def sum_sites(log_probs: Values) -> Tensor:
-    """Σ over sites, `(K, B)`; a scalar 0 where there is none."""
+    """The sum over sites, `(K, B)`; a scalar 0 if there are no sites."""
     return reduce(torch.add, log_probs.values()) if log_probs else torch.zeros(())
 
 
 def as_batch(batch: Tensor | Iterable[Tensor]) -> Batch:
-    """A batch as a tuple of tensors; a lone tensor is a batch of one field."""
+    """The batch as a tuple of tensors. A single tensor is a batch of one field."""
     return (batch,) if isinstance(batch, Tensor) else tuple(batch)
 
 
 def batches(rows: Batch, batch_size: int) -> Iterator[Batch]:
-    """The rows in order, `batch_size` at a time."""
+    """Batches of `batch_size` rows, in the order of the rows."""
     yield from zip(*(field.split(batch_size) for field in rows), strict=True)

@@ -1,8 +1,8 @@
-"""`--standardize`: a pair that works on u = (x − center)/spread, whose log p(x) is that of the data as given.
+"""`--standardize`: a pair that works on u = (x − center)/spread, and gives log p(x) in the units of the data.
 
-The programs are built for u and see u alone. At the site that observes it, the density p_u becomes
-p(x) = p_u((x − center)/spread) / Π_d spread_d, so that every bound is one on log p(x) in the units of the data, and
-draws and means of x come out in these units too.
+The programs are built for u and see only u. At the site that observes u, the density p_u is replaced by p(x) = p_u((x −
+center)/spread) / Π_d spread_d. So every bound is a bound on log p(x) in the units of the data, and draws and means of x
+are in these units too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,11 +32,11 @@ def resolve_standardized(
     rows: Tensor | None = None,
     others: Sequence[str] = (),
 ) -> Pair:
-    """`resolve_pair` for standardized data, as programs of the data as given.
+    """Do what `resolve_pair` does, for standardized data. The programs that it returns take the data as they are.
 
     Args:
-        rows: of the first field, of which the mean and standard deviation of each column are taken; by default
-            `batch`'s.
+        rows: the rows of the first field that give each column's mean and standard deviation; by default those of
+            `batch`.
         others: as for `resolve_pair`.
     """
     x, *rest = batch
@@ -46,21 +46,25 @@ def resolve_standardized(
 
 
 def check_standardizable(binarize: str | None, missing: str) -> None:
-    """
+    """Check that the data can be standardized.
+
     Raises:
-        InputError: bits, or missing cells.
+        InputError: the data are binarized, or have missing cells.
     """
     if binarize not in (None, "none"):
-        raise InputError(f"standardize is for numbers, not for bits: leave it out, or --binarize none, not {binarize}")
+        raise InputError(
+            f"standardize is for real numbers, and --binarize {binarize} makes bits: leave it out, or give "
+            "--binarize none"
+        )
     if missing == "nan":
         raise InputError(
-            "standardize takes no missing cells: leave it out, for the programs that take them, such as table, "
+            "standardize does not take missing cells: leave it out. Programs that take missing cells, such as table, "
             "standardize each column themselves"
         )
 
 
 class StandardizedProgram(nn.Module):
-    """A program of u as a program of x. The pair shares one `scale`, so that it is moved and saved once."""
+    """A program of u as a program of x. Both programs of a pair share one `scale`, so that it is saved once."""
 
     def __init__(self, program: nn.Module, scale: Standardized) -> None:
         super().__init__()
@@ -72,18 +76,19 @@ class StandardizedProgram(nn.Module):
 
 
 class StandardizedGuide(StandardizedProgram):
-    """q(z|x), a guide of u."""
+    """q(z|x), from a guide of u."""
 
     def posterior(self, x: Tensor, *others: Tensor) -> dist.Distribution:
-        """q(z|x), of a guide that has the method."""
+        """q(z|x), if the guide of u has this method."""
         return self.program.posterior(self.scale(x), *others)  # type: ignore[operator]
 
 
 class StandardizedModel(StandardizedProgram):
-    """p(z) p(x|z), a model of u with the change of variables at the site that observes it."""
+    """p(z) p(x|z), from a model of u with a change of variables at the site that observes u."""
 
     def forward(self, x: Tensor, *others: Tensor) -> Any:
-        """
+        """Run the model of u, and observe x in place of u.
+
         Raises:
             InputError: not exactly one site observes all of u, or its likelihood is not a density on the real numbers.
         """
@@ -92,18 +97,18 @@ class StandardizedModel(StandardizedProgram):
             result = self.program(u, *others)
         if units.sites != 1:
             raise InputError(
-                "standardize needs one site of the model that observes the first field as it is, with obs=x; there "
-                f"are {units.sites}: write it so, or leave standardize out"
+                "standardize needs exactly one site of the model that observes the first field as it is, with obs=x; "
+                f"there are {units.sites}: write the model so, or leave standardize out"
             )
         return result
 
     def log_px(self, x: Tensor) -> Tensor:
-        """The exact log p(x) of each row in units of the data, `(B,)`, of a model that has the method."""
+        """The exact log p(x) of each row in units of the data, `(B,)`, if the model of u has this method."""
         return self.program.log_px(self.scale(x)) - self.scale.spread.log().sum()  # type: ignore[operator]
 
 
 class _InUnitsOfData(poutine.messenger.Messenger):
-    """Where u is observed, x is, under the distribution of x."""
+    """Let the site that observes u observe x, under the distribution of x."""
 
     def __init__(self, x: Tensor, u: Tensor, scale: Standardized) -> None:
         super().__init__()
@@ -119,18 +124,18 @@ class _InUnitsOfData(poutine.messenger.Messenger):
 def _check_real(site: str, fn: Any) -> None:
     if support_of(fn) is not constraints.real:
         raise InputError(
-            f"site {site!r}: standardized data are any real numbers, which {describe(fn)} is no density on: swap the "
-            "likelihood, or leave standardize out"
+            f"site {site!r}: standardized data can be any real numbers, and {describe(fn)} is not a density on all of "
+            "them: swap the likelihood, or leave standardize out"
         )
 
 
 def rescaled(fn: Any, center: Tensor, spread: Tensor) -> Any:
-    """The distribution of center + spread · u, u ~ `fn`. What masks leave out, they leave out with its log spread."""
+    """The distribution of center + spread · u, u ~ `fn`. If a mask leaves a number out, its log spread is left out."""
     return with_family(fn, lambda family: Rescaled(family, [AffineTransform(center, spread)]))
 
 
 class Rescaled(dist.TransformedDistribution):
-    """An affine transform of a distribution, with the moments that it has."""
+    """An affine transform of a distribution, with its mean and variance."""
 
     @property
     def mean(self) -> Tensor:

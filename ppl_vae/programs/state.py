@@ -1,4 +1,4 @@
-"""What a pass may change in modules besides gradients, and how it is put back."""
+"""What a pass may change in modules besides gradients, and how it is restored."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ from torch import nn
 
 @contextlib.contextmanager
 def buffers_kept(*programs: Any) -> Iterator[None]:
-    """Buffers as they were, afterwards: what passes do to those of a BatchNorm is undone.
+    """Restore all buffers at the end, such as the running mean of a BatchNorm, which every pass changes.
 
-    A buffer that was assigned anew is the old tensor again. What is no `nn.Module` has none.
+    A buffer to which another tensor was assigned is the old tensor again. Programs that are no `nn.Module` have no
+    buffers.
     """
     buffers = [(m, name, b, b.clone()) for m in _modules(programs) for name, b in m.named_buffers(recurse=False)]
     try:
@@ -25,7 +26,7 @@ def buffers_kept(*programs: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(*programs: Any) -> Iterator[None]:
-    """Every module in evaluation mode, and each back in its own afterwards."""
+    """Put every module into evaluation mode, and at the end back into the mode that it had."""
     modes = {module: module.training for module in _modules(programs)}
     for module in modes:
         module.training = False

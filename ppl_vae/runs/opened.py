@@ -1,23 +1,21 @@
 """A run, opened for use: what every verb on a run begins with."""
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ppl_vae.checks.support import offence
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.data import Data
 from ppl_vae.data.newrows import Rows, held_out, read_rows, rows_in_order
-from ppl_vae.data.protocol import Split
+from ppl_vae.data.protocol import CHUNK, Split
 from ppl_vae.data.source import there
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec, blame
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.run import Run
-
-CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,12 @@ class Opened:
 
 
 def open_run(
-    run: str | Path | Run,
+    run: str | os.PathLike[str],
     *,
     model: Spec | None = None,
     guide: Spec | None = None,
     data: Any = None,
+    set: Mapping[str, Any] | None = None,
     checkpoint: int | str = "best",
     trust: bool = False,
     force: bool = False,
@@ -51,14 +50,15 @@ def open_run(
     Args:
         model, guide: name a program again that is not a shipped one; a hash that differs needs `force`.
         data: the data again, where the run was fitted to arrays given from Python.
-        checkpoint: a step, `best`, `last` or `first`.
+        set: the settings again that were given from Python and have no text, such as a class.
+        checkpoint: a step, `best`, `last`, `first` or `middle`.
         trust: execute the programs in `RUN/sources`.
 
     Raises:
         InputError: no run, no such checkpoint, programs or data that are not the run's.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
-    pair = run.pair(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    run = Run.of(run)
+    pair = run.pair(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     return Opened(run, pair, _data(run, data, force))
 
 

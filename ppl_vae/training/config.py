@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 import typeguard
 from typing_extensions import Doc
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.core.registry import Registry
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
@@ -16,6 +16,7 @@ Missing: TypeAlias = Literal["error", "nan"]
 
 _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
+COUNTS = ("epochs", "batch_size", "patience", "checkpoint_every", "keep_every")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class FitConfig:
         Doc("With nan, cells of the first field may be missing, for programs that leave them out, such as table."),
     ] = "error"
     set: Annotated[
-        tuple[str, ...],
+        tuple[str | dict[str, str], ...],
         Doc(
             "One constructor setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or "
             "latent_dim=16 for every constructor that has it. May be repeated."
@@ -92,11 +93,8 @@ class FitConfig:
             except typeguard.TypeCheckError:
                 shown = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
                 raise InputError(f"{name} is {value!r}: it must be {shown}") from None
-        positive = {"epochs": 1, "batch_size": 1, "patience": 1, "checkpoint_every": 1, "keep_every": 1}
-        for name, least in positive.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: it must be at least {least}")
+        counts = {name: getattr(self, name) for name in COUNTS}
+        at_least(1, **{name: value for name, value in counts.items() if value is not None})
         for name in ("lr", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -15,7 +15,6 @@ from ppl_vae.data import Data, as_data
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
-from ppl_vae.programs.resolution import parse_settings
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
 from ppl_vae.training.config import FitConfig
@@ -73,10 +72,10 @@ def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
 
 
-def make_objective(config: FitConfig, named: objectives.Named | None = None) -> Objective:
-    """The objective of a configuration; `named` is what it names, where that is no name."""
-    _, settings = split_objective(parse_settings(config.set))
-    return (named or objectives.named(config.objective)).make(settings)
+def make_objective(named: objectives.Named, settings: Mapping[str, Any]) -> Objective:
+    """The objective that was named, with those of all settings that are its own."""
+    _, own = split_objective(settings)
+    return named.make(own)
 
 
 def objective_settings(objective: type[Objective]) -> list[str]:

@@ -2,10 +2,12 @@
 
 import warnings
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
 
+from ppl_vae.core.errors import InputError
 from ppl_vae.training.config import Binarize, FitConfig, Missing, Schedule
 from ppl_vae.verbs import _options as o
 
@@ -13,12 +15,20 @@ if TYPE_CHECKING:
     from ppl_vae.runs.run import Run
 
 
+def _needed(out: Path | None) -> Path:
+    if out is None:
+        raise InputError("fit needs --out, the folder of the run")
+    return out
+
+
 def fit(
     model: Annotated[o.Program | None, o.Flag(str | None)] = None,
     guide: Annotated[o.Program | None, o.Flag(str | None)] = None,
     data: o.Data = None,
     out: Annotated[
-        o.Out, Doc("The folder to make for the run. In Python, without it, a temporary one that goes with the object.")
+        str | Path | None,
+        Doc("The folder to make for the run. In Python, without it, a temporary one that goes with the object."),
+        o.Flag(Path | None, None, _needed),
     ] = None,
     *,
     objective: o.Objective = FitConfig.objective,
@@ -57,7 +67,7 @@ def fit(
     options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
     if resume:  # an option at its default counts as not said
         options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
-    from ppl_vae.training.fit import fit as train
+    from ppl_vae.runs.fitting import fit as train
 
     run = train(model, guide, data, out, resume=resume, trust=trust, force=force, progress=progress, **options)
     draw_learning(run)

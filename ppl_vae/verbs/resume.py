@@ -31,8 +31,8 @@ def resume(
 
     It begins at the last checkpoint, or at the start if there is none yet.
     """
+    from ppl_vae.runs.fitting import fit as train
     from ppl_vae.runs.run import Run
-    from ppl_vae.training.fit import fit as train
 
     run = Run.of(run)
     options = {"epochs": epochs, "objective": objective}

@@ -165,7 +165,7 @@ def test_the_signal_is_without_the_bias_of_the_noise() -> None:
     """Mean over standard deviation of R draws of pure noise is about 1/√R; the corrected signal averages to 0."""
     signals = []
     for _ in range(400):
-        moments, gradients = Moments(steps=True), Gradients(["model.w"])
+        moments, gradients = Moments(increments=True), Gradients(["model.w"])
         for _ in range(5):
             moments.add([torch.randn(10, dtype=torch.float64)])
         gradients.add(moments, moments)
@@ -275,7 +275,7 @@ def test_a_cosine_of_pure_noise_is_not_shown() -> None:
     for _ in range(200):
         both = []
         for _ in range(2):
-            moments = Moments(steps=True)
+            moments = Moments(increments=True)
             for _ in range(20):
                 moments.add([torch.randn(30, dtype=torch.float64)])
             both.append(moments)

@@ -213,7 +213,7 @@ def test_two_numbers_do_not_become_one() -> None:
             u = pyro.sample("u", dist.Normal(x.new_zeros(2), 1.0).to_event(1), infer={"is_auxiliary": True})
             pyro.sample("z", dist.Delta(u.sum(-1)))
 
-    with pytest.raises(InputError, match="f one-to-one"):
+    with pytest.raises(InputError, match="let a latent follow from it one-to-one"):
         Trace_ELBO().loss(plain_model, guide, X)
 
 

@@ -144,7 +144,7 @@ def test_too_many_values_and_inner_plates_are_refused() -> None:
         with pyro.plate("data", x.shape[0], dim=-2), pyro.plate("inner", 3, dim=-1):
             pyro.sample("z", dist.Bernoulli(0.5))
 
-    for program, words in ((many, "100000 values together"), (inner, "stands in an inner plate")):
+    for program, words in ((many, "100000 combinations of values"), (inner, "stands in an inner plate")):
         with pytest.raises(InputError, match=words):
             TraceEnum_ELBO().loss(program, program, torch.zeros(2, 1))
 

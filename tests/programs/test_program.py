@@ -245,7 +245,10 @@ def test_owned_state_goes_round(make: Callable[[], Any]) -> None:
     [
         (lambda s: s.pop("model.W"), "differ in model.W"),
         (lambda s: s.update({"model.other": torch.ones(1)}), "differ in model.other"),
-        (lambda s: s.update({"model.log_sigma": torch.zeros(2)}), r"model.log_sigma is \(\), saved as \(2,\)"),
+        (
+            lambda s: s.update({"model.log_sigma": torch.zeros(2)}),
+            r"model.log_sigma has the shape \(\), but was saved with \(2,\)",
+        ),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change: Callable[..., Any], says: str) -> None:

@@ -221,7 +221,9 @@ FAULTS: dict[str, Fault] = {
         {MODEL_X: MODEL_X.replace("to_event(1)", "to_event(2)")}, "x", ["(7, 5)", "the rows belong to the plate"]
     ),
     "a likelihood that broadcasts over columns": Fault(
-        likelihood("dist.Normal(loc[..., :1], 1.0)"), "x", ["(1,)", "(5,)", "broadcast silently", "give them one shape"]
+        likelihood("dist.Normal(loc[..., :1], 1.0)"),
+        "x",
+        ["(1,)", "(5,)", "broadcast silently", "give both the same shape"],
     ),
     "a likelihood of another width": Fault(likelihood("dist.Normal(loc[..., :3], 1.0)"), "x", ["(3,)", "(5,)"]),
     "an observation that broadcasts over rows": Fault(
@@ -283,7 +285,7 @@ FAULTS: dict[str, Fault] = {
             "            pyro.sample('z', dist.Delta(2 * u, event_dim=1))\n"
         },
         "z",
-        ["log_density 0", "is -1.386", "give it that"],
+        ["log_density 0", "is -1.386", "give the Delta this log_density"],
     ),
     "a program without an argument for the batch": Fault(
         {'forward(self, x):\n        pyro.module("guide", self)': 'forward(self):\n        pyro.module("guide", self)'},

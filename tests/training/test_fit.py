@@ -30,12 +30,14 @@ from ppl_vae.models import gaussian, linear_gaussian
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import owned, resolve_pair
 from ppl_vae.programs.find import sha256_of
+from ppl_vae.programs.scores import batches
 from ppl_vae.runs.checkpoint import Checkpoints
+from ppl_vae.runs.fitting import fit
 from ppl_vae.runs.run import Run
-from ppl_vae.training.fit import fit
+from ppl_vae.training.evaluation import evaluate
 from ppl_vae.training.interrupt import Interrupted
 from ppl_vae.training.setup import isolated
-from ppl_vae.training.step import Trainer, evaluate
+from ppl_vae.training.step import Trainer
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")  # 48 to train: five steps of 10 and a rest of 8
 SET = {"hidden": 8, "latent_dim": 2}
@@ -110,7 +112,7 @@ import json, os, signal, sys
 import numpy as np
 import torch._dynamo  # which torch.optim imports when it is first used
 from ppl_vae.training import step as trainer
-from ppl_vae.training.fit import fit
+from ppl_vae.runs.fitting import fit
 
 def child(out, signum, at, options):
     step, taken = trainer.Trainer.step, 0
@@ -410,7 +412,7 @@ def test_patience_best_and_their_resumption(tmp_path):
         for key, tensor in owned(pair.model, pair.guide, pair.borrower):
             assert torch.equal(tensor, weights[name if name in weights else "best"][key])
     dataset = run.data(ROWS)
-    again = evaluate(run.pair(), run.objective(), dataset.valid, 10, 20_131_220).summary()
+    again = evaluate(run.pair(), run.objective(), batches(dataset.valid, 10), 20_131_220).summary()
     assert again["elbo"] == elbos[best]
 
     with killed_before((best + 2) * STEPS + 2):  # after two epochs of waiting
@@ -433,12 +435,12 @@ def test_evaluate_weights_every_row_alike():
     rng = torch.get_rng_state()
     for size in (1, 5, 23, 100):
         torch.set_rng_state(rng)
-        seen = evaluate(pair, Trace_ELBO(), (rows,), size, seed=1)
+        seen = evaluate(pair, Trace_ELBO(), batches((rows,), size), seed=1)
         assert torch.equal(torch.get_rng_state(), rng)
         assert seen.elbo.tolist() == pytest.approx(exact.tolist(), rel=1e-9)
         assert seen.summary()["elbo"] == pytest.approx(exact.mean().item(), rel=1e-9)
         assert seen.summary()["elbo_se_data"] == pytest.approx(exact.std().item() / 23**0.5, rel=1e-9)
-    assert math.isnan(evaluate(pair, Trace_ELBO(), (rows[:1],), 5, seed=1).summary()["elbo_se_data"])
+    assert math.isnan(evaluate(pair, Trace_ELBO(), batches((rows[:1],), 5), seed=1).summary()["elbo_se_data"])
 
 
 class Narrow(diagonal_normal.Guide):
@@ -454,8 +456,8 @@ def test_evaluate_neither_depends_on_nor_moves_a_batchnorm():
     pair = resolve_pair(FromData, Narrow, (rows,), {"guide.hidden": 8, "latent_dim": 2})
     pair.guide.train(False)
     state = {name: tensor.clone() for name, tensor in owned(pair.model, pair.guide)}
-    whole = evaluate(pair, Trace_ELBO(), (rows,), 23, seed=1).distortion
-    parts = evaluate(pair, Trace_ELBO(), (rows,), 1, seed=1).distortion
+    whole = evaluate(pair, Trace_ELBO(), batches((rows,), 23), seed=1).distortion
+    parts = evaluate(pair, Trace_ELBO(), batches((rows,), 1), seed=1).distortion
     assert parts.tolist() == pytest.approx(whole.tolist(), rel=1e-5)
     assert pair.model.training
     assert not pair.guide.training
@@ -666,8 +668,8 @@ def test_what_is_missing_is_named(tmp_path):
     ):
         with pytest.raises(InputError, match=words):
             fit(**given, out=tmp_path / "run")
-    with pytest.raises(InputError, match="out"):
-        fit("gaussian", "diagonal_normal", ROWS)
+    with pytest.raises(InputError, match="fit needs out, the folder of the run to go on with"):
+        fit(data=ROWS, resume=True)
 
 
 def test_settings_may_be_a_dict_a_list_or_text(tmp_path):

@@ -214,7 +214,7 @@ def test_what_a_constructor_gets() -> None:
 
 
 def test_a_constructor_gets_a_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    PAGE.says("Up to 1000 training rows, `(rows, *data_shape)`, to start a parameter from.")
+    PAGE.says("Up to 1000 training rows of the first field, `(rows, *data_shape)`, to start a parameter from.")
     seen: list[tuple[int, ...]] = []
     monkeypatch.setattr("builtins.SEEN", seen, raising=False)
     asks = changed("mine.py", "(self, data_shape, ", "(self, data_shape, data, ")
@@ -402,7 +402,7 @@ def test_what_terms_hold() -> None:
     assert t.observed["x"] is x
     torch.testing.assert_close(t.p["x"].log_prob(x), t.log_lik["x"])
     torch.testing.assert_close(log_weight(t), t.log_lik["x"] + t.log_prior["z"] - t.log_q["z"])
-    PAGE.says("and nothing in it is scaled")
+    PAGE.says("without the factor of a `poutine.scale`")
     torch.manual_seed(1)
     plain = terms(p.model, p.guide, x)
     torch.manual_seed(1)

@@ -19,7 +19,7 @@ from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.state import evaluating
 from ppl_vae.runs.record import change_config, record_data, write_record
-from ppl_vae.runs.recording import Recording
+from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
@@ -167,6 +167,8 @@ def go_on(
         pair = run.build(named, example, rows, set=notes, trust=trust, force=force)
         made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
         loop = _loop(config, pair, opened, made)
+        if run.checkpoints.steps:
+            load(loop, run)
         _check(pair, opened, made)
         if config != run.config:
             change_config(run.folder, config)

@@ -93,7 +93,8 @@ def as_data(source: Source | Data, **options: Any) -> Data:
         return open_data(source, **options)
     usual = {"scale": None, "missing": "error", "binarize": None, "split_seed": 0, "valid": 0.1, "test": 0.1}
     for name, value in options.items():
-        if value != usual[name] and not (name == "binarize" and value == source.binarize) and name != "missing":
+        said_alike = name == "missing" or (name == "binarize" and value == source.binarize)
+        if value != usual[name] and not said_alike:
             raise InputError(f"{source.name} is data that are read and split already: leave out {name}")
     return source
 

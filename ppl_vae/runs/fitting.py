@@ -2,12 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import torch
 
 from ppl_vae import objectives
 from ppl_vae.checks.pair import check_pair
@@ -15,11 +13,11 @@ from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.files import Scratch
 from ppl_vae.data import Data
 from ppl_vae.objectives import Objective
-from ppl_vae.programs import Pair, terms
+from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
-from ppl_vae.programs.state import evaluating
+from ppl_vae.runs.building import build
 from ppl_vae.runs.record import change_config, record_data, write_record
-from ppl_vae.runs.recording import Recording
+from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
@@ -164,9 +162,11 @@ def go_on(
         rows = opened.whole("train")[0] if config.standardize else None
         named = {"model": model, "guide": guide}
         notes = _notes(config, given)
-        pair = run.build(named, example, rows, set=notes, trust=trust, force=force)
+        pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
         made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
         loop = _loop(config, pair, opened, made)
+        if run.checkpoints.steps:
+            load(loop, run)
         _check(pair, opened, made)
         if config != run.config:
             change_config(run.folder, config)
@@ -185,7 +185,7 @@ def _train(loop: Loop, run: Run, progress: bool) -> Run:
     loop.callbacks = (recording, bar)
     recording.begin(loop)
     with signals, bar:
-        for line in _about(loop):
+        for line in loop.about():
             bar.say(line)
         try:
             loop.run()
@@ -211,20 +211,6 @@ def _check(pair: Pair, data: Data, objective: Objective) -> None:
         if finding.level == "error":
             raise InputError(str(finding))
         warnings.warn(str(finding), stacklevel=4)
-
-
-def _about(loop: Loop) -> Iterator[str]:
-    """What is trained, on what, and by which estimator."""
-    pair, objective = loop.stepper.pair, loop.stepper.objective
-    yield from (f"{kind}: {source}" for kind, source in pair.sources.items())
-    yield f"data: {loop.data.describe()}"
-    if loop.config.standardize:
-        yield "    standardized by column for the programs; log p(x) is that of the data as given"
-    yield f"objective: {objective.name}, an estimate of {objective.target}"
-    probe = loop.move(loop.data.first(1))
-    with torch.no_grad(), torch.random.fork_rng(), evaluating(pair.model, pair.guide):
-        how = objective.how(terms(pair.model, pair.guide, probe))
-    yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
 
 
 def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:

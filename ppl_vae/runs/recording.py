@@ -34,10 +34,8 @@ class Recording:
     best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
 
     def begin(self, loop: Loop) -> None:
-        """Go on from the last checkpoint; without one, record where the training starts."""
+        """Forget the metrics of steps that will be taken again; without a checkpoint, record where training starts."""
         steps = self.run.checkpoints.steps
-        if steps:
-            self.load(loop, steps[-1])
         history.forget_metrics_after(self.run.folder, loop.state.step if steps else -1)
         if not steps:
             loop.assess()
@@ -66,20 +64,6 @@ class Recording:
         if state.step not in checkpoints.steps:
             checkpoints.save(state.step, loop.stepper.tensors(), asdict(state), best=state.best_step)
 
-    def load(self, loop: Loop, step: int) -> None:
-        """Put the loop where the checkpoint of `step` was.
-
-        Raises:
-            InputError: the checkpoint is of a version that kept another state, or of other programs.
-        """
-        tensors, info = self.run.checkpoints.load(step)
-        if set(info) != {field.name for field in fields(State)}:
-            raise InputError(f"{self.run.folder} was written by another version, which kept another state: fit anew")
-        loop.stepper.load(tensors)
-        loop.state = State(**info)
-        if loop.state.best_value is None:  # JSON has no −inf
-            loop.state.best_value = -math.inf
-
     def measure_best(self, loop: Loop) -> None:
         """Write `best.json`: the best state's validation numbers at fresh noise. Warn where its latent has collapsed.
 
@@ -101,3 +85,18 @@ class Recording:
                 "without z",
                 stacklevel=4,
             )
+
+
+def load(loop: Loop, run: Run) -> None:
+    """Put the loop where the last checkpoint of the run was.
+
+    Raises:
+        InputError: the checkpoint is of a version that kept another state, or of other programs.
+    """
+    tensors, info = run.checkpoints.load(run.step("last"))
+    if set(info) != {field.name for field in fields(State)}:
+        raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
+    loop.stepper.load(tensors)
+    loop.state = State(**info)
+    if loop.state.best_value is None:  # JSON has no −inf
+        loop.state.best_value = -math.inf

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
@@ -18,11 +18,11 @@ from ppl_vae.core.results import Result
 from ppl_vae.data import Data
 from ppl_vae.data.newrows import Rules
 from ppl_vae.objectives import Objective
-from ppl_vae.programs import Pair, load_owned, resolve_pair
+from ppl_vae.programs import Pair, load_owned
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch, ProgramLike
-from ppl_vae.programs.standardize import resolve_standardized
+from ppl_vae.runs.building import build
 from ppl_vae.runs.checkpoint import Checkpoints
 from ppl_vae.runs.history import Best, as_frame, best_of, read_fresh, read_metrics
 from ppl_vae.runs.record import FILE, image, read_record, rules, zeros
@@ -30,7 +30,7 @@ from ppl_vae.runs.summary import Summary
 from ppl_vae.runs.trust import Trust
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
-from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective, to_device
+from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective
 
 if TYPE_CHECKING:
     import pandas
@@ -42,7 +42,7 @@ class Run(Result):
 
     Args:
         keep: the temporary folder that lives as long as this object, where the run has no other.
-        again: what was given from Python to `fit` in this process, so that `model` and `guide` need not ask for it.
+        again: what was given to `fit` in this process and is not shipped, so that `model` and `guide` need not ask.
 
     Raises:
         InputError: `folder` holds no run.
@@ -216,34 +216,10 @@ class Run(Result):
         """
         tensors, _ = self.checkpoints.load(self.step(checkpoint))
         with isolated(self.config.seed):
-            pair = self.build({"model": model, "guide": guide}, set=set or {}, trust=trust, force=force)
+            pair = build(self, {"model": model, "guide": guide}, set=set or {}, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)
         pair.model.eval()
         pair.guide.eval()
-        return pair
-
-    def build(
-        self,
-        named: Mapping[str, Spec | None],
-        example: Batch | None = None,
-        rows: Tensor | None = None,
-        *,
-        set: Mapping[str, Any] | None = None,
-        trust: bool = False,
-        force: bool = False,
-    ) -> Pair:
-        """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded.
-
-        `rows` are those by which columns are standardized, where the run does that.
-        """
-        specs = self.trust.programs(named, trust=trust, force=force)
-        chosen, _ = split_objective(settings.restore(self.config.set, set or {}, self.folder))
-        batch = self.zeros(self.record["batch"]["rows"]) if example is None else example
-        if self.config.standardize:
-            pair = resolve_standardized(specs["model"], specs["guide"], batch, chosen, rows)
-        else:
-            pair = resolve_pair(specs["model"], specs["guide"], batch, chosen)
-        to_device(pair, self.config.device)
         return pair
 
     # ---- the objective

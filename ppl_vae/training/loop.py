@@ -9,10 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
+
 from ppl_vae.core.errors import NumericalError
 from ppl_vae.data import Data
 from ppl_vae.data.protocol import Split
+from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch
+from ppl_vae.programs.state import evaluating
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.evaluation import evaluate
 from ppl_vae.training.schedule import schedule
@@ -158,6 +162,19 @@ class Loop:
         line = {"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(seen)} | dict(about or {})
         for callback in self.callbacks:
             callback.assessed(self, line)
+
+    def about(self) -> Iterator[str]:
+        """What is trained, on what, and by which estimator."""
+        pair, objective = self.stepper.pair, self.stepper.objective
+        yield from (f"{kind}: {source}" for kind, source in pair.sources.items())
+        yield f"data: {self.data.describe()}"
+        if self.config.standardize:
+            yield "    standardized by column for the programs; log p(x) is that of the data as given"
+        yield f"objective: {objective.name}, an estimate of {objective.target}"
+        probe = self.move(self.data.first(1))
+        with torch.no_grad(), torch.random.fork_rng(), evaluating(pair.model, pair.guide):
+            how = objective.how(terms(pair.model, pair.guide, probe))
+        yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
 
     def reported(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
         """The numbers, without the objective's own value where that is the ELBO."""

@@ -16,7 +16,7 @@ from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import resolve_pair
 from ppl_vae.programs.scores import batches
 from ppl_vae.runs.fitting import fit
-from ppl_vae.runs.recording import Recording
+from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.training.evaluation import evaluate
 from ppl_vae.training.interrupt import Signals
@@ -118,20 +118,20 @@ def on_device(run: Run) -> tuple[Loop, Recording]:
 def test_a_checkpoint_holds_the_state_of_the_runs_device(tmp_path, device):
     run = fit("gaussian", "diagonal_normal", ROWS, tmp_path / "run", **SMALL)
     loop, recording = on_device(run)
-    recording.load(loop, run.step("last"))  # from a checkpoint without a state of the device
+    load(loop, run)  # from a checkpoint without a state of the device
     assert device.state.item() == 7
     loop.state.step += 1
     recording.save(loop)
     device.draw()
-    loop, recording = on_device(run)
-    recording.load(loop, run.step("last"))
+    loop, _ = on_device(run)
+    load(loop, run)
     assert device.state.item() == 7
 
 
 def test_a_step_that_fails_leaves_the_state_of_the_device_before_it(tmp_path, device, monkeypatch):
     run = fit("gaussian", "diagonal_normal", ROWS, tmp_path / "run", **SMALL)
     loop, recording = on_device(run)
-    recording.load(loop, run.step("last"))
+    load(loop, run)
     before = torch.get_rng_state()
 
     def failing(self: Trainer, batch: Any) -> Any:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def untouched() -> Any:
-    """Global generators, default dtype and numpy's error state stay as they were, in every test."""
+    """Global generators, default dtype and numpy's error state stay as they were."""
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), np.geterr()  # noqa: NPY002
     yield
     after = torch.get_rng_state(), np.random.get_state()[1], np.geterr()  # noqa: NPY002

@@ -22,8 +22,6 @@ from ppl_vae.data.source import absolute
 
 pytestmark = pytest.mark.usefixtures("untouched")
 
-pytestmark = pytest.mark.usefixtures("untouched")
-
 
 def test_npy_and_npz_and_tables_hold_the_same(here: Path) -> None:
     x = grid()

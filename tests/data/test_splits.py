@@ -17,8 +17,6 @@ from ppl_vae.data.protocol import SPLITS
 
 pytestmark = pytest.mark.usefixtures("untouched")
 
-pytestmark = pytest.mark.usefixtures("untouched")
-
 
 def test_binarize_needs_unit_interval() -> None:
     x = np.zeros((20, 3))

@@ -1,4 +1,4 @@
-"""Distributions that torch and Pyro lack, what wraps a distribution, and closed-form KLs."""
+"""Distributions that torch and Pyro do not have, functions for wrapped distributions, and closed-form KLs."""
 
 from ppl_vae.distributions.bounded import (
     Beta,

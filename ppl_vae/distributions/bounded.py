@@ -1,4 +1,4 @@
-"""Distributions that neither torch nor Pyro has, or has only in part."""
+"""Distributions on a bounded support or a grid that torch and Pyro do not have, or compute with too few digits."""
 
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ class OpenUnitInterval(constraints.Constraint):
 
 
 class Grid(constraints.Constraint):
-    """`levels` evenly spaced numbers from `low` to `high`, up to a thousandth of their distance."""
+    """`levels` evenly spaced numbers from `low` to `high`. A deviation of a thousandth of their spacing is allowed."""
 
     is_discrete = True
 
@@ -37,10 +37,10 @@ class Grid(constraints.Constraint):
 
 
 class Beta(dist.Beta):
-    """torch's Beta without 0 and 1 in its support: its density is 0 or infinite there unless α or β is 1.
+    """torch's Beta, without 0 and 1 in its support, since its density is 0 or infinite there unless α or β is 1.
 
-    log p(x) = (α − 1) log x + (β − 1) log (1 − x) + log Γ(α + β) − log Γ(α) − log Γ(β), added in float64, where the
-    terms are large and their sum is not.
+    log p(x) = (α − 1) log x + (β − 1) log (1 − x) + log Γ(α + β) − log Γ(α) − log Γ(β). The terms can be large where
+    their sum is small, so they are added in float64.
     """
 
     support = OpenUnitInterval()
@@ -54,7 +54,7 @@ class Beta(dist.Beta):
 
 
 class Mixture(dist.MixtureSameFamily):
-    """A mixture that says that its support is its components', and so whether it is discrete."""
+    """A mixture whose support is that of its components, so that it is known whether the mixture is discrete."""
 
     @property
     def support(self) -> constraints.Constraint:
@@ -68,8 +68,8 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
 
         log p(x) = η (x − ½) − log (sinh t / t).
 
-    torch clamps λ to the floating-point numbers below 1: in float32 its density is wrong from η = 15 on, by −0.6 nats
-    at η = 30, and its mean stops at 0.94.
+    torch clamps λ to the floating-point numbers below 1. So its density in float32 is wrong for η > 15, by −0.6 nats at
+    η = 30, and its mean never exceeds 0.94. Here the density is computed from η.
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         return torch.where(near, 1 / 12 - self.logits.square() / 240, away)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """log(1 + u (eᵑ − 1))/η; for η > 0 by symmetry, since x at η is 1 − x at −η."""
+        """log(1 + u (eᵑ − 1))/η. For η > 0 it is computed by symmetry, since x at η is 1 − x at −η."""
         η, value = torch.broadcast_tensors(self.logits, value)
         t, near = self._halves()
         u = torch.where(η > 0, 1 - value, value)
@@ -113,7 +113,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         return torch.where(near, value + series, x).clamp(0, 1)
 
     def _halves(self) -> tuple[Tensor, Tensor]:
-        """|η|/2, and where it is so small that a series is used; there, 1 in its place."""
+        """t = |η|/2, and where t is so small that a series is used. There t is replaced by 1."""
         t = self.logits.abs() / 2
         near = t < 0.05
         return torch.where(near, torch.ones_like(t), t), near
@@ -126,12 +126,13 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
         P(x) = σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{−2h/s}),
 
-    a product of which no factor cancels. The lowest bin reaches to −∞, where P = σ(b), the highest to ∞, where
-    P = σ(−a), so that P sums to 1 exactly.
+    a product that loses no digits. The lowest bin reaches to −∞, so that its P = σ(b), and the highest to ∞, so that
+    its P = σ(−a): P sums to 1 exactly.
 
     Args:
         loc: μ, `batch`.
         scale: s, `batch`.
+        low, high, levels: the grid.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
@@ -162,7 +163,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
     @property
     def spacing(self) -> float:
-        """The distance of two grid points, 2h."""
+        """The distance between two neighbours of the grid, 2h."""
         return (self.high - self.low) / (self.levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:

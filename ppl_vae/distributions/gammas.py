@@ -1,7 +1,7 @@
-"""Distributions whose log density is a difference of log Γ, with the digits that float32 loses where these are large.
+"""Distributions whose log density is a difference of log Γ, computed without the rounding errors of float32.
 
-log Γ(a) is about a log a: at a = 10⁵ float32 knows it to 0.1, in each cell of a datum. So the terms are evaluated and
-added in float64, whatever the dtype of the parameters, and the sum is given back in theirs.
+log Γ(a) is about a log a: for a = 10⁵ float32 gives it with an error of 0.1, in each cell of a datum. So the terms are
+evaluated and added in float64, and the sum is returned in the dtype of the parameters.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ class Binomial(dist.Binomial):
 
 
 class NegativeBinomial(dist.NegativeBinomial):
-    """P(x) = Γ(θ + x)/(Γ(θ) x!) (1 − p)^θ pˣ, θ the `total_count`."""
+    """P(x) = Γ(θ + x)/(Γ(θ) x!) (1 − p)^θ pˣ, where θ is the `total_count`."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         x, θ, logits = _doubles(self, value, self.total_count, self.logits)
@@ -41,10 +41,10 @@ class NegativeBinomial(dist.NegativeBinomial):
 
 
 class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial):
-    """With probability `gate` a zero, else a negative binomial.
+    """A zero with probability `gate`, else a draw of a negative binomial.
 
-    Pyro's `expand` fails once it has been sampled, since that leaves both `gate` and `gate_logits` behind; here `gate`
-    is computed anew.
+    Pyro's `expand` fails after the distribution has been sampled, since it then has both `gate` and `gate_logits`. Here
+    `gate` is computed each time.
     """
 
     def __init__(self, total_count: Tensor, *, logits: Tensor, gate_logits: Tensor, validate_args: Any = None) -> None:
@@ -59,13 +59,13 @@ class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial):
 
 
 class StudentT(dist.StudentT):
-    """p(x) = e^{c(ν)} (1 + y²/ν)^{−(ν+1)/2} / (σ √2π), y = (x − μ)/σ; it tends to the normal as c(ν) → 0.
+    """p(x) = e^{c(ν)} (1 + y²/ν)^{−(ν+1)/2} / (σ √2π), y = (x − μ)/σ. As ν → ∞, c(ν) → 0, and p tends to the normal.
 
-    c(ν) = log Γ(½(ν + 1)) − log Γ(½ν) − ½ log ½ν; with z = ν/2, beyond z = 25, by its asymptotic series
+    c(ν) = log Γ(½(ν + 1)) − log Γ(½ν) − ½ log ½ν. For z = ν/2 above 25 its asymptotic series is used,
 
         c = −1/(8z) + 1/(192 z³) − 1/(640 z⁵) + 17/(14336 z⁷) − …,
 
-    so that no ν is too large.
+    so that ν can be arbitrarily large.
     """
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Closed-form Kullback–Leibler divergences KL(q ‖ p), the regularizer of the analytic-KL ELBO.
+"""Closed-form Kullback–Leibler divergences KL(q ‖ p), which the analytic-KL ELBO uses as its rate.
 
-Every Gaussian pair below rests on one fact: KL does not change under an invertible affine map of z.
-With p = N(μ_p, L_p L_pᵀ), the map z ↦ L_p⁻¹(z − μ_p) *whitens* p into N(0, I) and sends q = N(μ_q, L_q L_qᵀ)
-to N(δ, W Wᵀ), where δ = L_p⁻¹(μ_q − μ_p) and W = L_p⁻¹ L_q, so that
+The rules for Gaussian pairs use one fact: the KL does not change under an invertible affine map of z. With
+p = N(μ_p, L_p L_pᵀ), the map z ↦ L_p⁻¹(z − μ_p) *whitens* p to N(0, I) and takes q = N(μ_q, L_q L_qᵀ) to N(δ, W Wᵀ),
+where δ = L_p⁻¹(μ_q − μ_p) and W = L_p⁻¹ L_q, so that
 
     KL(q ‖ p) = ½ (‖W‖_F² − D − log det W Wᵀ + ‖δ‖²).
 
@@ -57,11 +57,13 @@ class NoClosedForm(InputError):
 def kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(q ‖ p) = E_q[log q(z) − log p(z)], exactly, with gradients to the parameters of both.
 
-    Torch's registry answers for the pairs that are not derived here. Equal masks select the batch entries
-    that count; the others are 0, whatever q and p hold there.
+    Pairs that are not derived here are looked up in torch's registry. If q and p have the same mask, the batch entries
+    that it leaves out are 0, whatever q and p are there.
 
-    Shapes: q `batch_q + event`, p `batch_p + event`, returns `broadcast(batch_q, batch_p)`.
-    Raises `NoClosedForm` where there is none.
+    Shapes: q is `batch_q + event`, p is `batch_p + event`, returns `broadcast(batch_q, batch_p)`.
+
+    Raises:
+        NoClosedForm: the pair has no closed form that can be trusted.
     """
     batch_shape = _batch_shape(q, p)
     try:
@@ -71,9 +73,12 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
 
 
 def kl_by_dimension(q: Distribution, p: Distribution) -> Tensor:
-    """The KL of each dimension of an event, where q and p both factorize over them: they sum to `kl(q, p)`.
+    """The KL of each dimension of an event, if q and p both factorize over the dimensions. They sum to `kl(q, p)`.
 
-    Shapes: returns `broadcast(batch_q, batch_p) + event`. Raises `NoClosedForm` also where an event does not factorize.
+    Shapes: returns `broadcast(batch_q, batch_p) + event`.
+
+    Raises:
+        NoClosedForm: the pair has no closed form, or q or p does not factorize.
     """
     shape = _batch_shape(q, p) + q.event_shape
     try:
@@ -93,11 +98,11 @@ def _batch_shape(q: Distribution, p: Distribution) -> torch.Size:
 
 
 class _Refused(Exception):
-    """Why the pair inside the wrappers has no closed form; `kl` names the distributions the user wrote."""
+    """Why the pair under the wrappers has no closed form. `kl` adds the names of the distributions it was given."""
 
 
 def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
-    """Peel the wrappers off q and p, outermost first, then look the two families up."""
+    """Remove the wrappers of q and p, outermost first, then look the two families up."""
     q, p = family(q, _is_idle), family(p, _is_idle)
     if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
         mask = _common_mask(q, p)
@@ -128,7 +133,7 @@ def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
         value = _by_dimension(q.base_dist, p.base_dist, shape)
         return torch.where(mask.to(value.device).reshape(mask.shape + (1,) * n), value, value.new_zeros(()))
     if not all(n == 0 or (_is(d, Independent) and d.reinterpreted_batch_ndims == n) for d in (q, p)):
-        raise _Refused("it is no sum over dimensions")
+        raise _Refused("it is not a sum over dimensions")
     return _kl(_dependent(q, n), _dependent(p, n), shape) if n else _kl(q, p, shape)
 
 
@@ -140,19 +145,19 @@ _HARMLESS = {
     *("arg_constraints", "support", "has_rsample", "has_enumerate_support", "expand", "sample", "rsample"),
     *("enumerate_support", "mean", "mode", "variance", "stddev", "entropy", "cdf", "icdf"),
 }
-"""What a subclass may define and have the density of its parent: how it is made and drawn, and what follows from it."""
+"""What a subclass may define and still have the density of its parent: how it is made and drawn, and its moments."""
 
 _SAME_DENSITY = {
     *(dist.Binomial, dist.Categorical, dist.Geometric, dist.Independent, dist.Poisson),
     *(bounded.Beta, bounded.ContinuousBernoulli, gammas.Binomial, gammas.Poisson),
     LowRank,
 }
-"""Classes that write their parent's density in another way."""
+"""Classes that compute the density of their parent in another way."""
 
 
 @cache
 def _own(kind: type, parent: type) -> frozenset[str]:
-    """What `kind` and its parents below `parent` define anew of what a density may be made of: methods, parameters."""
+    """The methods and parameters that a density may depend on and that `kind`, or a class below `parent`, redefines."""
     parents = kind.__mro__
     parameters = parent.__dict__.get("arg_constraints", {})
     parameters = parameters if isinstance(parameters, dict) else {}
@@ -161,7 +166,7 @@ def _own(kind: type, parent: type) -> frozenset[str]:
 
 
 def _is(d: Any, parent: type) -> bool:
-    """Is `d` of this class, or of a subclass that has its density?"""
+    """Is `d` of this class, or of a subclass that has the same density?"""
     kind = d.__class__
     return parent in kind.__mro__ and not _own(kind, parent)
 
@@ -176,7 +181,7 @@ def _refuse_own_density(d: Any, parent: type) -> None:
 
 
 def _most_specific(q: Any, p: Any) -> tuple[tuple[type, type], Any]:
-    """The rule whose two classes are nearest to those of q and p, in the order of inheritance, ours before torch's."""
+    """The rule whose two classes are nearest to those of q and p in the order of inheritance. Ours precede torch's."""
     if isinstance(q, dist.Delta) or isinstance(p, dist.Delta):
         raise _Refused("a Delta has no density")
     pair = _nearest(q.__class__, p.__class__, len(_KL_REGISTRY))
@@ -187,7 +192,7 @@ def _most_specific(q: Any, p: Any) -> tuple[tuple[type, type], Any]:
 
 @cache
 def _nearest(q: type, p: type, rules: int) -> tuple[type, type] | None:
-    """`rules`, how many torch has, changes when one is registered."""
+    """The pair of classes of the nearest rule. `rules`, the number of torch's rules, changes when one is registered."""
     table = _KL_REGISTRY | _WRONG_IN_TORCH | _RULES
     found = [
         (q.__mro__.index(Q), p.__mro__.index(P), (Q, P)) for Q, P in table if issubclass(q, Q) and issubclass(p, P)
@@ -213,7 +218,7 @@ def _is_sum(d: Any) -> bool:
 
 
 def _dependent(d: Independent, n: int) -> Distribution:
-    """`d` with its n leftmost independent event dims handed back to the batch."""
+    """`d` with its n leftmost independent event dimensions as batch dimensions."""
     return Independent(d.base_dist, d.reinterpreted_batch_ndims - n, validate_args=False)
 
 
@@ -233,8 +238,8 @@ def _common_mask(q: Any, p: Any) -> Tensor:
 def _spread(t: Tensor) -> Tensor:
     """KL(N(0, e²ᵗ) ‖ N(0, 1)) = ½ (e²ᵗ − 1 − 2t).
 
-    `expm1` keeps the digits where t ≈ 0 and, as e²ᵗ − 1 ≥ 2t survives rounding, never goes below 0. A
-    difference of logarithms for t, not the logarithm of a squared ratio, does not underflow in float32.
+    `expm1` keeps the digits where t ≈ 0, and the result is never below 0, as e²ᵗ − 1 ≥ 2t holds after rounding too. t
+    is a difference of logarithms and not the logarithm of a squared ratio, which would underflow in float32.
     """
     return (torch.expm1(2 * t) - 2 * t) / 2
 
@@ -273,7 +278,7 @@ def _diagonal_full(q: Normal, p: MultivariateNormal) -> Tensor:
 
 
 def _low_rank_diagonal(q: LowRankMultivariateNormal, p: Normal) -> Tensor:
-    """KL(N(μ_q, F Fᵀ + diag d) ‖ N(μ_p, diag σ²)) in O(D R²): no `(D, D)` matrix. Returns `batch`."""
+    """KL(N(μ_q, F Fᵀ + diag d) ‖ N(μ_p, diag σ²)) in O(D R²), without a `(D, D)` matrix. Returns `batch`."""
     return _normal_normal(_diagonal_part(q), p).sum(-1) + _factor_part(q, q.cov_factor / p.scale.unsqueeze(-1))
 
 
@@ -324,14 +329,14 @@ def _log_diagonal(L: Tensor) -> Tensor:
 
 
 def _power_spherical_uniform(q: PowerSpherical, p: SphericalUniform) -> Tensor:
-    """KL(PowerSpherical(μ, κ) ‖ uniform on S^{d−1}) = log area − H(q), for log p is −log area everywhere.
+    """KL(PowerSpherical(μ, κ) ‖ uniform on S^{d−1}) = log area − H(q), since log p = −log area everywhere.
 
     With β = (d − 1)/2, α = β + κ, the normalizer N = 2^{α+β} π^β Γ(α)/Γ(α + β) and b = (1 + μᵀz)/2 ~ Beta(α, β), whose
     E[log b] is ψ(α) − ψ(α + β),
 
         H(q) = log N − κ (log 2 + ψ(α) − ψ(α + β)),    log area = log 2 + (d/2) log π − log Γ(d/2).
 
-    At κ = 0, N is the area, by Legendre's duplication of Γ: De Cao & Aziz (2020). Returns `batch`.
+    At κ = 0, N is the area, by Legendre's duplication formula for Γ. Source: De Cao & Aziz (2020). Returns `batch`.
     """
     return p.entropy() - q.entropy()
 
@@ -342,12 +347,12 @@ def _power_spherical_uniform(q: PowerSpherical, p: SphericalUniform) -> Tensor:
 def _continuous_bernoulli(q: ContinuousBernoulli, p: ContinuousBernoulli) -> Tensor:
     """KL(CB(η_q) ‖ CB(η_p)), elementwise; log p(x) = η (x − ½) − ℓ(η), ℓ(η) = log (sinh(η/2)/(η/2)), 0 ≤ x ≤ 1.
 
-    An exponential family in x, so only E_q[x] = ℓ'(η_q) + ½ is needed:
+    This is an exponential family in x, so that only E_q[x] = ℓ'(η_q) + ½ is needed:
 
         KL = (η_q − η_p)(E_q[x] − ½) − ℓ(η_q) + ℓ(η_p).
 
-    In float64, for where both η are large the terms are of their size and the KL is not. Torch's rule, as its density,
-    clamps λ away from 0 and 1; here its η is taken at its word.
+    It is computed in float64: if both η are large, so are the terms, and their sum, the KL, is small. Torch's rule
+    clamps λ away from 0 and 1, as its density does; here η is used as it is.
     """
     q_, p_ = (bounded.ContinuousBernoulli(logits=d.logits.double(), validate_args=False) for d in (q, p))
     value = (q_.logits - p_.logits) * (q_.mean - 0.5) - q_.log_normalizer() + p_.log_normalizer()
@@ -365,7 +370,7 @@ _PARAMETERS: dict[type, tuple[str, ...]] = {
 
 
 def _in_float64(q_family: type, p_family: type) -> Callable[[Any, Any], Tensor]:
-    """Torch's rule in float64: its differences of large log Γ, or of what a low rank adds, lose nats in float32."""
+    """Torch's rule in float64. In float32 its differences of large log Γ or log determinants lose whole nats."""
 
     def double(d: Any, kind: type) -> Any:
         return kind(**{name: getattr(d, name).double() for name in _PARAMETERS[kind]}, validate_args=False)
@@ -378,7 +383,7 @@ def _in_float64(q_family: type, p_family: type) -> Callable[[Any, Any], Tensor]:
 
 
 def _half_cauchy(q: HalfCauchy, p: HalfCauchy) -> Tensor:
-    """A KL between densities that are even is that between their halves."""
+    """The KL between two half-Cauchys is that between the two Cauchys, since their densities are even."""
     return kl_divergence(q.base_dist, p.base_dist)
 
 
@@ -416,31 +421,31 @@ _BY_VALUE = (
     *(transforms.AffineTransform, transforms.ExpTransform, transforms.PowerTransform, transforms.SigmoidTransform),
     *(transforms.SoftplusTransform, transforms.StickBreakingTransform, transforms.TanhTransform),
 )
-"""Transforms that are one map where torch calls them equal."""
+"""Transforms that are the same map if torch says that they are equal."""
 
 
 def _torch_kl(rule: Callable[[Any, Any], Tensor], q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
-    """KL(q ‖ p) by a rule of torch's registry, on equal batch shapes: some of its rules do not broadcast."""
+    """KL(q ‖ p) by a rule of torch's registry, with q and p expanded, since some of its rules do not broadcast."""
     try:
         q, p = (d if d.batch_shape == batch_shape else d.expand(batch_shape) for d in (q, p))
         return rule(q, p).expand(batch_shape)
     except NotImplementedError as error:
         raise _Refused from error
-    except RuntimeError as error:  # two Categoricals of other numbers of classes, say
+    except RuntimeError as error:  # as of two Categoricals with different numbers of classes
         raise _Refused(f"their parameters do not fit ({str(error).splitlines()[0]})") from error
 
 
 def _same_map(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
-    """KL(f(q) ‖ f(p)) = KL(q ‖ p) for one map f that is one-to-one: LogNormal and its like."""
+    """KL(f(q) ‖ f(p)) = KL(q ‖ p) for a one-to-one map f, as for two LogNormals."""
     if not all(t.bijective for d in (q, p) for t in d.transforms):
         raise _Refused("a transform is not one-to-one")
     if len(q.transforms) != len(p.transforms) or not all(map(_equal, q.transforms, p.transforms)):
-        raise _Refused("they are not transformed alike")
+        raise _Refused("their maps differ")
     return _kl(q.base_dist, p.base_dist, batch_shape)
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Two objects with numbers to learn are not equal, though the numbers be: the KL has gradients to both."""
+    """Are two transforms the same map? Not if they learn numbers, even equal ones, since each gets a gradient."""
     if a is b:
         return True
     learned = any(isinstance(v, Tensor) and v.requires_grad for t in (a, b) for v in vars(t).values())

@@ -10,18 +10,18 @@ from torch.nn.functional import pad
 class ReparameterizedMixture(dist.MixtureSameFamily):
     """Σ_k π_k N(μ_k, diag σ_k²) with implicitly reparameterized draws.
 
-    A draw is `MixtureSameFamily`'s own. Its gradient is that of a draw which, as the parameters move, stays at the same
-    conditional quantiles
+    A draw is that of `MixtureSameFamily`. Its gradient is that of a draw that stays at the same conditional quantiles
+    when the parameters move:
 
         S_d(z) = F(z_d | z_<d) = Σ_k w_kd Φ((z_d − μ_kd)/σ_kd),    w_kd ∝ π_k Π_{j<d} N(z_j; μ_kj, σ_kj²),
 
-    so that dS = 0 and dz = −J⁻¹ ∂S/∂θ dθ, where J = ∂S/∂z is lower triangular. With G_kj = −(z_j − μ_kj)/σ_kj², the
+    Then dS = 0 and dz = −J⁻¹ ∂S/∂θ dθ, where J = ∂S/∂z is lower triangular. With G_kj = −(z_j − μ_kj)/σ_kj², the
     slope of log N(z_j; μ_kj, σ_kj²),
 
         J_dj = Σ_k w_kd Φ_kd G_kj − S_d Σ_k w_kd G_kj  for j < d,    J_dd = Σ_k w_kd N(z_d; μ_kd, σ_kd²).
 
-    First derivatives only. Pyro's `MixtureOfDiagNormals` has pathwise gradients too, but takes the rows of a batch for
-    one another when it is given a `sample_shape`, and its gradient is NaN where two means coincide.
+    Only first derivatives are correct. Pyro's `MixtureOfDiagNormals` has pathwise gradients too, but with a
+    `sample_shape` it confuses the rows of a batch, and its gradient is NaN where two means are equal.
 
     Args:
         mixture_distribution: `Categorical` of batch shape `batch`.
@@ -36,7 +36,7 @@ class ReparameterizedMixture(dist.MixtureSameFamily):
         return self._attached(self.sample(sample_shape))
 
     def _attached(self, z: Tensor) -> Tensor:
-        """z, with its gradient to the parameters."""
+        """The draw z with its gradient to the parameters."""
         quantiles, weights, Φ = self._quantiles(z)
         with torch.no_grad():
             J = self._jacobian(z, quantiles, weights, Φ)
@@ -44,11 +44,11 @@ class ReparameterizedMixture(dist.MixtureSameFamily):
         return z - shift.squeeze(-1)
 
     def _quantiles(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """S `(..., D)`, w and Φ `(..., components, D)`."""
+        """The quantiles S, `(..., D)`, and w and Φ, `(..., components, D)`."""
         normal = self.component_distribution.base_dist
         z = z.unsqueeze(-2)
         log_n = normal.log_prob(z)
-        before = pad(log_n.cumsum(-1)[..., :-1], (1, 0))  # of j < d; a difference of sums would cancel where σ is small
+        before = pad(log_n.cumsum(-1)[..., :-1], (1, 0))  # over j < d; a difference of sums loses digits if σ is small
         weights = (self.mixture_distribution.logits.unsqueeze(-1) + before).softmax(-2)
         Φ = normal.cdf(z)
         return (weights * Φ).sum(-2), weights, Φ

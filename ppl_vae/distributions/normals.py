@@ -8,10 +8,11 @@ from torch import Tensor
 
 
 class LowRank(dist.LowRankMultivariateNormal):
-    """Torch's, with the digits of its density where F is large beside σ.
+    """Torch's low-rank normal, with a density that keeps its digits where F is large compared with σ.
 
-    With y = (z − μ)/σ, A = F/σ row by row and C = I + AᵀA, torch takes ‖y‖² − yᵀA C⁻¹ Aᵀy, a difference of two numbers
-    that may be 10⁶ times as large. The same is a least-squares minimum, a sum of squares that is stationary in a:
+    With y = (z − μ)/σ, A = F/σ (row by row) and C = I + AᵀA, torch computes ‖y‖² − yᵀA C⁻¹ Aᵀy, a difference of two
+    numbers that can be 10⁶ times as large as the result. The result is also the minimum of a least-squares problem.
+    This is a sum of squares, and its derivative in a is 0 at the minimum, so that rounding of a hardly matters:
 
         (z − μ)ᵀ Σ⁻¹ (z − μ) = min_a ‖y − A a‖² + ‖a‖²,    at a = C⁻¹ Aᵀ y.
     """

@@ -1,4 +1,4 @@
-"""Distributions on the unit sphere S^{d−1} = {z ∈ R^d : ‖z‖ = 1}. Densities are with respect to its surface area."""
+"""Distributions on the unit sphere S^{d−1} = {z ∈ R^d : ‖z‖ = 1}, with densities with respect to its surface area."""
 
 from math import inf, lgamma, log, pi
 from typing import Any, ClassVar
@@ -12,12 +12,13 @@ from ppl_vae.core.errors import InputError
 
 
 class SphericalUniform(TorchDistribution):
-    """p(z) = Γ(d/2) / (2 π^{d/2}), one over the area of the sphere; 0 where ‖z‖ is not 1 to a thousandth.
+    """p(z) = Γ(d/2) / (2 π^{d/2}), one over the area of the sphere.
 
-    So a guide that draws off the sphere is found out.
+    The density is 0 where ‖z‖ differs from 1 by a thousandth or more, so that it shows if a guide draws points that are
+    not on the sphere.
 
     Args:
-        like: a tensor `(d,)`: its size, dtype and device are those of the draws.
+        like: a tensor `(d,)`, whose size, dtype and device are those of the draws.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -57,16 +58,16 @@ class SphericalUniform(TorchDistribution):
 class PowerSpherical(TorchDistribution):
     """q(z) = (1 + μᵀz)^κ / N, N = 2^{α+β} π^β Γ(α)/Γ(α + β), with β = (d − 1)/2 and α = β + κ.
 
-    μᵀz = 2b − 1 with b ~ Beta(α, β), and around μ all directions v are alike: a draw is y = (t, √(1 − t²) v), turned so
-    that the first axis comes to lie on μ. No rejection, so it is reparameterized in μ and κ. The turn is the reflection
-    that takes the *farther* of ±e₁ to μ: it never divides by a small number.
+    A draw has t = μᵀz = 2b − 1 with b ~ Beta(α, β), and a uniform direction v around μ: it is y = (t, √(1 − t²) v),
+    reflected so that the first axis falls on μ. Nothing is rejected, so the draw is reparameterized in μ and κ. The
+    reflection takes the *farther* of ±e₁ to μ, so that it never divides by a small number.
 
     Args:
         loc: μ, of unit norm, `batch + (d,)`, d ≥ 2.
         concentration: κ > 0, `batch`.
 
     Raises:
-        InputError: d < 2.
+        InputError: d is below 2.
 
     Source: De Cao & Aziz 2020.
     """
@@ -88,7 +89,7 @@ class PowerSpherical(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         shape = self._extended_shape(sample_shape)
-        # b as a share of two Gamma variables: `torch.export` can't capture a Beta; and 1 − b keeps its digits
+        # b is a ratio of Gamma variables: `torch.export` can't capture a Beta, and so 1 − b keeps its digits
         a, c = (Gamma(parameter, torch.ones_like(parameter)).rsample(sample_shape) for parameter in self._beta())
         b, c = a / (a + c), c / (a + c)
         radius = 2 * (b * c).clamp(min=torch.finfo(b.dtype).tiny).sqrt()
@@ -99,9 +100,10 @@ class PowerSpherical(TorchDistribution):
         return y - 2 * u * (u * y).sum(-1, keepdim=True) / u.square().sum(-1, keepdim=True)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log(1 + t) = log 2 − log(1 + ‖z − μ‖²/‖z + μ‖²), which keeps its digits near μ and near −μ.
+        """κ log(1 + t) − log N, with log(1 + t) = log 2 − log(1 + ‖z − μ‖²/‖z + μ‖²).
 
-        κ log 2 is as large as log N, so the two are subtracted in float64.
+        This form of log(1 + t) keeps its digits near μ and near −μ. κ log 2 is about as large as log N, so the two are
+        subtracted in float64.
         """
         if self._validate_args:
             self._validate_sample(value)
@@ -137,7 +139,7 @@ class PowerSpherical(TorchDistribution):
         return β + self.concentration, β
 
     def _log_peak(self) -> Tensor:
-        """log N − κ log 2, minus the log density at μ, in float64: float32 leaves few digits of it when κ is large."""
+        """log N − κ log 2, which is −log q(μ), in float64, since float32 keeps few of its digits when κ is large."""
         α, β = (t.double() for t in self._beta())
         return 2 * β * log(2) + β * log(pi) + α.lgamma() - (α + β).lgamma()
 

@@ -56,12 +56,12 @@ def support_of(fn: Any) -> Any:
 
 
 def is_point(fn: Any) -> bool:
-    """Does it return the value that it is given (a Delta), where others draw at random?"""
+    """Is it a Delta, which returns the value that it is given and draws nothing at random?"""
     return isinstance(family(fn), Delta)
 
 
 def unmasked(fn: Any) -> Distribution:
-    """The distribution without its masks: what a value is drawn from."""
+    """The distribution without its masks, from which a value is drawn."""
     if isinstance(fn, MaskedDistribution | ExpandedDistribution):
         inner = unmasked(fn.base_dist)
         return inner if inner.batch_shape == fn.batch_shape else inner.expand(fn.batch_shape)
@@ -71,7 +71,7 @@ def unmasked(fn: Any) -> Distribution:
 
 
 def own_masks(fn: Any) -> Iterator[tuple[Any, int]]:
-    """The masks in a distribution, outermost first, each with the number of dimensions of an event under it."""
+    """The masks of a distribution, outermost first, each with the number of event dimensions under it."""
     while is_wrapper(fn):
         if isinstance(fn, MaskedDistribution):
             yield fn._mask, fn.event_dim
@@ -79,10 +79,10 @@ def own_masks(fn: Any) -> Iterator[tuple[Any, int]]:
 
 
 def mask_of(site: dict) -> Tensor | None:
-    """Which elements of a site's value its log-probability counts, by `poutine.mask` and the distribution's own masks.
+    """Which elements of a site's value count in its log-probability, by `poutine.mask` and the distribution's masks.
 
     Returns:
-        A mask that broadcasts to the value, or None where all count.
+        A mask that broadcasts to the value, or None if all elements count.
     """
     found = [(site["mask"], site["fn"].event_dim), *own_masks(site["fn"])]
     masks = [(torch.as_tensor(mask), event_dim) for mask, event_dim in found if mask is not None and mask is not True]

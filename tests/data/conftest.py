@@ -8,7 +8,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def untouched() -> Any:
     """Global generators, default dtype and numpy's error state stay as they were, in every test."""
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), np.geterr()  # noqa: NPY002

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
-from ppl_vae.blocks.table import Cells
+from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
 from ppl_vae.distributions.kl import describe
 from ppl_vae.programs.layout import DATA

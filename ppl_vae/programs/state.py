@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 
@@ -12,15 +11,16 @@ from torch import nn
 def buffers_kept(*programs: Any) -> Iterator[None]:
     """Buffers as they were, afterwards: what passes do to those of a BatchNorm is undone.
 
-    A buffer that was assigned anew is the old tensor again. What is no `nn.Module` has none.
+    A buffer that was assigned anew is the old tensor again. It is written to by way of `data`, which does not count as
+    a change to it, so that a graph which holds it can still be differentiated. What is no `nn.Module` has none.
     """
     buffers = [(m, name, b, b.clone()) for m in _modules(programs) for name, b in m.named_buffers(recurse=False)]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for module, name, buffer, before in buffers:
-                setattr(module, name, buffer.copy_(before))
+        for module, name, buffer, before in buffers:
+            buffer.data.copy_(before)
+            setattr(module, name, buffer)
 
 
 @contextlib.contextmanager

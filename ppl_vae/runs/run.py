@@ -23,7 +23,7 @@ from ppl_vae.data.newrows import Rules
 from ppl_vae.data.readers import absolute
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned, owned, resolve_pair
-from ppl_vae.programs.find import Kind, Source, Spec, locate, sha256_of, shipped_folder
+from ppl_vae.programs.find import Kind, Source, Spec, locate, same_numbers, sha256_of, shipped_again
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.resolution import parse_settings
 from ppl_vae.programs.scores import Batch, ProgramLike
@@ -216,7 +216,7 @@ class Run:
         if named is not None:
             return named
         if _is_shipped(kind, recorded):
-            return f"{shipped_folder(kind) / Path(recorded['path']).name}:{recorded['attribute']}"
+            return shipped_again(kind, recorded)
         if recorded["source"] is None:
             raise InputError(f"the {kind} of {self.folder} was given from Python: give it again as {kind}=")
         if trust:
@@ -245,8 +245,9 @@ class Run:
         """Refuse a file that is not the recorded one, before it is executed."""
         if not recorded or not isinstance(spec, str | Path):
             return
-        path = locate(spec, "guide" if kind == "guide" else "model")
-        if (found := sha256_of(path)) != recorded:
+        role: Kind = "guide" if kind == "guide" else "model"
+        path = locate(spec, role)
+        if (found := sha256_of(path)) != recorded and not same_numbers(spec, role, recorded):
             raise InputError(
                 f"{kind} {spec} ({path}, sha256 {found[:12]}) is not what {self.folder} was fitted with "
                 f"(sha256 {recorded[:12]}): name the right file, or --force"

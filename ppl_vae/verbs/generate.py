@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.distributions import Categorical, Distribution, OneHotCategorical, Unit
 from torch import Tensor
 
-from ppl_vae.blocks.table import Cells
+from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_bytes
 from ppl_vae.programs import Terms, simulate, terms

@@ -48,6 +48,11 @@ def maker(kind: str, part: Part) -> Any:
         InputError: no part has this name, or what is given is no part.
     """
     part = part.part if isinstance(part, Choice) else part
+    if isinstance(part, str) and part.startswith("<"):  # what Python shows of an object
+        raise InputError(
+            f"the {kind} {part} was given from Python: give it again, as in run.pair(set={{{kind!r}: ...}}), or write "
+            "it into a model file"
+        )
     if isinstance(part, str):
         return PARTS[kind][part]
     if not callable(part):
@@ -88,7 +93,9 @@ def build(kind: str, part: Part, given: Mapping[str, Any]) -> Any:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made).parameters.values())
     for name in settings:
         if name not in own and not (open_ended and name not in parameters):
-            raise InputError(unknown(f"{kind} {called}", name, own))
+            others = " or ".join(other for other in PARTS[kind] if name in settable(kind, other))
+            elsewhere = f"; {others} has it: --set {kind}=..." if others else ""
+            raise InputError(unknown(f"{kind} {called}", name, own) + elsewhere)
     check_settings({name: value for name, value in settings.items() if name in own}, made, kind, GIVEN)
     for name, parameter in parameters.items():
         if name not in arguments and parameter.default is parameter.empty:

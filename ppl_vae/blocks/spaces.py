@@ -60,12 +60,11 @@ def check_spaces(model: Any, guide: Any) -> None:
     here, there = (getattr(program, "space", None) for program in (model, guide))
     if here in SPACES and there in SPACES and here != there:
         raise InputError(
-            f"the model's z is {SPACES[here].words} and the guide's is {SPACES[there].words}: choose a prior and a "
-            f"family of one space. Of the model's are --set family={_of('family', here)}; of the guide's are --set "
-            f"prior={_of('prior', there)}"
+            f"the model's z is {SPACES[here].words}, and the guide's is {SPACES[there].words}. Choose another family "
+            f"({_of('family', here)}) or another prior ({_of('prior', there)})"
         )
 
 
 def _of(kind: str, space: str) -> str:
-    """The parts of a space."""
-    return " or ".join(name for name, part in PARTS[kind].items() if space_of(part) == space) or "…"
+    """How to choose a part of a space."""
+    return f"--set {kind}=" + " or ".join(name for name, part in PARTS[kind].items() if space_of(part) == space)

@@ -160,6 +160,7 @@ class Run:
         model: Spec | None = None,
         guide: Spec | None = None,
         checkpoint: int | str = "best",
+        set: Mapping[str, Any] | None = None,
         trust: bool = False,
         force: bool = False,
     ) -> Pair:
@@ -170,10 +171,11 @@ class Run:
 
         Args:
             checkpoint: a step, `best`, `last` or `first`.
+            set: settings again that were given as objects from Python, such as a prior of one's own.
         """
         tensors, _ = self.checkpoints.load(self.step(checkpoint))
         with isolated(self.config.seed):
-            pair = self.build({"model": model, "guide": guide}, trust=trust, force=force)
+            pair = self.build({"model": model, "guide": guide}, given=set, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)
         pair.model.eval()
         pair.guide.eval()
@@ -185,12 +187,14 @@ class Run:
         example: Batch | None = None,
         rows: Tensor | None = None,
         *,
+        given: Mapping[str, Any] | None = None,
         trust: bool = False,
         force: bool = False,
     ) -> Pair:
         """Model and guide for `example`, or else for zeros of the recorded shapes, before any weights are loaded.
 
-        `rows` are those by which columns are standardized, where the run does that.
+        `rows` are those by which columns are standardized, where the run does that; `given` are settings again that
+        were given as objects.
         """
         model, guide = (self._executable(kind, named[kind], trust) for kind in KINDS)
         if model is None or guide is None:
@@ -201,7 +205,7 @@ class Run:
             for kind, spec in zip(KINDS, (model, guide), strict=True):
                 self._check_hash(kind, spec, self.record["programs"][kind]["sha256"])
             self._remember(named)
-        settings, _ = split_objective(parse_settings(self.config.set))
+        settings, _ = split_objective(parse_settings(self.config.set) | dict(given or {}))
         batch = self._zeros() if example is None else example
         if self.config.standardize:
             pair = resolve_standardized(model, guide, batch, settings, rows)

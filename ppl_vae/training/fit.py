@@ -1,5 +1,6 @@
 """`fit`: check, train, keep the best, survive interruption."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def fit(
         with isolated(config.seed):
             example = None if run.checkpoints.steps else _example(dataset)
             rows = dataset.train[0]
-            pair = run.build({"model": model, "guide": guide}, example, rows, trust=trust, force=force)
+            programs = {"model": model, "guide": guide}
+            pair = run.build(programs, example, rows, given=_given(options), trust=trust, force=force)
             job = Job(
                 config, pair, dataset, named=run.named_objective(options.get("objective"), trust=trust, force=force)
             )
@@ -77,7 +79,7 @@ def fit(
     dataset = open_config_data(asked, data)
     with isolated(asked.seed):
         example = _example(dataset)
-        settings, _ = split_objective(parse_settings(asked.set))
+        settings, _ = split_objective(parse_settings(asked.set) | _given(options))
         named = objectives.named(options.get("objective", asked.objective))
         how = {"standardize": asked.standardize, "missing": asked.missing, "objective": named.kind}
         pair = resolve_for(dataset, model, guide, example, settings, **how)  # type: ignore[arg-type]
@@ -102,6 +104,12 @@ def _asked(model: Any, guide: Any, data: Any, options: dict[str, Any]) -> FitCon
     options = options | {"set": (settings,) if isinstance(settings, str) else tuple(settings)}
     recorded = {"model": text(model), "guide": text(guide), "data": () if data is None else record_data(data)}
     return config_from(options | recorded)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they were given from Python, which may be objects; none where they are text."""
+    settings = options.get("set")
+    return dict(settings) if isinstance(settings, Mapping) else {}
 
 
 def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
-from ppl_vae.blocks.table import Cells
+from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
 from ppl_vae.data.protocol import CHUNK, SPLITS
 from ppl_vae.distributions.wrappers import describe, family, mask_of, support_of

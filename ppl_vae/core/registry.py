@@ -61,10 +61,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self.entries)
 
 
-def did_you_mean(name: str, names: Any) -> str:
+def did_you_mean(name: str, names: Any, quoted: str = "{!r}") -> str:
     """The end of an error message: `; did you mean 'mixture'?`, or nothing if no name is close."""
     close = get_close_matches(name, list(names), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {quoted.format(close[0])}?" if close else ""
 
 
 def _declared(file: Path, module: str) -> Iterator[tuple[str, Entry]]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.blocks.table import Cells, MixedTable
+from ppl_vae.blocks.likelihoods.table import Cells, MixedTable
 from ppl_vae.core.errors import InputError
 from ppl_vae.evidence.khat import ess, khat, reliable
 from ppl_vae.programs import terms

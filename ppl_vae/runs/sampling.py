@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.distributions import Categorical, Distribution, OneHotCategorical, Unit
 from torch import Tensor
 
-from ppl_vae.blocks.table import Cells
+from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import Pair, Terms, simulate, terms

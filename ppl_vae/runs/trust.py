@@ -17,7 +17,7 @@ import platformdirs
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_json
-from ppl_vae.programs.find import Kind, Spec, locate, sha256_of, shipped_folder
+from ppl_vae.programs.find import Kind, Spec, locate, same_numbers, sha256_of, shipped_again
 
 KINDS: tuple[Kind, Kind] = ("model", "guide")
 
@@ -92,7 +92,7 @@ class Trust:
         if named is not None:
             return named
         if _is_shipped(kind, recorded):
-            return f"{shipped_folder(kind) / Path(recorded['path']).name}:{recorded['attribute']}"
+            return shipped_again(kind, recorded)
         if recorded["source"] is None:
             raise InputError(f"the {kind} of {self.folder} was given from Python: give it again as {kind}=")
         if trust:
@@ -113,8 +113,9 @@ class Trust:
         """Refuse a file that is not the recorded one, before it is executed."""
         if not recorded or not isinstance(spec, str | Path):
             return
-        path = locate(spec, "guide" if kind == "guide" else "model")
-        if (found := sha256_of(path)) != recorded:
+        role: Kind = "guide" if kind == "guide" else "model"
+        path = locate(spec, role)
+        if (found := sha256_of(path)) != recorded and not same_numbers(spec, role, recorded):
             raise InputError(
                 f"{kind} {spec} ({path}, sha256 {found[:12]}) is not what {self.folder} was fitted with "
                 f"(sha256 {recorded[:12]}): name the right file, or --force"

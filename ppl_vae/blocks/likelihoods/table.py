@@ -16,17 +16,19 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor, nn
 
-from ppl_vae.blocks import likelihoods
 from ppl_vae.blocks.likelihoods.base import Likelihood, check_size, moments
+from ppl_vae.blocks.likelihoods.counts import NegativeBinomial
+from ppl_vae.blocks.likelihoods.discrete import Bernoulli, Categorical, Ordinal
+from ppl_vae.blocks.likelihoods.real import Gaussian, LogNormal
 from ppl_vae.core.errors import InputError
 
 KINDS: dict[str, Callable[[tuple[int, ...], int, Tensor], Likelihood]] = {
-    "real": lambda shape, _, data: likelihoods.Gaussian(shape, "dimension", data=data),
-    "positive": lambda shape, _, data: likelihoods.LogNormal(shape, "dimension", data=data),
-    "count": lambda shape, _, data: likelihoods.NegativeBinomial(shape, data),
-    "binary": lambda shape, *_: likelihoods.Bernoulli(shape),
-    "categorical": lambda shape, levels, _: likelihoods.Categorical(shape, levels),
-    "ordinal": lambda shape, levels, _: likelihoods.Ordinal(shape, levels),
+    "real": lambda shape, _, data: Gaussian(shape, "dimension", data=data),
+    "positive": lambda shape, _, data: LogNormal(shape, "dimension", data=data),
+    "count": lambda shape, _, data: NegativeBinomial(shape, data),
+    "binary": lambda shape, *_: Bernoulli(shape),
+    "categorical": lambda shape, levels, _: Categorical(shape, levels),
+    "ordinal": lambda shape, levels, _: Ordinal(shape, levels),
 }
 FILL = 1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind
 
@@ -91,6 +93,8 @@ class MixedTable(nn.Module):
         kinds: see above.
         data: rows, `(N, D)`.
     """
+
+    name = "table"
 
     def __init__(self, data_shape: tuple[int, ...], kinds: str, data: Tensor) -> None:
         super().__init__()

@@ -1,55 +1,10 @@
-"""Networks that model and guide files are written with. Each takes any leading dimensions."""
+"""Networks of convolutions, for images."""
 
-from itertools import pairwise
 from math import isqrt, prod
 
 from torch import Tensor, nn
 
 from ppl_vae.core.errors import InputError
-
-
-def mlp(*sizes: int, activation: type[nn.Module] = nn.Softplus) -> nn.Sequential:
-    """Linear layers `(..., sizes[0]) -> (..., sizes[-1])` with `activation` between them, none after the last."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes[:-1]):
-        layers += [nn.Linear(n_in, n_out), activation()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
-
-
-class GatedLinear(nn.Module):
-    """h(x) = (Wx + b) ⊙ sigmoid(Vx + c). Source: Dauphin et al. 2017; for VAEs Tomczak & Welling 2018."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.linear, self.gate = nn.Linear(n_in, n_out), nn.Linear(n_in, n_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x) * self.gate(x).sigmoid()
-
-
-def gated_mlp(*sizes: int) -> nn.Sequential:
-    """Gated layers `(..., sizes[0]) -> (..., sizes[-1])`, the last one linear."""
-    return nn.Sequential(*(GatedLinear(*pair) for pair in pairwise(sizes[:-1])), nn.Linear(sizes[-2], sizes[-1]))
-
-
-class Residual(nn.Module):
-    """h(x) = x + f(x). Source: He et al. 2016."""
-
-    def __init__(self, f: nn.Module) -> None:
-        super().__init__()
-        self.f = f
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.f(x)
-
-
-def residual_mlp(n_in: int, hidden: int, n_out: int, blocks: int = 2) -> nn.Sequential:
-    """Linear, `blocks` residual blocks of two layers of `hidden` units each, linear: `(..., n_in) -> (..., n_out)`."""
-    middle = [
-        Residual(nn.Sequential(nn.Softplus(), nn.Linear(hidden, hidden), nn.Softplus(), nn.Linear(hidden, hidden)))
-        for _ in range(blocks)
-    ]
-    return nn.Sequential(nn.Linear(n_in, hidden), *middle, nn.Softplus(), nn.Linear(hidden, n_out))
 
 
 class AnyBatch(nn.Module):
@@ -69,6 +24,37 @@ class AnyBatch(nn.Module):
         return y.reshape(*x.shape[:split], *y.shape[1:])
 
 
+class Convolutional(AnyBatch):
+    """Two convolutions of stride 2 and a linear layer, or their mirror image: `(..., n_in) -> (..., n_out)`.
+
+    Args:
+        reads: of an encoder the shape of the images, each of which comes as a row of `n_in` numbers.
+        writes: of a decoder the shape of the images; it puts out `n_out` numbers, as many for each pixel.
+        channels: of the convolution next to the image; the other one has twice as many.
+
+    Raises:
+        InputError: what is read or written is no image.
+    """
+
+    name = "convolutional"
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        reads: tuple[int, ...] | None = None,
+        writes: tuple[int, ...] | None = None,
+        channels: int = 32,
+    ) -> None:
+        if reads:
+            super().__init__(_encoder(_image(reads), n_out, channels), 1)
+        elif writes:
+            size = _image(writes)[1:]
+            super().__init__(_decoder(n_in, (n_out // prod(size), *size), channels), 1)
+        else:
+            raise InputError("a convolutional network is for images, and here is none: choose network=mlp")
+
+
 def conv_encoder(data_shape: tuple[int, ...], n_out: int, channels: int = 32) -> nn.Module:
     """Two convolutions of stride 2 and a linear layer: images `(..., *data_shape) -> (..., n_out)`.
 
@@ -79,37 +65,43 @@ def conv_encoder(data_shape: tuple[int, ...], n_out: int, channels: int = 32) ->
     Raises:
         InputError: `data_shape` is no image's.
     """
-    full = _image(data_shape)
-    quarter = _halved(_halved(full[1:]))
-    layers = [
+    return AnyBatch(_encoder(_image(data_shape), n_out, channels), len(data_shape))
+
+
+def conv_decoder(n_in: int, data_shape: tuple[int, ...], channels: int = 32) -> nn.Module:
+    """The mirror image of `conv_encoder`: `(..., n_in) -> (..., *data_shape)`. Arguments and errors as there."""
+    layers = _decoder(n_in, _image(data_shape), channels)
+    return AnyBatch(nn.Sequential(*layers, nn.Unflatten(1, data_shape)), 1)
+
+
+def _encoder(image: tuple[int, ...], n_out: int, channels: int) -> nn.Sequential:
+    """Images `(N, ...)` to `(N, n_out)`; `image` is (colours, height, width)."""
+    quarter = _halved(_halved(image[1:]))
+    return nn.Sequential(
         nn.Flatten(),
-        nn.Unflatten(1, full),
-        nn.Conv2d(full[0], channels, 3, stride=2, padding=1),
+        nn.Unflatten(1, image),
+        nn.Conv2d(image[0], channels, 3, stride=2, padding=1),
         nn.SiLU(),
         nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
         nn.SiLU(),
         nn.Flatten(),
         nn.Linear(2 * channels * prod(quarter), n_out),
-    ]
-    return AnyBatch(nn.Sequential(*layers), len(data_shape))
+    )
 
 
-def conv_decoder(n_in: int, data_shape: tuple[int, ...], channels: int = 32) -> nn.Module:
-    """The mirror image of `conv_encoder`: `(..., n_in) -> (..., *data_shape)`. Arguments and errors as there."""
-    full = _image(data_shape)
-    half = _halved(full[1:])
+def _decoder(n_in: int, image: tuple[int, ...], channels: int) -> nn.Sequential:
+    """`(N, n_in)` to images, each a row of numbers."""
+    half = _halved(image[1:])
     quarter = _halved(half)
-    layers = [
+    return nn.Sequential(
         nn.Linear(n_in, 2 * channels * prod(quarter)),
         nn.Unflatten(1, (2 * channels, *quarter)),
         nn.SiLU(),
         _doubled(2 * channels, channels, half),
         nn.SiLU(),
-        _doubled(channels, full[0], full[1:]),
+        _doubled(channels, image[0], image[1:]),
         nn.Flatten(),
-        nn.Unflatten(1, data_shape),
-    ]
-    return AnyBatch(nn.Sequential(*layers), 1)
+    )
 
 
 def _image(data_shape: tuple[int, ...]) -> tuple[int, ...]:

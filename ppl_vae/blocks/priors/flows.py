@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ppl_vae.core.errors import InputError
 
 
-class FlowPrior(nn.Module):
+class Flow(nn.Module):
     """A flow of affine layers, each followed by a reversal of the dimensions.
 
     A layer scales by e^s, where |s| < 3: s = 6/π arctan(r/3) of the network's output r (Ardizzone et al. 2019). Without
@@ -34,6 +34,8 @@ class FlowPrior(nn.Module):
         layers: how many.
         hidden: the width of each layer's network.
     """
+
+    name = "flow"
 
     zero: Tensor
 
@@ -55,10 +57,10 @@ class FlowPrior(nn.Module):
     def forward(self) -> dist.Distribution:
         reverse = torch.arange(len(self.zero) - 1, -1, -1, device=self.zero.device)
         z_to_ε = [t for layer in self.layers for t in (layer, T.Permute(reverse))]
-        return Flow(dist.Normal(self.zero, 1.0).to_event(1), [t.inv for t in reversed(z_to_ε)])
+        return FlowDistribution(dist.Normal(self.zero, 1.0).to_event(1), [t.inv for t in reversed(z_to_ε)])
 
 
-class Flow(dist.TransformedDistribution):
+class FlowDistribution(dist.TransformedDistribution):
     """A distribution by layers that keeps nothing of one call for the next.
 
     Pyro's layers hold the last input and output. Across two steps, or two backward passes, these would be stale.
@@ -135,7 +137,7 @@ def _autoregressive(latent_dim: int, hidden: int) -> nn.Module:
 _LAYERS = {"coupling": _coupling, "autoregressive": _autoregressive}
 
 
-class ZukoPrior(nn.Module):
+class Zuko(nn.Module):
     """A flow of the package zuko, by name: NSF, a spline flow (Durkan et al. 2019), MAF, NAF, CNF and others.
 
     Args:
@@ -146,6 +148,8 @@ class ZukoPrior(nn.Module):
         InputError: zuko is not installed, or has no such flow.
     """
 
+    name = "zuko"
+
     def __init__(self, latent_dim: int, flow: str = "NSF", **options: Any) -> None:
         super().__init__()
         make = getattr(_zuko_flows(), flow, None)
@@ -154,10 +158,10 @@ class ZukoPrior(nn.Module):
         self.flow = make(latent_dim, **options)
 
     def forward(self) -> dist.Distribution:
-        return ZukoFlow(self.flow())
+        return ZukoDistribution(self.flow())
 
 
-class ZukoFlow(dist.TorchDistribution):
+class ZukoDistribution(dist.TorchDistribution):
     """zuko's distribution as one of Pyro's; unlike `pyro.contrib.zuko` it has `rsample` and caches nothing."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -168,8 +172,8 @@ class ZukoFlow(dist.TorchDistribution):
         self.flow = flow
         super().__init__(flow.batch_shape, flow.event_shape, validate_args=False)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "ZukoFlow":
-        return ZukoFlow(self.flow.expand(batch_shape))
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ZukoDistribution":
+        return ZukoDistribution(self.flow.expand(batch_shape))
 
     def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         return self.flow.rsample(torch.Size(sample_shape))
@@ -184,6 +188,6 @@ def _zuko_flows() -> Any:
     try:
         return importlib.import_module("zuko.flows")
     except ImportError as error:
-        raise InputError("ZukoPrior needs the package zuko: pip install zuko") from error
+        raise InputError("this prior needs the package zuko: pip install zuko") from error
     finally:
         torch.distributions.Distribution.set_default_validate_args(before)

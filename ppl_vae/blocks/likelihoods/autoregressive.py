@@ -3,12 +3,14 @@
 from math import prod
 from typing import Any, ClassVar
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ppl_vae.blocks.likelihoods.base import check_size
 from ppl_vae.core.errors import InputError
 
 
@@ -28,6 +30,35 @@ def autoregressive_network(data_shape: tuple[int, ...], context: int, hidden: in
     return ConditionalAutoRegressiveNN(
         D, context, [hidden], [1], permutation=order, skip_connections=True, nonlinearity=nn.Softplus()
     )
+
+
+class Autoregressive(nn.Module):
+    """p(x|z) = Π_d Bernoulli(x_d; sigmoid(f_d(x_<d, c))), x in {0, 1}, where the network gives the context c.
+
+    Args:
+        context: how many numbers c has; by default as many as x.
+        hidden: units of f's layer; by default as many as x, which is the least.
+
+    Raises:
+        InputError: `hidden` is below the number of dimensions of x.
+
+    Source: Germain et al. 2015; as the likelihood of a VAE, Chen et al. 2017.
+    """
+
+    name = "autoregressive"
+
+    def __init__(self, data_shape: tuple[int, ...], context: int | None = None, hidden: int | None = None) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
+        if context is None:
+            self.params = 1
+        self.size = prod(data_shape) if context is None else context
+        self.network = autoregressive_network(data_shape, self.size, prod(data_shape) if hidden is None else hidden)
+
+    def forward(self, context: Tensor) -> dist.Distribution:
+        """`(..., size)` to a distribution of batch shape `(...)`. Raises as any likelihood."""
+        check_size(self, context)
+        return AutoregressiveBernoulli(self.network, context, self.data_shape)
 
 
 class AutoregressiveBernoulli(TorchDistribution):

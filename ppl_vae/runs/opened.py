@@ -1,7 +1,7 @@
 """A run, opened for use: what every verb on a run begins with."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def open_run(
     guide: Spec | None = None,
     data: Any = None,
     checkpoint: int | str = "best",
+    set: Mapping[str, Any] | None = None,
     trust: bool = False,
     force: bool = False,
 ) -> Opened:
@@ -50,13 +51,14 @@ def open_run(
         model, guide: name a program again that is not a shipped one; a hash that differs needs `force`.
         data: the data again, where the run was fitted to arrays given from Python.
         checkpoint: a step, `best`, `last` or `first`.
+        set: settings again that were given as objects from Python.
         trust: execute the programs in `RUN/sources`.
 
     Raises:
         InputError: no run, no such checkpoint, programs or data that are not the run's.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    pair = run.pair(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    pair = run.pair(model=model, guide=guide, checkpoint=checkpoint, set=set, trust=trust, force=force)
     return Opened(run, pair, _data(run, data, force))
 
 

@@ -33,6 +33,14 @@ for line in json.load(sys.stdin):
 json.dump(printed, sys.stdout)
 """
 HELP = ["ppl-vae --help", "ppl-vae steps --help"]
+VAE = "ppl-vae check --model vae --guide amortized"
+WRONG = {
+    f"{VAE} --data digits --set prior=laplac": "did you mean 'laplace'?",
+    f"{VAE} --data digits --set prior=laplace --set prior.scale=wide": "'wide': expected float",
+    f"{VAE} --data rows.tsv --set likelihood=geometric": "outside the support of Geometric",
+    f"{VAE} --data digits --binarize threshold --set family=laplac": "did you mean 'laplace'?",
+    f"{VAE} --data digits --binarize threshold --set network=rectify": "did you mean 'rectified'?",
+}
 MISSPELT = "ppl-vae check --model bernoulli --guide diagonal_normal --data barz"
 
 
@@ -66,7 +74,7 @@ def apply(diff: str, place: Path) -> None:
 @pytest.fixture(scope="module")
 def printed(copy: Path) -> dict[str, str]:
     """Every command of the page, run in the copy, and what it printed."""
-    lines = json.dumps([*HELP, *PAGE.commands, MISSPELT])
+    lines = json.dumps([*HELP, *PAGE.commands, *WRONG, MISSPELT])
     command = [sys.executable, "-c", DRIVER, str(copy)]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, cwd=copy, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
@@ -99,13 +107,19 @@ def test_a_check_is_run_in_its_place(printed: dict[str, str]) -> None:
     assert "diagonal_normal.py:" in out, "it names the line"
 
 
+def test_parts_are_found_by_their_names(printed: dict[str, str]) -> None:
+    assert out_of(printed, "--set network=rectified").endswith("this pair is a VAE for this data\n")
+    for command, words in WRONG.items():
+        assert words in printed[command], command
+
+
 def test_a_data_set_is_found_by_its_name(printed: dict[str, str]) -> None:
     assert "bars: 400 train + 50 validation + 50 test rows" in out_of(printed, "--out runs/bars")
     assert "did you mean bars?" in printed[MISSPELT]
 
 
 def test_a_kind_of_file_is_found_by_its_suffix(printed: dict[str, str]) -> None:
-    out = out_of(printed, "rows.tsv")
+    out = out_of(printed, "rows.tsv:a,c")
     assert "rows.tsv: 160 train" in out
     assert "x (2,)" in out, "the two columns after the colon"
 

@@ -1,4 +1,4 @@
-"""Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend."""
+"""Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and how to fix it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass

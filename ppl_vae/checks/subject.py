@@ -41,7 +41,7 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, with its mend.
+    """One thing that is wrong, with how to fix it.
 
     Args:
         site: the sample site that it is about, if it is about one.

@@ -51,7 +51,7 @@ def supports(s: Subject) -> Iterator[Finding]:
 
 
 def offence(model: ProgramLike, batch: Batch, numbers: Tensor, columns: Sequence[Sequence[str]]) -> str | None:
-    """The first of new rows outside the support of its likelihood: row, column, value and mend; else None.
+    """The first of new rows outside the support of its likelihood: row, column, value and what to do; else None.
 
     Args:
         numbers: the rows' numbers in the data.
@@ -122,7 +122,7 @@ def squashed(s: Subject) -> Iterator[Finding]:
 
 
 def _offence(site: dict, rows: Tensor, found: "Outside", names: Sequence[str], fitted: bool = False) -> str:
-    """What is outside which support, and the mend; `fitted`: of new rows, to which the model is no more changed."""
+    """What is outside which support, and how to fix it; `fitted`: of new rows, for which the model does not change."""
     value, column = found.value, found.column
     shown = f"{value:.6g}" if isinstance(value, float) else value
     if not site["is_observed"]:
@@ -134,13 +134,13 @@ def _offence(site: dict, rows: Tensor, found: "Outside", names: Sequence[str], f
     place += f" ({names[column[0]]!r})" if len(column) == 1 and names else ""
     if value != value:
         return f"{place} of the data is missing: fill it before log_prob, and mask it out: .mask(~x.isnan())"
-    mend = _mend(found.support, value, fitted)
-    return f"{place} of the data is {shown}, outside the support of {found.family}: {mend}"
+    fix = _fix(found.support, value, fitted)
+    return f"{place} of the data is {shown}, outside the support of {found.family}: {fix}"
 
 
-def _mend(support: Any, value: Any, fitted: bool) -> str:
+def _fix(support: Any, value: Any, fitted: bool) -> str:
     """What to do about a value outside a support."""
-    swap = "mend the row or leave it out" if fitted else "mend the data or swap the likelihood"
+    swap = "fix the row or leave it out" if fitted else "fix the data or swap the likelihood"
     if isinstance(value, list):
         return swap
     counted = isinstance(support, constraints.integer_interval)
@@ -150,7 +150,7 @@ def _mend(support: Any, value: Any, fitted: bool) -> str:
         return "the run does not know it: leave such rows out, or fit anew with them"
     if counted:
         low = torch.as_tensor(support.lower_bound).min().item()
-        return "values count from 0: mend the data" if value < low else "set more levels, or mend the data"
+        return "values count from 0: fix the data" if value < low else "set more levels, or fix the data"
     if support is constraints.nonnegative_integer:
         return f"a count is 0 or more: {swap}"
     if support is constraints.boolean and not fitted and 0 < value < 1:
@@ -159,7 +159,7 @@ def _mend(support: Any, value: Any, fitted: bool) -> str:
         return "binarize or rescale the data (--binarize, --scale), or swap the likelihood"
     if support in (constraints.boolean, constraints.unit_interval):
         return "give the rows as the run was fitted to them, scaled (--scale) and of 0 and 1 where it knows no others"
-    return swap if fitted else "rescale or mend the data, or swap the likelihood"
+    return swap if fitted else "rescale or fix the data, or swap the likelihood"
 
 
 def _bad_parameter(fn: Any) -> str | None:
@@ -170,10 +170,10 @@ def _bad_parameter(fn: Any) -> str | None:
             if value is None or (valid := constraint.check(value)).all():
                 continue
             example = value[~valid].flatten()[0].item()
-            allowed, mend = ALLOWED.get(constraint, (str(constraint), "bring it there"))
+            allowed, fix = ALLOWED.get(constraint, (str(constraint), "bring it there"))
             if example != example:
-                mend = "find where the NaN comes from; missing cells are filled before a network sees them"
-            return f"{name} of {type(part).__name__} is {example:g}, but must be {allowed}: {mend}"
+                fix = "find where the NaN comes from; missing cells are filled before a network sees them"
+            return f"{name} of {type(part).__name__} is {example:g}, but must be {allowed}: {fix}"
     return None
 
 

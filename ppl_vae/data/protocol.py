@@ -44,7 +44,7 @@ class Data(Protocol):
     """The shape of the picture that a datum of the first field is, if it is one."""
     binarize: str
     """How the first field was made 0 and 1: `none`, `threshold`, `once` or `epoch`. Under `epoch` its training rows
-    are values in [0, 1] in `rows`, and 0 or 1, drawn anew in each epoch, in the batches of an epoch."""
+    are values in [0, 1] in `rows`, and 0 or 1 in the batches of an epoch, for which `batches` draws them anew."""
     sha256: str
     """Fingerprint of the content: a run refuses data that have another one."""
 

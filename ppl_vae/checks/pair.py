@@ -1,4 +1,4 @@
-"""Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and the mend."""
+"""Is this pair a VAE for this data? Each finding names the site and the line, what is wrong, and how to fix it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +16,7 @@ from ppl_vae.programs.state import buffers_kept
 
 Check = Callable[[Subject], Iterator[Finding]]
 
+# In the order in which they run: each relies on what those before it have found to be true.
 CHECKS: tuple[Check, ...] = (
     structure.values_stay,
     structure.plates,
@@ -59,7 +60,7 @@ class CheckReport:
         return {"passed": self.passed, "findings": [asdict(f) for f in self.findings]}
 
     def __str__(self) -> str:
-        """One finding a line, and the verdict: what `assert report.passed, str(report)` shows in a test of yours."""
+        """One line for each finding, then the verdict: what `assert report.passed, str(report)` shows in a test."""
         verdict = "this pair is a VAE for this data" if self.passed else "this pair is not a VAE for this data"
         return "\n".join([*(f"{f.level}: {f}" for f in self.findings), verdict])
 
@@ -67,13 +68,13 @@ class CheckReport:
 def check_pair(
     pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False
 ) -> CheckReport:
-    """Run every check; the first that finds an error ends the list, since the later ones build on it.
+    """Run every check in order, up to the first that finds an error, since the later ones rely on it.
 
-    Weights, buffers, Pyro's parameter store and torch's random state are left as they were.
+    Weights, buffers, Pyro's parameter store and torch's random state stay as they were.
 
     Args:
-        thorough: also what `fit` can do without: are five steps finite, is x drawn from p(x|z), can the pair be
-            captured? That may take seconds.
+        thorough: also run the checks that `fit` does without: whether five steps are finite, whether x can be drawn
+            from p(x|z), and whether the pair can be captured. They may take seconds.
     """
     findings: list[Finding] = []
     with (
@@ -92,7 +93,7 @@ def check_pair(
 
 
 def _found_by(check: Check, subject: Subject) -> Iterator[Finding]:
-    """What a check finds; that it fails is a finding too."""
+    """The findings of a check. If it raises an exception, that is a finding too."""
     try:
         yield from check(subject)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The pair can be captured, as tensor operations with a free batch size: what compiling it needs."""
+"""The pair can be captured as tensor operations with a free batch size, which compilation needs."""
 
 import itertools
 import linecache
@@ -15,8 +15,8 @@ from ppl_vae.programs.scores import Batch
 
 
 def captures(s: Subject) -> Iterator[Finding]:
-    """Tracing meets no statement that needs a tensor's value or makes the batch size a constant."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # a second: here, where it is asked for
+    """No statement of the programs needs the value of a tensor, or makes the batch size a constant."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # this import takes a second, so it is not at the top
 
     @torch.no_grad()
     def log_probs(*batch: Tensor) -> list[Tensor]:
@@ -29,7 +29,7 @@ def captures(s: Subject) -> Iterator[Finding]:
     except Exception as error:
         yield _prevented(s, error)
         return
-    finally:  # an attribute that a pass sets would be a fake tensor
+    finally:  # a pass may have set an attribute to a fake tensor
         for module, attributes in modules.items():
             vars(module).clear()
             vars(module).update(attributes)
@@ -38,13 +38,13 @@ def captures(s: Subject) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"the batch size becomes a constant when the pair is captured{_statement(where)}, but it trains eagerly: "
-            "write x.shape[0], not len(x), and no int() or comparison of it",
+            "write x.shape[0], not len(x), and do not convert it by int() or compare it",
             where=where,
         )
 
 
 def _batch(s: Subject) -> Batch:
-    """As many rows as no other dimension has: equal sizes would be taken for one."""
+    """A batch whose number of rows is no other dimension's size, since the capture would take equal sizes for one."""
     tensors = [*s.probe, *s.pair.model.parameters(), *s.pair.guide.parameters()]
     sizes = {n for x in tensors for n in x.shape}
     rows = next(n for n in itertools.count(13, step=2) if n not in sizes)
@@ -75,5 +75,5 @@ def _statement(where: str | None) -> str:
     if where is None:
         return ""
     path, _, line = where.rpartition(":")
-    linecache.checkcache(path)  # it may have been edited since
+    linecache.checkcache(path)  # the file may have been edited
     return f" (`{linecache.getline(path, int(line)).strip()}`)"

@@ -1,4 +1,4 @@
-"""Columns from which nothing can be learned."""
+"""Columns of the data from which nothing can be learned."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
 
-SHOWN, FEWEST = 12, 10  # columns in a message; rows of which it is told
+SHOWN, FEWEST = 12, 10  # at most so many columns in a message; data of fewer rows are not checked
 
 
 def varies(s: Subject) -> Iterator[Finding]:
-    """In the training rows no column of a table is constant, and none is missing as a whole.
+    """In the training rows no column of a table is constant, and no column has only missing cells.
 
-    Without names, a column that holds the smallest number of all is no fault: so is the margin of a flat picture.
+    In a table without column names, a constant column of the smallest number of all is allowed: it may be the margin of
+    an image that was written as a row.
     """
     for i, (field, shape) in enumerate(zip(s.dataset.fields, s.dataset.shapes, strict=True)):
         names = s.dataset.columns.get(field, ())

@@ -1,4 +1,4 @@
-"""What the loss depends on is trained, and what is trained learns: the graph of one step, and five steps."""
+"""What the loss depends on is trained, and what is trained learns. One step is inspected, and five steps are run."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ STEPS = 5
 
 
 def trains(s: Subject) -> Iterator[Finding]:
-    """The objective takes this pair, and what its loss depends on is what is trained."""
+    """The objective accepts this pair, and the trained parameters are those that its loss depends on."""
     try:
         estimate = s.objective.estimate(s.pair.model, s.pair.guide, s.probe)
     except Exception as error:
@@ -39,13 +39,13 @@ def trains(s: Subject) -> Iterator[Finding]:
                 *_reads(leaf, estimate.terms),
             )
     if not trained:
-        yield s.error("neither program has a parameter: nothing to train")
+        yield s.error("neither program has a parameter, so there is nothing to train: give one an nn.Parameter")
     unused = [name for key, name in trained.items() if key not in {id(leaf) for leaf in leaves}]
     yield from _idle(s, unused, "the loss does not depend on {}: not trained")
 
 
 def learns(s: Subject) -> Iterator[Finding]:
-    """After five steps of Adam no gradient has always been 0, the guide reads x, and the model z."""
+    """In five steps of Adam no gradient is always 0; after them, the guide reads x and the model reads z."""
     still = {name: p for name, p in _trained(s).items() if p.numel()}
     with _weights_kept(s):
         for _ in _steps(s):
@@ -56,19 +56,19 @@ def learns(s: Subject) -> Iterator[Finding]:
 
 
 def finite(s: Subject) -> Iterator[Finding]:
-    """In five steps of Adam every log-probability and gradient is finite. `fit` sees that itself, at each step."""
+    """In five steps of Adam every log-probability and gradient is finite. `fit` checks this itself, at each step."""
     with _weights_kept(s):
         for step, estimate in enumerate(_steps(s)):
             if bad := _not_finite(s, estimate):
                 message, site, kind = bad
                 when = "at the first parameters" if step == 0 else f"after {step} steps of Adam"
-                mend = "fit would stop; put a floor under scales, or guard a log or a division"
-                yield s.error(f"{message} {when}: {mend}", site, kind)
+                fix = "fit would stop; put a floor under scales, or guard a log or a division"
+                yield s.error(f"{message} {when}: {fix}", site, kind)
                 return
 
 
 def _steps(s: Subject) -> Iterator[Pass]:
-    """Each step's estimate, at gradients that are not yet taken."""
+    """The pass of each of five steps of Adam, with its gradients, before the step moves the parameters."""
     optimizer = torch.optim.Adam(_trained(s).values())
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -95,7 +95,7 @@ def _weights_kept(s: Subject) -> Iterator[None]:
 
 
 def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
-    """A warning about parameters that do not learn; an error where they are all that a program has."""
+    """A warning about parameters that do not learn, or an error if no parameter of a program learns."""
     for kind in KINDS:
         own = {name for name in _trained(s) if owner_of(name) == kind}
         if mine := [name for name in names if name in own]:
@@ -104,12 +104,12 @@ def _idle(s: Subject, names: list[str], wording: str) -> Iterator[Finding]:
                 yield s.warning(message)
             else:
                 site = [site for site in s.lines[kind] if site != DATA][-1]
-                message += f". That is all of the {kind}: a detach(), .data, no_grad or factor 0 cuts it off"
+                message += f": the {kind} has no others, and a detach(), .data, no_grad or factor 0 cuts it off"
                 yield s.error(message, site, kind)
 
 
 def _not_finite(s: Subject, estimate: Pass) -> tuple[str, str | None, Kind] | None:
-    """What is not finite, log-probability or gradient, at which site of which program."""
+    """Which log-probability or gradient is not finite, with its site and program."""
     t = estimate.terms
     for kind, site, log_prob, _ in aligned(t, t):
         if not torch.isfinite(log_prob).all():
@@ -137,7 +137,7 @@ def _reads(leaf: Tensor, t: Terms) -> tuple[str | None, Kind]:
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:
-    """The tensors that `loss` would send gradients to."""
+    """The tensors to which gradients of `loss` flow."""
     leaves, seen = [], set()
     nodes: list[Any] = [loss.grad_fn]
     while nodes:

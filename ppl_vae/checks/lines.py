@@ -1,4 +1,4 @@
-"""Which line of the user's file it was."""
+"""Which line of the user's file a finding is about."""
 
 import sys
 import traceback
@@ -17,7 +17,7 @@ LIBRARIES = (torch.__path__[0], pyro.__path__[0], *(f"{ppl_vae.__path__[0]}/{roo
 
 
 class Lines(poutine.messenger.Messenger):
-    """Notes `path:line` of each sample statement: in the program's file, or else where `pyro.sample` was called."""
+    """Record `path:line` of each sample statement, in the program's file, or else where `pyro.sample` was called."""
 
     def __init__(self, lines: dict[str, str], paths: set[str]) -> None:
         super().__init__()
@@ -30,18 +30,18 @@ class Lines(poutine.messenger.Messenger):
 
 
 def raised(error: Exception, paths: set[str]) -> str | None:
-    """The last line of these files that an exception went through; or else of other code outside the libraries."""
+    """The last line that an exception went through in these files, or else in other code outside the libraries."""
     return place(((f.filename, f.lineno) for f in reversed(traceback.extract_tb(error.__traceback__))), paths)
 
 
 def sampled(error: Exception) -> str | None:
-    """The site whose `pyro.sample` raised it, if one did."""
+    """The site whose `pyro.sample` raised the exception, or None."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code is pyro.sample.__code__)
     return next((frame.f_locals["name"] for frame in frames), None)
 
 
 def place(calls: Iterable[tuple[str, int | None]], paths: set[str]) -> str | None:
-    """`path:line` of the first of these calls in one of the files, or else outside the libraries."""
+    """`path:line` of the first of these calls that is in one of the files, or else outside the libraries."""
     calls = [call for call in calls if call[0] in paths or not call[0].startswith((*LIBRARIES, "<"))]  # <string>
     own = [call for call in calls if call[0] in paths] or calls
     return "{}:{}".format(*own[0]) if own else None

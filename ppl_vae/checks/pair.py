@@ -1,4 +1,4 @@
-"""Is this pair a VAE for this data? Each finding names the site, the line, what is wrong and how to fix it."""
+"""Is this pair a VAE for this data? Each finding names the site and the line, what is wrong, and how to fix it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +17,7 @@ from ppl_vae.programs.state import buffers_kept
 
 Check = Callable[[Subject], Iterator[Finding]]
 
+# In the order in which they run: each relies on what those before it have found to be true.
 CHECKS: tuple[Check, ...] = (
     structure.values_stay,
     structure.plates,
@@ -64,19 +65,19 @@ class CheckReport(Result):
         return {"passed": self.passed, "findings": [asdict(f) for f in self.findings]}
 
     def lines(self) -> Iterator[str]:
-        """One finding a line, and the verdict: what `assert report.passed, str(report)` shows in a test of yours."""
+        """One line for each finding, then the verdict: what `assert report.passed, str(report)` shows in a test."""
         yield from (f"{f.level}: {f}" for f in self.findings)
         yield f"this pair {'is' if self.passed else 'is not'} a VAE for this data"
 
 
 def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *, thorough: bool = False) -> CheckReport:
-    """Run every check; the first that finds an error ends the list, since the later ones build on it.
+    """Run every check in order, up to the first that finds an error, since the later ones rely on it.
 
-    Weights, buffers, Pyro's parameter store and torch's random state are left as they were.
+    Weights, buffers, Pyro's parameter store and torch's random state stay as they were.
 
     Args:
-        thorough: also what `fit` can do without: are five steps finite, is x drawn from p(x|z), can the pair be
-            captured? That may take seconds.
+        thorough: also run the checks that `fit` does without: whether five steps are finite, whether x can be drawn
+            from p(x|z), and whether the pair can be captured. They may take seconds.
     """
     findings: list[Finding] = []
     with (
@@ -95,7 +96,7 @@ def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *,
 
 
 def _found_by(check: Check, subject: Subject) -> Iterator[Finding]:
-    """What a check finds; that it fails is a finding too."""
+    """The findings of a check. If it raises an exception, that is a finding too."""
     try:
         yield from check(subject)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The guide reads x, and the model z, and the gradient gets from the one to the other."""
+"""The guide reads x, the model reads z, and gradients flow from the model to the guide."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,10 @@ from ppl_vae.programs.state import evaluating
 
 
 def reads(s: Subject) -> Iterator[Finding]:
-    """After some steps, for a layer may well begin at 0. Whatever reads a number changes with it, if only in a bit."""
+    """Check what the programs read: what reads a number changes with it, even if only in its last bit.
+
+    It is checked after some steps of training, since the weights of a layer may be 0 at the start.
+    """
     if not s.unscorable:
         with evaluating(s.pair.model, s.pair.guide):
             yield from _reads_x(s)
@@ -28,12 +31,12 @@ def _reads_x(s: Subject) -> Iterator[Finding]:
     if not same_data and all(torch.equal(a.log_q[site], b.log_q[site]) for site in a.log_q):
         site = next(iter(a.log_q))
         yield s.warning(
-            f"site {site!r}: log q(z|x) is the same for any x: let the guide's network read x", site, "guide"
+            f"site {site!r}: log q(z|x) is the same for every x: let the guide's network read x", site, "guide"
         )
 
 
 def _reads_z(s: Subject) -> Iterator[Finding]:
-    """Each latent is read by another site of the model, and its gradient gets through where it can."""
+    """Another site of the model reads each latent, and gradients reach the latent if it is reparameterized."""
     values, others = s.draw(s.probe), s.draw(s.probe, seed=1)
     reached = _reached(s, values)
     before = s.score(s.probe, values)
@@ -43,7 +46,7 @@ def _reads_z(s: Subject) -> Iterator[Finding]:
         if site in s.auxiliary:
             if read:
                 yield s.error(
-                    f"site {site!r}: the model reads its auxiliary draw, of r(u|x, z), so that it is a part of "
+                    f"site {site!r}: the model reads its auxiliary draw, of r(u|x, z), so that it becomes a part of "
                     "p(x, z): let nothing read it, or leave is_auxiliary out",
                     site,
                 )
@@ -54,14 +57,14 @@ def _reads_z(s: Subject) -> Iterator[Finding]:
             )
         elif read and before.q[site].has_rsample and site not in reached:
             yield s.error(
-                f"site {site!r}: the rest of the model changes with it, but no gradient gets back to the guide: look "
+                f"site {site!r}: the rest of the model changes with it, but no gradient flows back to the guide: look "
                 "for detach(), .data, no_grad, round or argmax between it and the likelihood",
                 site,
             )
 
 
 def _reads_masked(s: Subject) -> Iterator[Finding]:
-    """What a mask leaves out of log q and log p(z) is read by no other site of the model."""
+    """No other site of the model reads what a mask leaves out of log q and log p(z)."""
     values, others = s.draw(s.probe), s.draw(s.probe, seed=1)
     before = s.score(s.probe, values)
     for site, counted in before.counted.items():
@@ -73,7 +76,7 @@ def _reads_masked(s: Subject) -> Iterator[Finding]:
         if not torch.equal(_rest(before, site), _rest(moved, site)):
             yield s.error(
                 f"site {site!r}: the model reads its value where it is masked, so that its rate is missing and the "
-                "value lies above log p(x): mask what reads it there too, or do not mask it",
+                "value can lie above log p(x): mask what reads it there too, or do not mask it",
                 site,
             )
 
@@ -92,5 +95,5 @@ def _reached(s: Subject, values: Values) -> set[str]:
 
 
 def _rest(t: Terms, site: str) -> Tensor:
-    """log p of all sites but one, `(K, B)`."""
+    """The sum of log p over all sites but one, `(K, B)`."""
     return sum_sites({name: log_prob for name, log_prob in (t.log_prior | t.log_lik).items() if name != site})

@@ -1,4 +1,4 @@
-"""Is it a fault of the program that two numbers differ, or is it that of the arithmetic?"""
+"""Do two numbers differ because of a fault of the program, or only because of rounding?"""
 
 from collections.abc import Iterator
 
@@ -11,25 +11,29 @@ from ppl_vae.programs.find import Kind
 from ppl_vae.programs.scores import Batch, Values
 
 TRIES = 5
-DIGITS = 4  # how many units in the last place a number is moved by, at most
-MARGIN = 10  # how many times as far two ways of summing may lie apart: the layers of a network round as well
+DIGITS = 4  # a number is moved by at most so many units in its last place
+MARGIN = 10  # two ways of summing may differ by so many times that, since the layers of a network round too
 HARMFUL = 0.1  # nats
 
 
 def told_from_rounding(
     s: Subject, batch: Batch, values: Values, site: str, kind: Kind, differences: Tensor, found: str, fault: str
 ) -> Iterator[Finding]:
-    """The finding that two scores of a site differ, by `differences`, `(K, B)`: the fault, or rounding where that does.
+    """The finding that two scores of a site differ by `differences`, `(K, B)`: a fault, or rounding.
 
-    Rounding it is where no row differs by more than a few times what its score moves by when data and draws change in
-    their last digits. It is refused if it comes to more than 0.1 nat; below that it is no harm.
+    It is rounding if no row differs by more than a few times the amount by which its score moves when data and draws
+    change in their last digits. Rounding is an error too if it exceeds 0.1 nat; below that it does no harm.
+
+    Args:
+        found: the message that says what differs.
+        fault: the message for a fault, which adds what to do.
     """
     if not (differences <= MARGIN * _sensitivity(s, batch, values, site, kind)).all():
         yield s.error(fault, site, kind)
     elif differences.max() > HARMFUL:
         digits = str(batch[0].dtype).removeprefix("torch.")
         yield s.error(
-            f"{found}, and moves as far when data and draws change in their last digit"
+            f"{found}, and it moves as far when data and draws change in their last digit"
             f"{_scales(s.score(batch, values), site, kind)}. {digits} can't tell such numbers apart: bring the data to "
             "a common scale, with --standardize, or put a larger floor under σ",
             site,
@@ -40,7 +44,7 @@ def told_from_rounding(
 def _sensitivity(s: Subject, batch: Batch, values: Values, site: str, kind: Kind) -> Tensor:
     """How far the site's log-probability moves when every number grows by up to `DIGITS` units in its last place.
 
-    Grows, so that a code k, kept as a float, is not cut to k − 1.
+    Numbers grow and do not shrink, so that a code k, stored as a float, is not cut to k − 1.
     """
     before = _log_prob(s.score(batch, values), site, kind)
     most = torch.zeros_like(before)
@@ -60,7 +64,7 @@ def _grown(x: Tensor) -> Tensor:
 
 
 def _scales(t: Terms, site: str, kind: Kind) -> str:
-    """The least σ and the largest |μ| of the site, in words, where its distribution has them."""
+    """The smallest σ and the largest |μ| of the site, in words, if its distribution has them."""
     fn = (t.q if kind == "guide" else t.p)[site]
     try:
         sd, mean = fn.variance.sqrt().min().item(), fn.mean.abs().max().item()

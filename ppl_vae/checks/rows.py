@@ -1,4 +1,4 @@
-"""Row i of p and q is a function of row i alone."""
+"""Row i of p and of q depends on row i only."""
 
 from collections.abc import Iterator
 
@@ -21,24 +21,24 @@ def independent(s: Subject) -> Iterator[Finding]:
     site, kind = found
     with evaluating(s.pair.model, s.pair.guide):
         mixes_still = _mixes(s)
-    message = f"site {site!r} of the {kind}: what is one row's changes with the other rows of its batch"
+    message = f"site {site!r} of the {kind}: the log-probability of one row changes with the other rows of its batch"
     if mixes_still:
         yield s.error(
-            f"{message}. Keep to the dimensions of one datum, the last ones: no softmax, mean or norm over dim 0",
+            f"{message}. Work on the dimensions of one datum, the last ones: no softmax, mean or norm over dim 0",
             site,
             kind,
         )
     else:
         yield s.warning(
-            f"{message} in training mode (BatchNorm does that), so what is trained is no bound for a datum by itself; "
-            "evaluation is not concerned. LayerNorm or GroupNorm keep rows apart",
+            f"{message} in training mode (BatchNorm does this), so what is trained is no bound for a single datum; "
+            "evaluation is not affected. LayerNorm and GroupNorm keep rows apart",
             site,
             kind,
         )
 
 
 def alone(s: Subject) -> Iterator[Finding]:
-    """A batch of one row works, and gives that row's numbers."""
+    """A batch of one row works, and gives the numbers that this row has in a larger batch."""
     if s.unscorable or s.noisy:
         return
     with evaluating(s.pair.model, s.pair.guide):
@@ -50,7 +50,7 @@ def alone(s: Subject) -> Iterator[Finding]:
             one = s.score(first, own)
         except Exception as error:
             failure = s.failure(f"the pair fails on a batch of one row, {shapes(first)}", error, hints={})
-            yield Finding("error", f"{failure.message}; squeeze() drops the row too", failure.site, failure.where)
+            yield Finding("error", f"{failure.message}; squeeze() removes the row too", failure.site, failure.where)
             return
         for kind, site, x, y in aligned(whole, one):
             if differ(x[:, :1], y, OTHER_SHAPE):
@@ -64,15 +64,15 @@ def alone(s: Subject) -> Iterator[Finding]:
 
 
 def _mixes(s: Subject) -> tuple[str, Kind] | None:
-    """The first site at which the even rows change when the odd ones are replaced by others, data and draws."""
+    """The first site whose even rows change when the data and the draws of the odd rows are replaced."""
     keep = torch.arange(len(s.probe[0]), device=s.device) % 2 == 0
     batch = tuple(torch.where(_along(keep, x, 0), x, y) for x, y in zip(s.probe, s.other, strict=True))
     values, others = s.draw(s.probe), s.draw(s.other, seed=1)
     before = s.score(s.probe, values)
-    mixed: Values = {
+    replaced: Values = {
         site: torch.where(_along(keep, v, _row_dim(before, site, v)), v, others[site]) for site, v in values.items()
     }
-    after = s.score(batch, mixed)
+    after = s.score(batch, replaced)
     for kind, site, x, y in aligned(before, after):
         if differ(x[:, keep], y[:, keep]):
             return site, kind
@@ -80,7 +80,7 @@ def _mixes(s: Subject) -> tuple[str, Kind] | None:
 
 
 def _row_dim(t: Terms, site: str, value: Tensor) -> int:
-    """Which dimension of a latent's value `(K, *plates, *event)` is that of the rows."""
+    """The dimension of the rows in a latent's value `(K, *plates, *event)`."""
     data = next(dim for plate, dim, _ in t.layouts[site].plates if plate == DATA)
     return value.dim() - t.q[site].event_dim + data
 

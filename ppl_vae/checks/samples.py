@@ -1,4 +1,4 @@
-"""One seed, one result; and K samples per row are K passes."""
+"""The same seed gives the same result, and K samples per row give what K passes would give."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ SAMPLES = 3
 
 
 def seeds(s: Subject) -> Iterator[Finding]:
-    """Two seeds leave two states of the generator: no program sets a seed of its own."""
+    """Two seeds leave the generator in two states: no program sets a seed itself."""
     for kind in KINDS:
         states = []
         for seed in (0, 1):
@@ -29,7 +29,7 @@ def seeds(s: Subject) -> Iterator[Finding]:
 
 
 def deterministic(s: Subject) -> Iterator[Finding]:
-    """Two passes under one seed agree, draw by draw and site by site."""
+    """Two passes with the same seed agree, in every draw and at every site."""
     passes = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -39,8 +39,8 @@ def deterministic(s: Subject) -> Iterator[Finding]:
     for kind, site, x, y in aligned(a, b):
         if differ(x, y) or (kind == "guide" and differ(a.values[site], b.values[site])):
             yield s.error(
-                f"site {site!r} of the {kind}: two passes under one seed differ. Draw with pyro.sample or torch, not "
-                "with random or numpy.random, and let nothing depend on a counter or a clock",
+                f"site {site!r} of the {kind}: two passes with the same seed differ. Draw with pyro.sample or torch, "
+                "not with random or numpy.random, and let nothing depend on a counter or a clock",
                 site,
                 kind,
             )
@@ -48,22 +48,22 @@ def deterministic(s: Subject) -> Iterator[Finding]:
 
 
 def scorable(s: Subject) -> Iterator[Finding]:
-    """log q can be computed at a draw that is given: what many of the checks do."""
+    """log q can be computed at a given draw, as many of the checks do."""
     if s.unscorable:
         failure = s.failure("log q can't be computed at a given draw, as behind a flow without inverse", s.unscorable)
-        message = f"{failure.message}. It trains; whether rows and samples are kept apart was not checked"
+        message = f"{failure.message}. The pair trains, but it was not checked whether rows and samples are kept apart"
         yield Finding("warning", message, failure.site, failure.where)
 
 
 def many_samples(s: Subject) -> Iterator[Finding]:
-    """More than one sample per row, of which multi-sample objectives and `export` make use, each scored as if alone."""
+    """Several samples per row, as multi-sample objectives and `export` use them, are each scored as if alone."""
     if s.unscorable:
         return
     if s.noisy:
         site, kind = s.noisy
         yield s.warning(
-            f"site {site!r} of the {kind}: its log-probability at one draw changes with the seed in evaluation mode: "
-            "there is noise outside pyro.sample. Make it a site, or give F.dropout training=self.training",
+            f"site {site!r} of the {kind}: its log-probability at the same draw changes with the seed in evaluation "
+            "mode: there is noise outside pyro.sample. Make it a site, or give F.dropout training=self.training",
             site,
             kind,
         )

@@ -1,4 +1,4 @@
-"""The model can be sampled without data: of what it observes it knows the size alone."""
+"""The model can be sampled without data: it uses only the size of what it observes."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from ppl_vae.programs.state import buffers_kept
 
 
 def simulates(s: Subject) -> Iterator[Finding]:
-    """z ~ p(z), x ~ p(x|z) runs, and draws as the data is shaped."""
+    """The model can draw z ~ p(z) and x ~ p(x|z), and a draw has the shape of the data."""
     try:
         values = simulate(s.pair.model, s.probe)
     except Exception as error:
@@ -30,21 +30,21 @@ def simulates(s: Subject) -> Iterator[Finding]:
 
 
 def peeks(s: Subject) -> Iterator[Finding]:
-    """At the same z, p(z) and p(x|z) stay what they are when the values of a field that is observed change."""
+    """At the same z, p(z) and p(x|z) do not change when the values of an observed field change."""
     guide = s.trace("guide", s.probe)
     seen = dict(samples(s.trace("model", s.probe, guide)))
     for i, field in enumerate(s.dataset.fields):
         batch = (*s.probe[:i], _replaced(s.probe[i], s.other[i]), *s.probe[i + 1 :])
         moved = dict(samples(s.trace("model", batch, guide)))
         observing = [x for x in seen if seen[x]["is_observed"] and not same(seen[x]["value"], moved[x]["value"])]
-        if not observing:  # given, never observed: the model may read it
+        if not observing:  # the field is given and not observed: the model may read it
             continue
         whole = s.probe[i].numel() // len(s.probe[i])
         given = sum(seen[x]["value"].numel() for x in observing) // len(s.probe[i])
         if given < whole:
             yield s.warning(
                 f"site {observing[0]!r} observes {given} of the {whole} numbers of a datum of {field!r}: the others "
-                "are no part of log p(x). Observe them too, or give them as a field of their own",
+                "are no part of log p(x). Observe them too, or give them as another field of the data",
                 observing[0],
             )
         values = {x: site["value"] for x, site in seen.items() if site["is_observed"]}
@@ -56,15 +56,15 @@ def peeks(s: Subject) -> Iterator[Finding]:
 def _peek(s: Subject, site: str, field: str, kind: str) -> Finding:
     if kind == "other":
         return s.warning(
-            f"site {site!r} reads {field!r}, which another site observes, so a simulation would read it too: "
-            "let it read what that pyro.sample returns",
+            f"site {site!r} reads {field!r}, which another site observes, so a simulation would read the data: "
+            "let it read the value that this pyro.sample returns",
             site,
         )
     what = "its prior changes" if kind == "prior" else "at one z, the parameters of p(x|z) change"
-    mend = "read no more of it than its shape" if kind == "prior" else "compute them from z alone"
+    fix = "read only its shape" if kind == "prior" else "compute them from z alone"
     return s.error(
-        f"site {site!r}: {what} with the values of {field!r}, which the model observes: {mend}. What may be given, "
-        "give as a field of its own that is not observed",
+        f"site {site!r}: {what} with the values of {field!r}, which the model observes: {fix}. What the model is given "
+        "must be another field of the data, which no site observes",
         site,
     )
 
@@ -75,7 +75,7 @@ def _changes(site: dict, other: dict) -> bool:
 
 
 def _given(s: Subject, batch: Batch, guide: poutine.Trace, values: Values) -> dict[str, dict]:
-    """The sites of the model at the guide's draws and at these values of x, whatever the batch holds."""
+    """The sites of the model at the guide's draws and at these values of x, which replace those of the batch."""
     torch.manual_seed(0)
     model = poutine.replay(poutine.condition(poutine.uncondition(s.pair.model), data=values), trace=guide)
     with torch.no_grad(), buffers_kept(s.pair.model):

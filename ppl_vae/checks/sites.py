@@ -16,7 +16,7 @@ from ppl_vae.programs.layout import DATA
 
 
 def draws(s: Subject) -> Iterator[Finding]:
-    """Guide and model draw a latent in one shape, and the guide draws no mere point of a continuous latent."""
+    """Guide and model draw a latent in the same shape, and the guide does not draw a continuous latent from a Delta."""
     sites = s.sites()
     followers = _followers(s)
     for name, site in sites["guide"].items():
@@ -24,24 +24,24 @@ def draws(s: Subject) -> Iterator[Finding]:
         guide, model = (tuple(each["value"].shape) for each in (site, other))
         if guide != model and not other["is_observed"]:
             yield s.error(
-                f"site {name!r}: the guide draws {guide}, the model {model}: give both one size and one .to_event",
+                f"site {name!r}: the guide draws {guide}, the model {model}: give both the same size and one .to_event",
                 name,
                 "guide",
             )
         if is_point(site["fn"]) and name not in followers and not _is_discrete(other["fn"]):
             yield s.warning(
                 f"site {name!r}: the guide draws a point (Delta), so what is maximized is no bound on log p(x): "
-                "give the draw a scale, as a Normal has",
+                "draw from a distribution with a scale, such as a Normal",
                 name,
                 "guide",
             )
 
 
 def _followers(s: Subject) -> set[str]:
-    """The points that follow from auxiliary draws of the guide by a change of variables."""
+    """The points (Deltas) that follow from auxiliary draws of the guide by a change of variables."""
     sites = s.sites()
     own = {name for name, site in sites["guide"].items() if site["infer"].get("is_auxiliary")} - set(sites["model"])
-    with contextlib.suppress(Exception):  # what is wrong with it, scoring says
+    with contextlib.suppress(Exception):  # `scored` reports what is wrong with it
         return check_change_of_variables(s.pair.guide, s.probe, own) if own else set()
     return set()
 
@@ -67,7 +67,7 @@ def plated(s: Subject) -> Iterator[Finding]:
 
 
 def weighted(s: Subject) -> Iterator[Finding]:
-    """One number scales all sites, and a latent is masked alike in guide and model."""
+    """All sites have the same scale, and a latent has the same mask in guide and model."""
     sites = list(_all(s))
     for kind, name, site in sites:
         if isinstance(site["scale"], Tensor) and site["scale"].numel() > 1:
@@ -85,18 +85,18 @@ def weighted(s: Subject) -> Iterator[Finding]:
         )
     elif scaled and (scale := scaled[0][2]) != 1:
         yield s.warning(
-            f"every site is scaled by {scale:g}: batches come from outside, so a plate needs no subsample_size, "
+            f"every site is scaled by {scale:g}: a program is given its batches, so a plate needs no subsample_size, "
             "and a weight such as 1/D is no part of log p(x)",
             DATA,
         )
     masks = {(kind, name): mask_of(site) for kind, name, site in sites}
     for kind, name in masks:
         if kind == "guide" and not _alike(masks[kind, name], masks.get(("model", name), masks[kind, name])):
-            yield s.error(f"site {name!r} is masked in one program alone: give both the same mask", name, kind)
+            yield s.error(f"site {name!r} is masked in only one program: give both the same mask", name, kind)
 
 
 def scored(s: Subject) -> Iterator[Finding]:
-    """There are latent and observed sites, and each log-probability is one number per row."""
+    """There are latent and observed sites, and each has one log-probability per row."""
     try:
         with torch.no_grad():
             t = terms(s.pair.model, s.pair.guide, s.probe)
@@ -105,9 +105,9 @@ def scored(s: Subject) -> Iterator[Finding]:
         return
     first = next(iter(t.p), None)
     if not t.log_lik:
-        yield s.error("the model observes nothing: give a site of it obs=x", first)
+        yield s.error("the model observes nothing: give one of its sites obs=x", first)
     if not t.log_prior:
-        yield s.error("the model has no latent site: nothing to infer", first)
+        yield s.error("the model has no latent site, so there is nothing to infer: draw a z with pyro.sample", first)
 
 
 def _all(s: Subject) -> Iterator[tuple[Kind, str, dict]]:

@@ -1,4 +1,4 @@
-"""Both programs run, on any number of rows, and leave alone what they are given."""
+"""Both programs run on any number of rows, and do not change what they are given."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ppl_vae.programs.layout import DATA
 
 
 def values_stay(s: Subject) -> Iterator[Finding]:
-    """Neither program changes its batch or a draw in place: the other one, and the next score, would get it too."""
+    """Neither program changes its batch or a draw in place. Else the other program would get the changed value."""
     batch = tuple(x.clone() for x in s.probe)
     guide = None
     for kind in KINDS:
@@ -31,7 +31,7 @@ def values_stay(s: Subject) -> Iterator[Finding]:
 
 
 def plates(s: Subject) -> Iterator[Finding]:
-    """The plate `data` is as long as the batch: noted before a site in it fails."""
+    """The plate `data` has the size of the batch. This is checked first, because its sites fail if it has not."""
     for kind in KINDS:
         node = s.partial(kind).nodes.get(DATA)
         if node is not None and site_is_subsample(node):
@@ -46,7 +46,7 @@ def plates(s: Subject) -> Iterator[Finding]:
 
 
 def runs(s: Subject) -> Iterator[Finding]:
-    """Both programs run, on one row fewer too, and no event holds the rows."""
+    """Both programs run, also on one row fewer, and no event contains the rows."""
     for kind in KINDS:
         try:
             whole = dict(samples(s.trace(kind, s.probe)))
@@ -67,14 +67,14 @@ def runs(s: Subject) -> Iterator[Finding]:
                 yield s.error(
                     f"site {name!r}: a draw is {a} in a batch of {len(s.probe[0])} rows and {b} in one of "
                     f"{len(fewer[0])}: the rows belong to the plate; give .to_event(n) only the n dimensions of one "
-                    "datum, and the distribution no other number of rows",
+                    "datum, and let the distribution have as many rows as the batch",
                     name,
                     kind,
                 )
 
 
 class _Values(poutine.messenger.Messenger):
-    """Values as they are drawn."""
+    """Record every value as it is when it is drawn."""
 
     def __init__(self) -> None:
         super().__init__()

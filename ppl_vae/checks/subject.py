@@ -1,4 +1,4 @@
-"""What every check works on, and how it words what it finds."""
+"""What every check works on, and how a finding is worded."""
 
 import contextlib
 import re
@@ -41,11 +41,11 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, with how to fix it.
+    """One thing that is wrong, and how to fix it.
 
     Args:
-        site: the sample site that it is about, if it is about one.
-        where: `path:line` of the statement, or the file where no line is known.
+        site: the sample site that is concerned, if there is one.
+        where: `path:line` of the statement, or the file if no line is known.
     """
 
     level: Literal["error", "warning"]
@@ -62,7 +62,8 @@ class Subject:
     """A pair, its data, and two small batches of it.
 
     Args:
-        probe, other: as many rows each, of which those with missing cells come first; different rows where there are.
+        probe, other: two batches of the same number of rows, with different rows if there are enough. Rows with missing
+            cells come first in `probe`.
         lines: `path:line` of the sites of each program, filled by `trace`.
     """
 
@@ -89,7 +90,7 @@ class Subject:
 
     @property
     def files(self) -> dict[Kind, str]:
-        """Where each program is written; those given from Python are not there."""
+        """The file of each program that comes from one. A program that was given from Python is left out."""
         paths = {kind: self.pair.sources[kind].path for kind in KINDS}
         return {kind: str(path) for kind, path in paths.items() if path}
 
@@ -98,7 +99,7 @@ class Subject:
         return self.probe[0].device
 
     def trace(self, kind: Kind, batch: Batch, replayed: poutine.Trace | None = None) -> poutine.Trace:
-        """One program's pass, at the draws of another trace if given; notes the lines of its sites."""
+        """One pass of a program, at the draws of another trace if one is given. It records the lines of the sites."""
         program = getattr(self.pair, kind)
         if replayed is not None:
             program = poutine.replay(program, trace=replayed)
@@ -106,7 +107,7 @@ class Subject:
             return poutine.trace(program).get_trace(*batch)
 
     def partial(self, kind: Kind) -> poutine.Trace:
-        """One program's pass on the probe, as far as it gets."""
+        """One pass of a program on the probe, up to the point where it fails, if it fails."""
         with contextlib.suppress(Exception), poutine.trace() as tracer:
             self.trace(kind, self.probe)
         return tracer.trace
@@ -117,7 +118,7 @@ class Subject:
 
     @cached_property
     def auxiliary(self) -> set[str]:
-        """The model's sites r(u|x, z), which are no part of p(x, z)."""
+        """The auxiliary sites of the model, r(u|x, z), which are no part of p(x, z)."""
         return {name for name, site in self.sites()["model"].items() if site["infer"].get("is_auxiliary")}
 
     def draw(self, batch: Batch, num_samples: int = 1, seed: int = 0) -> Values:
@@ -132,7 +133,7 @@ class Subject:
 
     @cached_property
     def unscorable(self) -> Exception | None:
-        """Why log q can't be computed at a draw that is given, if it can't."""
+        """The reason why log q can't be computed at a given draw, or None if it can."""
         try:
             self.score(self.probe, self.draw(self.probe))
         except Exception as error:
@@ -154,16 +155,18 @@ class Subject:
         return replace(self.error(message, site, kind), level="warning")
 
     def line(self, site: str | None, kind: Kind) -> str | None:
-        """Where the site stands: in that program, or else in the other."""
+        """The line of the site in that program, or else in the other."""
         for each in (kind, *KINDS):
             if site in self.lines[each]:
                 return self.lines[each][site]
         return None
 
     def failure(self, what: str, error: Exception, kind: Kind = "model", hints: Mapping[str, str] = HINTS) -> Finding:
-        """An exception: at the line of the user's file that raised it, or else at the site that it names.
+        """The finding that an exception was raised, at the line of the user's file, or else at the site that it names.
 
-        `what` failed, which an `InputError` says itself; words of the message call for one of the `hints`.
+        Args:
+            what: what failed. An `InputError` says this itself.
+            hints: for words of a message, what to do.
         """
         message = str(error) if isinstance(error, InputError) else f"{what}: {blame(error, None)}"
         site = sampled(error) or self._named(message)
@@ -190,12 +193,12 @@ def aligned(a: Terms, b: Terms) -> Iterator[tuple[Kind, str, Tensor, Tensor]]:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Equal to the bit, missing cells included."""
+    """Are two tensors exactly equal, missing cells included?"""
     return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def differ(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
-    """Do two computations of one number differ, by more than rounding in tensors of one shape?"""
+    """Do two computations of the same numbers differ by more than rounding, in tensors of the same shape?"""
     return not torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 

@@ -1,4 +1,4 @@
-"""Every parameter, every draw of the guide and every row of the data lies where its distribution allows it."""
+"""Every parameter, every draw of the guide and every row of the data is in the support of its distribution."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ ALLOWED = {
 
 
 def supports(s: Subject) -> Iterator[Finding]:
-    """All rows, in chunks; the first offender of each site."""
+    """Check all rows, in chunks, and report the first value of each site that is outside its support."""
     seen: set[str] = set()
     columns = dict(enumerate(s.dataset.columns.get(name, ()) for name in s.dataset.fields))
     for rows, batch in _chunks(s):
@@ -44,14 +44,14 @@ def supports(s: Subject) -> Iterator[Finding]:
             for name, site in samples(trace):
                 if bad := _bad_parameter(site["fn"]):
                     yield s.error(f"site {name!r}: {bad}", name, kind)
-                    return  # all that is drawn after it is nonsense
+                    return  # what is drawn after it has no meaning
                 if kind == "model" and name not in seen and (outside := _outside(site)):
                     seen.add(name)
                     yield s.error(f"site {name!r}: {_offence(site, rows, outside, _names(site, batch, columns))}", name)
 
 
 def offence(model: ProgramLike, batch: Batch, numbers: Tensor, columns: Sequence[Sequence[str]]) -> str | None:
-    """The first of new rows outside the support of its likelihood: row, column, value and what to do; else None.
+    """The first of new rows that is outside the support of its likelihood, in words, with what to do; else None.
 
     Args:
         numbers: the rows' numbers in the data.
@@ -74,7 +74,7 @@ def _names(site: dict, batch: Batch, columns: Mapping[int, Sequence[str]]) -> Se
 
 
 def measures(s: Subject) -> Iterator[Finding]:
-    """log q and log p of a site are densities of one measure: else their difference means nothing."""
+    """log q and log p of a site are densities of the same measure, else their difference has no meaning."""
     sites = s.sites()
     for name in sites["guide"].keys() & sites["model"].keys():
         q, p = (sites[kind][name]["fn"] for kind in KINDS)
@@ -82,14 +82,14 @@ def measures(s: Subject) -> Iterator[Finding]:
         if q_space and p_space and q_space != p_space:
             yield s.error(
                 f"site {name!r}: the guide's {describe(q)} is over {q_space}, the prior's {describe(p)} over "
-                f"{p_space}, so that their densities can't be compared: let both be over one space",
+                f"{p_space}, so that their densities can't be compared: let both be over the same space",
                 name,
                 "guide",
             )
 
 
 def _space(fn: Any) -> str | None:
-    """What the density is over, or None where the distribution does not say."""
+    """The space that the density is over, in words, or None if the distribution does not say."""
     support = support_of(fn)
     if support is None:
         return None
@@ -107,7 +107,7 @@ def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:
 
 
 def squashed(s: Subject) -> Iterator[Finding]:
-    """Logits are not probabilities: no sigmoid stands before a `logits=`."""
+    """Logits are not probabilities: there is no sigmoid before a `logits=`."""
     for name, site in samples(s.trace("model", s.probe)):
         for part in _parts(site["fn"]):
             logits = vars(part).get("logits")
@@ -122,7 +122,7 @@ def squashed(s: Subject) -> Iterator[Finding]:
 
 
 def _offence(site: dict, rows: Tensor, found: "Outside", names: Sequence[str], fitted: bool = False) -> str:
-    """What is outside which support, and how to fix it; `fitted`: of new rows, for which the model does not change."""
+    """Which value is outside which support, and how to fix it. With `fitted`, the rows are new to a fitted model."""
     value, column = found.value, found.column
     shown = f"{value:.6g}" if isinstance(value, float) else value
     if not site["is_observed"]:
@@ -145,9 +145,9 @@ def _fix(support: Any, value: Any, fitted: bool) -> str:
         return swap
     counted = isinstance(support, constraints.integer_interval)
     if (counted or support is constraints.nonnegative_integer) and value != round(value):
-        return f"it is no whole number: {swap}"
+        return f"it is not a whole number: {swap}"
     if counted and fitted:
-        return "the run does not know it: leave such rows out, or fit anew with them"
+        return "the run does not know it: leave such rows out, or fit a new run with them"
     if counted:
         low = torch.as_tensor(support.lower_bound).min().item()
         return "values count from 0: fix the data" if value < low else "set more levels, or fix the data"
@@ -158,7 +158,7 @@ def _fix(support: Any, value: Any, fitted: bool) -> str:
     if support in (constraints.boolean, constraints.unit_interval) and not fitted:
         return "binarize or rescale the data (--binarize, --scale), or swap the likelihood"
     if support in (constraints.boolean, constraints.unit_interval):
-        return "give the rows as the run was fitted to them, scaled (--scale) and of 0 and 1 where it knows no others"
+        return "give the rows in the form that the run was fitted to: scaled (--scale), or 0 and 1 if it saw no others"
     return swap if fitted else "rescale or fix the data, or swap the likelihood"
 
 
@@ -170,15 +170,15 @@ def _bad_parameter(fn: Any) -> str | None:
             if value is None or (valid := constraint.check(value)).all():
                 continue
             example = value[~valid].flatten()[0].item()
-            allowed, fix = ALLOWED.get(constraint, (str(constraint), "bring it there"))
+            allowed, fix = ALLOWED.get(constraint, (str(constraint), "let the network give such a value"))
             if example != example:
-                fix = "find where the NaN comes from; missing cells are filled before a network sees them"
+                fix = "find where the NaN comes from; missing cells must be filled before a network sees them"
             return f"{name} of {type(part).__name__} is {example:g}, but must be {allowed}: {fix}"
     return None
 
 
 def _constraints(fn: Any) -> dict[str, Any]:
-    """Those of the parameters that were given, but for matrices."""
+    """The constraints of the parameters that were given, except those of matrices."""
     try:
         found = fn.arg_constraints.items()
     except NotImplementedError:
@@ -192,7 +192,7 @@ def _constraints(fn: Any) -> dict[str, Any]:
 
 
 def _parts(fn: Any) -> Iterator[Any]:
-    """A distribution and those that it is made of."""
+    """A distribution and all distributions that it is made of."""
     yield fn
     for name in ("base_dist", "_component_distribution", "_mixture_distribution"):
         if isinstance(part := getattr(fn, name, None), Distribution | torch.distributions.Distribution):
@@ -207,7 +207,7 @@ def _in_words(support: Any) -> str:
 
 
 class Outside(NamedTuple):
-    """The first value outside the support of its distribution, and which family and support that is."""
+    """The first value outside the support of its distribution, with the family and its support."""
 
     row: int
     column: list[int]

@@ -103,7 +103,7 @@ def test_a_guide_is_borrowed_only_by_a_prior_that_asks_for_it() -> None:
 
 def test_a_run_with_an_object_of_ones_own_is_opened_with_it(tmp_path: Path) -> None:
     run = ppl_vae.fit("vae", "amortized", X, tmp_path / "run", epochs=1, set=SMALL | {"prior": Wide})
-    with pytest.raises(InputError, match=r"the prior <class .*Wide'> was given from Python: give it again"):
+    with pytest.raises(InputError, match=r"the setting prior of .* was given from Python \(.*Wide\): give it again"):
         run.pair()
     assert type(run.pair(set={"prior": Wide}).model.p_z) is Wide
 

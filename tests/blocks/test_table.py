@@ -285,7 +285,7 @@ def test_other_models_refuse_missing_cells_by_name() -> None:
     x = rows(100, 0.1)[:, [1, 5]].float()
     report = ppl_vae.check("gaussian", "table", x, missing="nan", set={"latent_dim": 2})
     assert "scale of Normal is nan" in str(report.errors[0])
-    assert "missing cells are filled before a network sees them" in str(report.errors[0])
+    assert "missing cells must be filled before a network sees them" in str(report.errors[0])
 
 
 def test_options_that_do_not_go_with_missing_cells() -> None:

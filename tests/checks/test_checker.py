@@ -1,4 +1,4 @@
-"""`check`: each planted fault is found, at its site and line, with words that mend it; nothing is left behind."""
+"""`check`: each planted fault is found, at its site and line, with words that help to fix it; no trace is left."""
 
 import time
 from pathlib import Path

@@ -95,9 +95,9 @@ def test_one_row_is_enough(run: ppl_vae.Run, tmp_path: Path) -> None:
     [
         ("class", 3, r"row 5, column 1 \('class'\) .* is 3, .*\(categorical: 0, ..., 2\): the run does not know it"),
         ("class", -1, r"\('class'\) .* is -1, .*the run does not know it"),
-        ("class", 1.5, r"\('class'\) .* is 1.5, .*it is no whole number"),
+        ("class", 1.5, r"\('class'\) .* is 1.5, .*it is not a whole number"),
         ("visits", -2, r"\('visits'\) .* is -2, .*a count is 0 or more"),
-        ("visits", 0.5, r"\('visits'\) .* is 0.5, .*it is no whole number"),
+        ("visits", 0.5, r"\('visits'\) .* is 0.5, .*it is not a whole number"),
     ],
 )
 def test_a_row_out_of_the_support_is_named(

@@ -251,12 +251,12 @@ FAULTS: dict[str, Fault] = {
     "a mask in the guide alone": Fault(
         {GUIDE_Z: f"with pyro.poutine.mask(mask=x[:, 0] > 0):\n                {GUIDE_Z}"},
         "z",
-        ["masked in one program alone", "both the same mask"],
+        ["masked in only one program", "both the same mask"],
     ),
     "a mask in the guide's distribution alone": Fault(
         posterior("dist.Normal(loc, 1.0).mask(x[:, :1] > 0)"),
         "z",
-        ["masked in one program alone", "both the same mask"],
+        ["masked in only one program", "both the same mask"],
     ),
     "a masked latent that the likelihood reads": Fault(
         posterior("dist.Normal(loc, 1.0).mask(x[:, :1] > 0)")
@@ -357,7 +357,7 @@ FAULTS: dict[str, Fault] = {
             "import pyro\n": "import pyro\nfrom ppl_vae.blocks import PowerSpherical\n",
         },
         "z",
-        ["the guide's PowerSpherical", "over a sphere", "the prior's Normal", "over numbers", "over one space"],
+        ["the guide's PowerSpherical", "over a sphere", "the prior's Normal", "over numbers", "over the same space"],
     ),
     "a discrete guide for a continuous prior": Fault(
         {GUIDE_Z: 'pyro.sample("z", dist.Bernoulli(logits=loc).to_event(1))'},
@@ -387,27 +387,27 @@ FAULTS: dict[str, Fault] = {
         level="warning",
     ),
     "the encoder is cut off": Fault(
-        encoder("loc = self.g(x).detach()"), "z", ["guide.g.weight", "all of the guide", "detach()"]
+        encoder("loc = self.g(x).detach()"), "z", ["guide.g.weight", "the guide has no others", "detach()"]
     ),
     "the encoder runs under no_grad": Fault(
-        encoder("with torch.no_grad():", "    loc = self.g(x)"), "z", ["all of the guide", "no_grad"]
+        encoder("with torch.no_grad():", "    loc = self.g(x)"), "z", ["the guide has no others", "no_grad"]
     ),
     "the draw is cut off from the likelihood": Fault(
-        decoder("loc = self.f(z.detach())"), "z", ["no gradient gets back to the guide", "detach()"]
+        decoder("loc = self.f(z.detach())"), "z", ["no gradient flows back to the guide", "detach()"]
     ),
-    "the draw is rounded": Fault(decoder("loc = self.f(z.round())"), "z", ["no gradient gets back", "round"]),
+    "the draw is rounded": Fault(decoder("loc = self.f(z.round())"), "z", ["no gradient flows back", "round"]),
     "the decoder does not read z": Fault(
         decoder("loc = self.f(torch.zeros_like(z))"), "z", ["nothing in the model depends on its value"]
     ),
     "the guide does not read x": Fault(
-        encoder("loc = self.g(torch.zeros_like(x))"), "z", ["the same for any x", "network read x"], level="warning"
+        encoder("loc = self.g(torch.zeros_like(x))"), "z", ["the same for every x", "network read x"], level="warning"
     ),
     "a likelihood that is masked out": Fault(
         {MODEL_X: f"with pyro.poutine.mask(mask=False):\n                {MODEL_X}"},
         "x",
-        ["model.f.weight", "all of the model"],
+        ["model.f.weight", "the model has no others"],
     ),
-    "a factor 0": Fault(encoder("loc = 0 * self.g(x)"), "z", ["exactly 0 in 5 steps", "all of the guide"]),
+    "a factor 0": Fault(encoder("loc = 0 * self.g(x)"), "z", ["exactly 0 in 5 steps", "the guide has no others"]),
     "a gradient that is NaN": Fault(
         likelihood("dist.Normal(loc, 1.0 + (loc - loc).sqrt())"),
         "x",
@@ -429,16 +429,18 @@ FAULTS: dict[str, Fault] = {
     "numpy's random numbers": Fault(
         encoder("loc = self.g(x) + float(np.random.normal())"),
         "z",
-        ["two passes under one seed differ", "numpy.random"],
+        ["two passes with the same seed differ", "numpy.random"],
     ),
     "Python's random numbers": Fault(
-        decoder("loc = self.f(z) + random.random()"), "x", ["two passes under one seed differ", "not with random"]
+        decoder("loc = self.f(z) + random.random()"), "x", ["two passes with the same seed differ", "not with random"]
     ),
     "a seed that is set in the program": Fault(
         encoder("torch.manual_seed(0)", "loc = self.g(x)"), None, ["the guide seeds the generator", "before fit"]
     ),
     "a counter": Fault(
-        encoder("self.calls += 1", "loc = self.g(x) * self.calls"), "z", ["two passes under one seed differ", "counter"]
+        encoder("self.calls += 1", "loc = self.g(x) * self.calls"),
+        "z",
+        ["two passes with the same seed differ", "counter"],
     ),
     "dropout that evaluation does not turn off": Fault(
         encoder("loc = F.dropout(self.g(x))"),
@@ -515,7 +517,7 @@ FAULTS: dict[str, Fault] = {
     "a prior that reads x": Fault(
         prior("dist.Normal(x[..., :2], 1.0)"),
         "z",
-        ["its prior changes with the values of 'x'", "no more of it than its shape"],
+        ["its prior changes with the values of 'x'", "read only its shape"],
     ),
     "a second likelihood that reads the data": Fault(
         {MODEL_X: f"{MODEL_X}\n            pyro.sample('y', dist.Normal(x.sum(-1), 1.0), obs=torch.zeros(x.shape[0]))"},
@@ -541,7 +543,7 @@ FAULTS: dict[str, Fault] = {
     ),
     # ---- missing cells ----
     "an encoder that sees missing cells": Fault(
-        {}, "z", ["loc of Normal is nan", "missing cells are filled"], missing=True
+        {}, "z", ["loc of Normal is nan", "missing cells must be filled"], missing=True
     ),
     "a likelihood of missing cells": Fault(
         FILLED, "x", ["column 1 of the data is missing", "fill it before log_prob", ".mask(~x.isnan())"], missing=True

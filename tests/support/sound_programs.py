@@ -264,7 +264,7 @@ class Sound(NamedTuple):
     """Words of the only warning there may be."""
 
 
-BATCH_NORM = "in training mode (BatchNorm does that)"
+BATCH_NORM = "in training mode (BatchNorm does this)"
 SOUND: dict[str, Sound] = {
     "batch norm and dropout in the guide": Sound(
         guide_parts=lambda: {"g": nn.Sequential(nn.BatchNorm1d(D), nn.Dropout(0.3), nn.Linear(D, 2 * Z))},

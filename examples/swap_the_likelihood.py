@@ -3,8 +3,8 @@
 Run `python examples/swap_the_likelihood.py --epochs 5`. Each is `vae` with another setting, by name or as a class, as
 `--set likelihood=continuous_bernoulli` on the command line. Held-out ELBOs are in nats per datum with every constant
 kept: the three of grey x are log-densities of the same pixels in [0, 1], and can be compared with each other. The
-Bernoulli's, of pixels drawn to be 0 or 1, is a log-probability of other data: no comparison. Bernoulli on grey pixels is
-refused, for it is no density.
+Bernoulli's, of pixels drawn to be 0 or 1, is a log-probability of other data: no comparison. Bernoulli on grey pixels
+is refused, for it is no density.
 """
 
 import argparse

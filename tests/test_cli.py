@@ -247,7 +247,10 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no such objective": ([*FIT, "--objective", "trase"], "did you mean 'trace'?"),
     "no such objective to compare": (["compare", "run", "--objectives", "analytic"], "did you mean 'analytic-kl'?"),
     "one draw": (["compare", "run", "--draws", "1"], "draws is 1"),
-    "existing run": ([*FIT, "--out", "run"], "run exists: choose another --out, or --resume"),
+    "existing run": (
+        [*FIT, "--out", "run"],
+        "run exists: choose another --out, or go on with it by ppl-vae resume run",
+    ),
     "out is a file": ([*FIT, "--out", "text"], "text exists"),
     "no run": (["sample", "nowhere"], "nowhere is no run"),
     "a file as run": (["sample", "text"], "text is no run"),
@@ -310,7 +313,7 @@ def test_a_run_without_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["sample", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "has no checkpoint yet" in err
-    assert "--resume" in err
+    assert "ppl-vae resume" in err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -424,7 +427,7 @@ def test_signals_stop_a_fit_that_then_resumes(tmp_path: Path, capsys: pytest.Cap
         code, out, err = signalled(run, signum, *arguments)
         assert code == 128 + signum, err
         assert out == ""
-        stopped = r"error: stopped at step \d+, saved: go on with fit --out .* --resume"
+        stopped = r"error: stopped at step \d+, saved: go on with ppl-vae resume .*"
         assert re.fullmatch(stopped, err.splitlines()[-1]), err
         assert "Traceback" not in err
     assert main(["fit", *resume, "--json"]) == 0

@@ -48,11 +48,6 @@ def maker(kind: str, part: Part) -> Any:
         InputError: no part has this name, or what is given is no part.
     """
     part = part.part if isinstance(part, Choice) else part
-    if isinstance(part, str) and part.startswith("<"):  # what Python shows of an object
-        raise InputError(
-            f"the {kind} {part} was given from Python: give it again, as in run.pair(set={{{kind!r}: ...}}), or write "
-            "it into a model file"
-        )
     if isinstance(part, str):
         return PARTS[kind][part]
     if not callable(part):
@@ -99,6 +94,6 @@ def build(kind: str, part: Part, given: Mapping[str, Any]) -> Any:
     check_settings({name: value for name, value in settings.items() if name in own}, made, kind, GIVEN)
     for name, parameter in parameters.items():
         if name not in arguments and parameter.default is parameter.empty:
-            mend = f"--set {kind}.{name}=..." if name in own else "this program has none to give"
-            raise InputError(f"{kind} {called} needs {name}: {mend}")
+            fix = f"--set {kind}.{name}=..." if name in own else "this program has none to give"
+            raise InputError(f"{kind} {called} needs {name}: {fix}")
     return made(**arguments)

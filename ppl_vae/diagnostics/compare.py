@@ -54,19 +54,19 @@ class _Values:
 
 
 @dataclass
-class _Run:
+class _Trial:
     """One estimator under comparison, or a reference, with what is gathered of it."""
 
     objective: Objective
     names: list[str]
     stream: int
-    """Runs of one stream get the same noise."""
+    """Trials of one stream get the same noise."""
 
     values: _Values = field(default_factory=_Values)
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
     how: dict[str, str] = field(default_factory=dict)
-    reference: "_Run | None" = None
+    reference: "_Trial | None" = None
 
     def __post_init__(self) -> None:
         self.gradients, self.bias = Gradients(self.names), BiasTest()
@@ -94,7 +94,7 @@ def compare_estimators(
     batch_size: int,
     draws: int,
     seed: int = 0,
-    step: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> SideBySide:
     """Value, variance, gradient, time and memory of each objective; bias and cosine against its target's reference.
 
@@ -105,40 +105,42 @@ def compare_estimators(
     Args:
         rows: the data, kept fixed; taken `batch_size` at a time.
         draws: R, how often each estimator is repeated on each batch; memory does not grow with it.
-        step: called after each draw, for a progress bar.
+        advance: called after each draw, for a progress bar.
 
     Returns:
         See `Estimator`; `pairs` are of estimators of one target.
     """
     trained = parameters(pair.model, pair.guide, pair.borrower)
-    runs = {name: _Run(objective, list(trained), stream=0) for name, objective in objectives.items()}
-    everyone = [*runs.values(), *_references(runs.values(), pair, next(batches(rows, batch_size)))]
-    same = [pair_ for pair_ in itertools.combinations(runs, 2) if len({runs[n].objective.target for n in pair_}) == 1]
+    trials = {name: _Trial(objective, list(trained), stream=0) for name, objective in objectives.items()}
+    everyone = [*trials.values(), *_references(trials.values(), pair, next(batches(rows, batch_size)))]
+    same = [
+        pair_ for pair_ in itertools.combinations(trials, 2) if len({trials[n].objective.target for n in pair_}) == 1
+    ]
     differences = {names: _Values() for names in same}
     projections = Projections(trained)
     for index, batch in enumerate(batches(rows, batch_size)):
         whole = len(batch[0]) == min(batch_size, len(rows[0]))
         passes = _Passes(pair, trained, batch, projections, seed, index)
         if index == 0:
-            for run in everyone:
-                passes.measure(run)
-        for run in everyone:
-            run.begin()
+            for trial in everyone:
+                passes.measure(trial)
+        for trial in everyone:
+            trial.begin()
         paired = {names: Moments() for names in differences}
         for draw in range(draws):
-            value = {name: passes.draw(run, draw) for name, run in runs.items()}
-            for run in everyone[len(runs) :]:
-                passes.draw(run, draw)
+            value = {name: passes.draw(trial, draw) for name, trial in trials.items()}
+            for trial in everyone[len(trials) :]:
+                passes.draw(trial, draw)
             for a, b in differences:
                 paired[a, b].add([value[a] - value[b]])
-            step()
-        for run in everyone:
-            run.end(whole)
+            advance()
+        for trial in everyone:
+            trial.end(whole)
         for names, moments in paired.items():
             differences[names].add(moments)
-    estimators = {name: _estimator(run, draws) for name, run in runs.items()}
+    estimators = {name: _estimator(trial, draws) for name, trial in trials.items()}
     pairs = tuple(Difference(a, b, values.estimate(draws)) for (a, b), values in differences.items())
-    arrays = {name: _arrays(run, draws) for name, run in runs.items()}
+    arrays = {name: _arrays(trial, draws) for name, trial in trials.items()}
     return SideBySide(estimators, pairs, advice(estimators, draws), arrays)
 
 
@@ -153,19 +155,19 @@ class _Passes:
     seed: int
     index: int
 
-    def draw(self, run: _Run, draw: int) -> Tensor:
-        """One draw into the run's moments; returns the value per datum, `(B,)`."""
-        seed_torch(draw_seed(self.seed, self.index, draw, run.stream))
+    def draw(self, trial: _Trial, draw: int) -> Tensor:
+        """One draw into the trial's moments; returns the value per datum, `(B,)`."""
+        seed_torch(draw_seed(self.seed, self.index, draw, trial.stream))
         start = time.perf_counter()
-        value, gradient = self.step(run.objective)
+        value, gradient = self.step(trial.objective)
         elapsed = time.perf_counter() - start
         if self.index == 0:  # a whole batch
-            run.seconds.append(elapsed)
+            trial.seconds.append(elapsed)
         value = value.double()
-        run.value.add([value])
-        run.gradient.add(gradient)
-        run.projected.append(self.projections(gradient))
-        run.values.totals[draw] = run.values.totals.get(draw, 0.0) + value.sum().item()
+        trial.value.add([value])
+        trial.gradient.add(gradient)
+        trial.projected.append(self.projections(gradient))
+        trial.values.totals[draw] = trial.values.totals.get(draw, 0.0) + value.sum().item()
         return value
 
     def step(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
@@ -176,28 +178,28 @@ class _Passes:
         )
         return estimate.value.detach(), list(gradient)
 
-    def measure(self, run: _Run) -> None:
+    def measure(self, trial: _Trial) -> None:
         """What is the same for every draw; and warm up."""
         with PeakMemory() as memory:
-            self.step(run.objective)
+            self.step(trial.objective)
         for _ in range(WARM_UP):
-            self.step(run.objective)
-        run.peak = memory.peak
+            self.step(trial.objective)
+        trial.peak = memory.peak
         with torch.no_grad():
-            run.how = run.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
+            trial.how = trial.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
 
 
-def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
-    """Give each run its reference, the first that takes the pair; each is run once, whoever refers to it."""
-    made: dict[tuple[str, str], _Run | None] = {}
-    for run in runs:
-        for objective in references(run.objective):
+def _references(trials: Iterable[_Trial], pair: Pair, batch: Batch) -> list[_Trial]:
+    """Give each trial its reference, the first that takes the pair; each is trial once, whoever refers to it."""
+    made: dict[tuple[str, str], _Trial | None] = {}
+    for trial in trials:
+        for objective in references(trial.objective):
             key = objective.name, objective.target
             if key not in made:
                 stream = 1 + crc32(repr(key).encode()) % 1000  # whatever company it has
-                made[key] = None if refusal(objective, pair, batch) else _Run(objective, run.names, stream)
+                made[key] = None if refusal(objective, pair, batch) else _Trial(objective, trial.names, stream)
             if made[key] is not None:
-                run.reference = made[key]
+                trial.reference = made[key]
                 break
     return [reference for reference in made.values() if reference is not None]
 
@@ -212,36 +214,36 @@ def refusal(objective: Objective, pair: Pair, batch: Batch) -> str:
     return ""
 
 
-def _estimator(run: _Run, draws: int) -> Estimator:
-    values, gradients, reference = run.values, run.gradients, run.reference
+def _estimator(trial: _Trial, draws: int) -> Estimator:
+    values, gradients, reference = trial.values, trial.gradients, trial.reference
     means = torch.cat(values.means)
     se_data = means.std().item() / math.sqrt(len(means)) if len(means) > 1 else math.nan
     variances, errors = gradients.variance(), gradients.variance_se()
     return Estimator(
-        target=run.objective.target,
+        target=trial.objective.target,
         value=values.estimate(draws),
         over_data=Estimate(values.mean, se_data, "data"),
-        bias=None if reference is None else _bias(run, reference, draws),
+        bias=None if reference is None else _bias(trial, reference, draws),
         variance=torch.cat(values.variances).mean().item(),
-        gradient_bias=None if reference is None else run.bias.result(reference.objective.name),
+        gradient_bias=None if reference is None else trial.bias.result(reference.objective.name),
         gradient_variance={group: Estimate(v, errors[group], "draws") for group, v in variances.items()},
         gradient_snr=gradients.snr(),
         gradient_cosine=dict.fromkeys(GROUPS, math.nan) if reference is None else gradients.cosine(reference.gradients),
         gradient_variance_by_tensor=gradients.variance_by_tensor(),
         gradient_snr_by_tensor=gradients.snr_by_tensor(),
-        num_samples=run.objective.num_particles,
-        seconds_per_step=median(run.seconds),
-        peak_bytes_per_step=run.peak,
-        sites=run.how,
+        num_samples=trial.objective.num_particles,
+        seconds_per_step=median(trial.seconds),
+        peak_bytes_per_step=trial.peak,
+        sites=trial.how,
     )
 
 
-def _bias(run: _Run, reference: _Run, draws: int) -> ValueBias:
-    se = math.hypot(run.values.se(draws), reference.values.se(draws))
-    return ValueBias(reference.objective.name, Estimate(run.values.mean - reference.values.mean, se, "draws"))
+def _bias(trial: _Trial, reference: _Trial, draws: int) -> ValueBias:
+    se = math.hypot(trial.values.se(draws), reference.values.se(draws))
+    return ValueBias(reference.objective.name, Estimate(trial.values.mean - reference.values.mean, se, "draws"))
 
 
-def _arrays(run: _Run, draws: int) -> dict[str, Tensor]:
-    means = torch.cat(run.values.means)
-    totals = torch.tensor([run.values.totals[draw] for draw in range(draws)], dtype=torch.float64)
-    return {"row_mean": means, "row_variance": torch.cat(run.values.variances), "draw_mean": totals / len(means)}
+def _arrays(trial: _Trial, draws: int) -> dict[str, Tensor]:
+    means = torch.cat(trial.values.means)
+    totals = torch.tensor([trial.values.totals[draw] for draw in range(draws)], dtype=torch.float64)
+    return {"row_mean": means, "row_variance": torch.cat(trial.values.variances), "draw_mean": totals / len(means)}

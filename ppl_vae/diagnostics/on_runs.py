@@ -48,7 +48,7 @@ def compare_on_run(
             for step in steps:
                 opened = opened if step == steps[0] else open_run(run, checkpoint=step, **opening)
                 results[step] = compare_estimators(
-                    opened.pair, made, rows, batch_size=size, draws=draws, seed=seed, step=bar.advance
+                    opened.pair, made, rows, batch_size=size, draws=draws, seed=seed, advance=bar.advance
                 )
     about = opened.dataset.name, len(rows[0]), "test", size
     comparison = Comparison(*about, draws=draws, seed=seed, left_out=left_out, checkpoints=results)

@@ -126,8 +126,8 @@ def _construct(owner: type, path: Path | None, settings: Mapping[str, Any], give
         if name in RESERVED and name in given:
             arguments[name] = given[name]
         elif name not in arguments and parameter.default is parameter.empty:
-            mend = "pass it" if name in RESERVED else "give it a default"
-            raise InputError(f"{owner.__name__}'s constructor needs {name!r}, which nobody gives: {mend}")
+            fix = "pass it" if name in RESERVED else "give it a default"
+            raise InputError(f"{owner.__name__}'s constructor needs {name!r}, which nobody gives: {fix}")
     try:
         program = owner(**arguments)
     except InputError:

@@ -47,7 +47,7 @@ class Checkpoints:
         """
         steps = self.steps
         if not steps:
-            raise InputError(f"{self.folder} has no checkpoint yet: fit --out {self.folder} --resume")
+            raise InputError(f"{self.folder} has no checkpoint yet: ppl-vae resume {self.folder}")
         middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
         named = {"best": self.manifest["best"], "last": steps[-1], "first": steps[0], "middle": middle}
         try:

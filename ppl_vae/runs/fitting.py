@@ -116,7 +116,7 @@ def start(
     scratch = Scratch() if folder is None else None
     place = scratch.folder if scratch else Path(folder or "").expanduser()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InputError(f"{place} exists: choose another --out, or --resume to go on with it")
+        raise InputError(f"{place} exists: choose another --out, or go on with it by ppl-vae resume {place}")
     opened = open_config_data(config, data)
     given = settings.values(set) if set else settings.restore(config.set, (), "this fit")
     with isolated(config.seed):

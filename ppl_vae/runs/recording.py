@@ -52,7 +52,7 @@ class Recording:
         if caught or loop.state.step % loop.config.checkpoint_every == 0:
             self.save(loop)
         if caught:
-            again = f"go on with fit --out {self.run.folder} --resume"
+            again = f"go on with ppl-vae resume {self.run.folder}"
             raise Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
 
     def save(self, loop: Loop) -> None:

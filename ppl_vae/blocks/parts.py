@@ -31,6 +31,10 @@ class Choice:
     part: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def having(self, settings: Mapping[str, Any]) -> "Choice":
+        """The same with settings beside, which have the last word."""
+        return Choice(self.part, {**self.settings, **settings})
+
 
 Part: TypeAlias = str | Callable[..., Any] | Choice
 """A name of the registry, a class or function that makes the part, the part itself, or a `Choice` of these."""
@@ -69,6 +73,12 @@ def needs(kind: str, part: Part, name: str) -> bool:
     return not isinstance(made, nn.Module) and name in arguments_of(made)
 
 
+def elsewhere(kind: str, name: str) -> str:
+    """`; mixture or vamp has it: --set prior=...`, of a setting that other parts of a kind have; else nothing."""
+    others = [other for other in PARTS[kind] if name in settable(kind, other)]
+    return f"; {' or '.join(others)} has it: --set {kind}=..." if others else ""
+
+
 def build(kind: str, part: Part, given: Mapping[str, Any]) -> Any:
     """Make a part, which gets from `given` what its constructor names; its settings have the last word.
 
@@ -88,9 +98,7 @@ def build(kind: str, part: Part, given: Mapping[str, Any]) -> Any:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made).parameters.values())
     for name in settings:
         if name not in own and not (open_ended and name not in parameters):
-            others = " or ".join(other for other in PARTS[kind] if name in settable(kind, other))
-            elsewhere = f"; {others} has it: --set {kind}=..." if others else ""
-            raise InputError(unknown(f"{kind} {called}", name, own) + elsewhere)
+            raise InputError(unknown(f"{kind} {called}", name, own) + elsewhere(kind, name))
     check_settings({name: value for name, value in settings.items() if name in own}, made, kind, GIVEN)
     for name, parameter in parameters.items():
         if name not in arguments and parameter.default is parameter.empty:

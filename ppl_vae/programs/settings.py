@@ -13,9 +13,9 @@ from functools import cached_property
 from inspect import Parameter
 from typing import Any
 
-from ppl_vae.blocks.parts import Choice, Part, kind_of, maker, needs, settable
+from ppl_vae.blocks.parts import Choice, Part, elsewhere, kind_of, maker, needs, settable
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.palette import Shorthand
+from ppl_vae.core.palette import PARTS, Shorthand
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.core.settings import arguments_of, check_settings, hints_of, unknown
 from ppl_vae.programs.find import Method
@@ -58,7 +58,11 @@ class Taker:
     def parts(self) -> list[str]:
         """The arguments that are parts."""
         hints = hints_of(constructor(self.target)) if self.parameters else {}
-        return [name for name in self.parameters if hints.get(name) == Part]
+        found = [name for name in self.parameters if hints.get(name) == Part]
+        if strange := [name for name in found if kind_of(name) not in PARTS]:
+            kinds = " or ".join(PARTS)
+            raise InputError(f"the {self.called}'s argument {strange[0]!r} is a Part: let its name end with {kinds}")
+        return found
 
     def part(self, name: str) -> Any:
         """What an argument chooses."""
@@ -106,8 +110,11 @@ class Taker:
         check_settings(plain, constructor(self.target), self.called, RESERVED)
         for name in self.parts:
             maker(kind_of(name), self.part(name))
-        chosen = {name: Choice(self.part(name), settings) for name, settings in self.nested.items()}
-        return self.own | chosen
+        return self.own | {name: _with(self.part(name), settings) for name, settings in self.nested.items()}
+
+
+def _with(part: Part, settings: Mapping[str, Any]) -> Choice:
+    return (part if isinstance(part, Choice) else Choice(part)).having(settings)
 
 
 def share(settings: Mapping[str, Any], takers: Sequence[Taker], others: Sequence[str] = ()) -> None:
@@ -143,4 +150,6 @@ def _nobody_has(name: str, short: str, takers: Sequence[Taker], others: Sequence
     bare = name.rpartition(".")[2]
     close = [other for other in others if other.rpartition(".")[2] == bare][:1]
     hint = f"; did you mean {close[0]}?" if close else did_you_mean(bare, [h.rpartition(".")[2] for h in have], "{}")
+    kinds = dict.fromkeys(kind_of(part) for taker in takers for part in taker.parts)
+    hint = hint or "".join(elsewhere(kind, name) for kind in kinds)
     return f"no program has a setting {name!r}: there are {', '.join(have) or 'none'}{hint}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import ppl_vae
-from ppl_vae.blocks import Choice, Features, families, likelihoods, networks, priors, space_of
+from ppl_vae.blocks import Choice, Features, Part, families, likelihoods, networks, priors, space_of
 from ppl_vae.blocks.spaces import SPACES
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.palette import PARTS, SHORTHANDS
@@ -133,6 +133,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"likelihood": "binomial"}, "likelihood binomial needs total: --set likelihood.total=..."),
     ({"prior": Wide(2), "prior.spread": 3.0}, "prior is given as an object, which has its settings"),
     ({"network": "convolutional"}, r"a datum of shape \(6,\) is no image"),
+    ({"levels": 3}, "no program has a setting 'levels'.*; categorical or ordinal .* has it: --set likelihood="),
     ({"prier.components": 3}, "no program has a setting 'prier.components': there are .*model.prior"),
     ({"model.data": 3}, "model has no setting 'data'"),
 ]
@@ -142,6 +143,29 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_what_does_not_fit_is_said(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         resolve_pair("vae", "amortized", (X,), SMALL | settings)
+
+
+class Chosen(vae.Model):
+    """Its prior has another default."""
+
+    def __init__(self, data_shape: tuple[int, ...], prior: Part = Choice("mixture", {"components": 3})) -> None:  # noqa: B008
+        super().__init__(data_shape, 2, 4, prior=prior)
+
+
+class Strange(vae.Model):
+    def __init__(self, data_shape: tuple[int, ...], thing: Part = "mixture") -> None:
+        super().__init__(data_shape, 2, 4)
+
+
+def test_a_default_may_have_settings() -> None:
+    for settings, components in (({}, 3), ({"components": 4}, 4)):
+        model = resolve_pair(Chosen, "amortized", (X,), {"guide.latent_dim": 2} | settings).model
+        assert model.p_z.logits.shape == (components,)
+
+
+def test_an_argument_of_no_kind_is_refused() -> None:
+    with pytest.raises(InputError, match="argument 'thing' is a Part: let its name end with prior or likelihood"):
+        resolve_pair(Strange, "amortized", (X,))
 
 
 def test_a_page_without_parts_says_so() -> None:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -150,6 +151,18 @@ def check(run: Run, expected: dict[str, Any]) -> None:
 def test_a_run_of_before_opens_and_gives_the_same_numbers(name: str, tmp_path: Path) -> None:
     shutil.copytree(SUPPORT / "old_runs" / name, tmp_path / "run")
     check(Run(tmp_path / "run"), EXPECTED[name])
+
+
+def test_a_run_of_before_goes_on(tmp_path: Path) -> None:
+    """Two epochs by the version before and one by this one are three by this one."""
+    rows = (np.random.default_rng(0).random((40, 6)) < 0.3).astype(np.float32)  # those that it was fitted to
+    shutil.copytree(SUPPORT / "old_runs" / "mixture-diagonal_normal", tmp_path / "run")
+    resumed = ppl_vae.fit(data=rows, out=tmp_path / "run", resume=True, epochs=3)
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 10, "set": SMALL | {"components": 3}}
+    afresh = ppl_vae.fit("mixture", "diagonal_normal", rows, tmp_path / "afresh", **options)
+    (one, _), (other, _) = (run.checkpoints.load(run.checkpoints.steps[-1]) for run in (resumed, afresh))
+    assert one.keys() == other.keys()
+    torch.testing.assert_close(one, other)
 
 
 def test_a_file_that_is_not_the_one_of_before_is_still_refused(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ class Registry(Mapping[str, T], Generic[T]):
         part: Any = getattr(importlib.import_module(entry.module), entry.attribute)
         return part
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
     def __contains__(self, name: object) -> bool:
         return name in self.entries
 

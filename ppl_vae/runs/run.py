@@ -33,6 +33,7 @@ from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
 
 
@@ -92,13 +93,13 @@ class Run(Result):
         for source in self.trusted():
             print(f"executing {source}", file=sys.stderr)
 
-    def sample(self, num: int = 64, **options: Any) -> Any:
+    def sample(self, num: int = 64, **options: Any) -> "dict[str, numpy.ndarray]":
         """`num` samples as arrays by site, of which nothing is written; see `ppl_vae.runs.sampling.sampled`."""
         from ppl_vae.runs.sampling import sampled
 
         return sampled(self, num, **options).arrays
 
-    def encode(self, data: Any = None, **options: Any) -> Any:
+    def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray]":
         """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`."""
         from ppl_vae.runs.sampling import encoded
 

@@ -101,6 +101,23 @@ def test_a_picture_of_many_is_of_the_first(tmp_path: Path) -> None:
         assert max(int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")) < 3000, "pixels"
 
 
+def test_a_run_gives_the_same_arrays_without_a_file(tmp_path: Path) -> None:
+    run = fitted(tmp_path)
+    before = sorted(run.folder.iterdir())
+    drawn, codes = run.sample(5, seed=2), run.encode(binary_rows(3))
+    assert sorted(run.folder.iterdir()) == before
+    np.testing.assert_array_equal(drawn["x"], ppl_vae.sample(run, 5, seed=2)["x"])
+    np.testing.assert_array_equal(codes["z_mean"], ppl_vae.encode(run, binary_rows(3))["z_mean"])
+
+
+def test_a_run_prints_itself_and_is_its_folder(run: ppl_vae.Run) -> None:
+    assert os.fspath(run) == str(run.folder)
+    assert str(run).splitlines()[-1] == f"run: {run.folder}"
+    assert f"best step {run.best.step}: ELBO" in str(run)
+    assert run.asdict()["best"] == run.best.step
+    assert repr(run).startswith("Run(folder=")
+
+
 # ---- reconstruct and encode ----
 
 

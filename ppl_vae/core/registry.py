@@ -52,7 +52,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return part
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if name in self.entries else default
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries

@@ -105,7 +105,8 @@ def shipped_again(kind: Kind, recorded: Mapping[str, Any]) -> str:
 
     The file of a shorthand, such as `models/vampprior.py`, need not be there: it names the shorthand.
     """
-    name, path = _parts(recorded["spec"])[0].rpartition(".")[2], Path(recorded["path"])
+    place, path = _parts(recorded["spec"])[0], Path(recorded["path"])
+    name = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
     shorthand = SHORTHANDS[kind].get(name)
     stem = name if shorthand and shorthand.program == path.stem else path.stem
     return f"{shipped_folder(kind) / stem}.py:{recorded['attribute']}"

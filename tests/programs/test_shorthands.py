@@ -19,7 +19,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.palette import REWRITTEN, SHORTHANDS
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, parameters, resolve_pair, score
-from ppl_vae.programs.find import Finder, locate, sha256_of
+from ppl_vae.programs.find import Finder, locate, sha256_of, shipped_folder
 from ppl_vae.runs.run import Run
 from ppl_vae.training.setup import isolated
 from ppl_vae.training.step import Trainer
@@ -174,7 +174,9 @@ def test_a_file_that_is_not_the_one_of_before_is_still_refused(tmp_path: Path) -
         Run(tmp_path / "run").pair()
 
 
-@pytest.mark.parametrize("model", ["mixture", "mixture:Model", "ppl_vae.models.mixture"])
+@pytest.mark.parametrize(
+    "model", ["mixture", "mixture:Model", "ppl_vae.models.mixture", str(shipped_folder("model") / "mixture.py")]
+)
 def test_a_run_of_a_shorthand_opens_again(model: str, tmp_path: Path) -> None:
     run = ppl_vae.fit(
         model, "full_normal", binary(), tmp_path / "run", epochs=1, binarize="none", set=SMALL | {"components": 3}

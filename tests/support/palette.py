@@ -19,8 +19,13 @@ D, CLASSES, HIDDEN = 9, 3, 8  # a datum is a row of 9 numbers, or a square image
 
 @torch.no_grad()
 def draws(likelihood: Any, n: int) -> Tensor:
-    """Rows in two clusters: draws of the likelihood at one or the other vector of parameters."""
+    """Rows in two clusters: draws of the likelihood at one or the other vector of parameters.
+
+    Scales are small, so that the clusters are apart and the tails of a log-normal no longer than networks can bear.
+    """
     clusters = 1.5 * torch.randn(2, likelihood.size).sign()
+    if getattr(likelihood, "scale", None) == "datum":
+        clusters[:, likelihood.size // 2 :] = -1.0
     return likelihood(clusters[torch.arange(n) % 2]).sample().float()
 
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = ppl_vae.fit(
             "bernoulli", "diagonal_normal", "mnist-5k", Path(folder) / "run", epochs=args.epochs, seed=args.seed
         )
-        pair, x = run.pair(), run.data().test[0][:100]
+        pair, x = run.pair(), run.data().first(100, "test")[0]
     report(f"bernoulli and diagonal_normal after {args.epochs} epochs", pair, x, args.draws, args.seed)
 
     torch.manual_seed(args.seed)

@@ -52,9 +52,9 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
     options |= {"missing": "nan", "set": "kinds=" + ",".join(kinds), "seed": seed, "split_seed": seed}
     with tempfile.TemporaryDirectory() as folder:
         run = ppl_vae.fit("table", "table", seen, Path(folder) / "run", **options)
-        pair, rows = run.pair(), run.data(seen).rows
+        pair, data = run.pair(), run.data(seen)
     torch.manual_seed(seed)
-    train, test = seen[rows["train"]], rows["test"]
+    train, test = data.whole("train")[0], data.numbers("test")
     vae = conditional(pair.model, pair.guide, seen[test], hidden[test], K)
     column = marginal(",".join(kinds), train.double())
     r, d = gone[test].nonzero(as_tuple=True)

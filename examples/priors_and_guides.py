@@ -3,7 +3,7 @@
 Run `python examples/priors_and_guides.py --out runs/priors`. Each pair is fitted with the same network sizes, epochs
 and learning rate, once per seed; its best checkpoint by validation ELBO is then judged on the test digits by the ELBO
 and by IWAE_K. Printed: the mean over seeds and its standard error, and the difference from the first pair, paired by
-seed. GTM is `models/mixture.py` with one line swapped. Runs that are there already are gone on with.
+seed. A prior or a family is a setting of `vae` or of `amortized`. Runs that are there already are gone on with.
 """
 
 import argparse
@@ -14,53 +14,41 @@ from statistics import mean, stdev
 from typing import Any
 
 import ppl_vae
-from ppl_vae.models import mixture
 
 LATENT = {"latent_dim": 20, "hidden": 200}
 PAIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "standard prior, diagonal guide": ("bernoulli", "diagonal_normal", {}),
-    "mixture prior": ("mixture", "diagonal_normal", {"components": 100}),
-    "VampPrior": ("vampprior", "diagonal_normal", {"components": 100}),
-    "GTM prior": ("gtm.py", "diagonal_normal", {}),
-    "GTM-VampPrior": ("gtm_vampprior", "diagonal_normal", {}),
-    "flow prior, coupling": ("flow", "diagonal_normal", {}),
-    "flow prior, autoregressive": ("flow", "diagonal_normal", {"flow": "autoregressive"}),
+    "standard prior, diagonal guide": ("vae", "amortized", {}),
+    "mixture prior": ("vae", "amortized", {"prior": "mixture", "prior.components": 100}),
+    "VampPrior": ("vae", "amortized", {"prior": "vamp", "prior.components": 100}),
+    "GTM prior": ("vae", "amortized", {"prior": "gtm", "prior.grid": 10}),
+    "GTM-VampPrior": ("vae", "amortized", {"prior": "gtm_vamp", "prior.grid": 10}),
+    "flow prior, coupling": ("vae", "amortized", {"prior": "flow"}),
+    "flow prior, autoregressive": ("vae", "amortized", {"prior": "flow", "prior.kind": "autoregressive"}),
     "hierarchical prior, bottom-up guide": ("hierarchical", "bottom_up", {"top_dim": 10}),
     "hierarchical prior, ladder guide": ("hierarchical", "ladder", {"top_dim": 10}),
-    "full normal guide": ("bernoulli", "full_normal", {}),
-    "IAF guide": ("bernoulli", "iaf", {}),
+    "full normal guide": ("vae", "amortized", {"family": "full_normal"}),
+    "IAF guide": ("vae", "amortized", {"family": "iaf"}),
 }
-
-
-def write_gtm(folder: Path) -> None:
-    """`models/mixture.py` with a GTM for its mixture."""
-    text = Path(mixture.__file__).read_text()
-    line = next(line for line in text.splitlines() if "self.p_z =" in line)
-    text = text.replace(line, "        self.p_z = GTMPrior(latent_dim, grid=10)").replace("MixturePrior", "GTMPrior")
-    (folder / "gtm.py").write_text(text)
 
 
 def fitted(name: str, seed: int, folder: Path, epochs: int) -> ppl_vae.Run:
     model, guide, settings = PAIRS[name]
     place = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-    spec = folder / model if model.endswith(".py") else model
     if (place / "config.json").is_file():
         run = ppl_vae.Run(place)
         if run.config.epochs != epochs:
             raise SystemExit(f"{place} was fitted for {run.config.epochs} epochs, not {epochs}: give another --out")
         done = run.metrics[-1]["epoch"] == epochs
-        return run if done else ppl_vae.fit(model=spec, out=place, resume=True)
+        return run if done else ppl_vae.fit(out=place, resume=True)
     return ppl_vae.fit(
-        spec, guide, "mnist-5k", place, epochs=epochs, seed=seed, schedule="cosine", lr=2e-3, set=LATENT | settings
+        model, guide, "mnist-5k", place, epochs=epochs, seed=seed, schedule="cosine", lr=2e-3, set=LATENT | settings
     )
 
 
-def judged(run: ppl_vae.Run, name: str, folder: Path, K: int) -> tuple[float, float]:
+def judged(run: ppl_vae.Run, K: int) -> tuple[float, float]:
     """ELBO and IWAE_K on the test rows."""
-    model = PAIRS[name][0]
-    named = folder / model if model.endswith(".py") else None
     objectives = ["trace:K=10", f"iwae:K={K}"]
-    found = ppl_vae.compare(run, objectives=objectives, draws=2, model=named)["estimators"]
+    found = ppl_vae.compare(run, objectives=objectives, draws=2)["estimators"]
     return found[objectives[0]]["value"], found[objectives[1]]["value"]
 
 
@@ -78,12 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/priors"))
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    write_gtm(args.out)
     print(f"{'':36}{'ELBO':>9}           {f'IWAE_{args.samples}':>9}           IWAE less the first's")
     first: list[float] = []
     for name in args.only:
         runs = [fitted(name, seed, args.out, args.epochs) for seed in range(args.seeds)]
-        elbo, iwae = zip(*(judged(run, name, args.out, args.samples) for run in runs), strict=True)
+        elbo, iwae = zip(*(judged(run, args.samples) for run in runs), strict=True)
         first = first or list(iwae)
         paired = [a - b for a, b in zip(iwae, first, strict=True)]
         print(

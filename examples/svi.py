@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # ppl_vae.objectives.AnalyticKL_ELBO() can stand in the place of Trace_ELBO(): it is a pyro.infer.ELBO too.
         svi = SVI(model, guide, Adam({"lr": 1e-3}), loss=Trace_ELBO())
         for epoch in range(args.epochs):
-            loss = sum(svi.step(x) for (x,) in data.epoch(epoch, batch_size=100, seed=args.seed))
+            loss = sum(svi.step(x) for (x,) in data.batches("train", 100, epoch=epoch, seed=args.seed))
             train_elbo, test_elbo = -loss / len(train), -svi.evaluate_loss(test) / len(test)
             print(f"epoch {epoch + 1}  train {train_elbo:8.2f}  test {test_elbo:8.2f}")
 

@@ -1,6 +1,6 @@
 """A discrete latent: z ~ Categorical(π), x_i | z ~ Bernoulli(sigmoid(θ_zi)), a mixture of Bernoullis with a guide.
 
-log p(x) = log Σ_k π_k p(x|z = k) is exact, and with `guides/categorical.py` so is the sum over z in the bound.
+log p(x) = log Σ_k π_k p(x|z = k) is exact, and with the guide `categorical` so is the sum over z in the bound.
 """
 
 from math import prod

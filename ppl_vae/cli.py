@@ -1,6 +1,7 @@
-"""`ppl-vae`: arguments in, exit code out. `--help` and a wrong word import no torch."""
+"""`ppl-vae`: arguments in, exit code out. Every verb's options are those of its function; `--help` imports no torch."""
 
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -9,14 +10,86 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
 import tyro
+from typing_extensions import Doc
 
 import ppl_vae
+from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError
-from ppl_vae.verbs.commands import VERBS, Verb
+from ppl_vae.core.results import Result
+from ppl_vae.training.config import FitConfig
+from ppl_vae.verbs._options import Flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """The options of one verb as they were typed, and those that every verb has."""
+
+    json: Annotated[bool, Doc("Print one JSON object to standard output, and nothing else there.")] = False
+    debug: Annotated[bool, Doc("On an error, show the traceback.")] = False
+
+    def call(self, verb: str) -> int:
+        """Call the verb; print its result for a person or a program; return the exit code."""
+        function = verbs.get(verb)
+        result: Result = function(**{name: self._value(name, flag) for name, flag in flags(function).items()})
+        if self.json:
+            print(result.to_json())
+        else:
+            result.print()
+        sys.stdout.flush()  # here, where a reader that has gone away is no error
+        return result.exit_code
+
+    def _value(self, name: str, flag: Flag) -> Any:
+        return flag.read(self.json if flag.type is None else getattr(self, name))
+
+
+def command(function: Callable[..., Any]) -> type[Command]:
+    """The options of a verb, as tyro takes them: a field for each parameter of its function."""
+    shared, parameters = get_type_hints(FitConfig, include_extras=True), inspect.signature(function).parameters
+    options: list[Any] = []
+    for name, flag in flags(function).items():
+        if flag.type is None:
+            continue
+        described = [
+            *get_args(parameters[name].annotation),
+            *get_args(shared.get(name)),
+        ]  # an option without a text is one of fit's
+        doc = next(each for each in described if isinstance(each, Doc))
+        required = flag.default is inspect.Parameter.empty
+        hint: Any = Annotated[flag.type, doc, *_unsaid(flag)]
+        options.append((name, hint, field() if required else field(default=flag.default)))
+    made = make_dataclass(function.__name__, options, bases=(Command,), frozen=True, kw_only=True)
+    made.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    return made
+
+
+def _unsaid(flag: Flag) -> list[Any]:
+    """Where an option is not given unless it is said: no `(default: None)`, and no None among its values."""
+    if flag.default not in (None, ()):
+        return []
+    inner = next((each for each in get_args(flag.type) if each is not type(None)), None)
+    optional = type(None) in get_args(flag.type)
+    values = get_args(inner) if get_origin(inner) is Literal else ()
+    metavar = f"{{{','.join(values)}}}" if values else getattr(inner, "__name__", "").upper() if optional else None
+    return [tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
+
+
+def flags(function: Callable[..., Any]) -> dict[str, Flag]:
+    """How the command line takes each parameter of a verb."""
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = parameter.annotation
+        flag = next((each for each in get_args(hint) if isinstance(each, Flag)), Flag(_plain(hint)))
+        found[name] = Flag(flag.type, parameter.default if flag.default is ... else flag.default, flag.read)
+    return found
+
+
+def _plain(hint: Any) -> Any:
+    return hint.__origin__ if hasattr(hint, "__metadata__") else hint
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -32,7 +105,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return parse(args).run_verb()
+            return parse(args).call(args[0])
     except InputError as error:
         again = f"\nppl-vae {shlex.join([*args, *error.add])}" if error.add else ""
         return _fail(f"{error}{again}", error.exit_code, debug)
@@ -47,8 +120,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(error), InputError.exit_code, debug)
 
 
-def parse(args: Sequence[str]) -> Verb:
-    """The verb that the arguments ask for.
+def parse(args: Sequence[str]) -> Command:
+    """The verb that the arguments ask for, with its options.
 
     Raises:
         InputError: what tyro says in its box, in one or two lines.
@@ -57,7 +130,7 @@ def parse(args: Sequence[str]) -> Verb:
     try:
         with contextlib.redirect_stderr(box):
             return tyro.extras.subcommand_cli_from_dict(
-                VERBS,
+                {name: command(verbs.get(name)) for name in verbs.names()},
                 prog="ppl-vae",
                 description="Variational autoencoders as Pyro programs, with numbers that can be trusted.",
                 args=args,

@@ -1,5 +1,6 @@
 """Each test starts from the same seed and an empty parameter store, and leaves the process as it found it."""
 
+import os
 from collections.abc import Iterator
 
 import pyro
@@ -10,6 +11,12 @@ import torch
 @pytest.fixture(autouse=True)
 def _own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are not flushed to the disk, which takes most of the time of a small fit."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)

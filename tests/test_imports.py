@@ -68,7 +68,8 @@ def world():
     }
 
 before = world()
-import ppl_vae.verbs.showcase, ppl_vae.verbs.functions, ppl_vae.cli, ppl_vae.reports.arviz
+import ppl_vae.cli, ppl_vae.reports.arviz, ppl_vae.reports.figures, ppl_vae.diagnostics.on_runs
+for name in ppl_vae.__all__: getattr(ppl_vae, name)
 from ppl_vae.models import bernoulli, gaussian, linear_gaussian
 from ppl_vae.guides import diagonal_normal
 after = world()

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyro.distributions as dist
 import pytest
 import torch
 from support.runs import binary_rows
 from torch import nn
 
 import ppl_vae
-from ppl_vae.cli import VERBS, main, parse
+from ppl_vae import verbs
+from ppl_vae.blocks.parts import settable
+from ppl_vae.cli import Command, main, parse
+from ppl_vae.core.palette import PARTS, SHORTHANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,7 +32,7 @@ def test_the_fifteen_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     names: dict = {}
     exec(code, names)
-    assert set(names["result"]["estimators"]) == {"trace", "analytic-kl"}
+    assert set(names["result"].estimators) == {"trace", "analytic-kl"}
     assert names["z"].shape == (5000, 20)
     assert {"samples.png", "reconstructions.png", "arviz.nc"} <= {p.name for p in (tmp_path / "runs/first").iterdir()}
 
@@ -38,14 +42,10 @@ def test_the_edited_prior_trains_and_has_no_closed_form(
 ) -> None:
     assert main(["new", str(tmp_path)]) == 0
     monkeypatch.chdir(tmp_path)
-    model = tmp_path / "models/bernoulli.py"
-    before = model.read_text()
-    lines = [line for line in before.splitlines() if "p(z): swap" in line]
-    at = before.splitlines().index(lines[0]) + 1
-    edited = before.splitlines()
-    edited[at] = "        " + blocks("python")[2].strip()
-    model.write_text("\n".join(edited) + "\n")
-    fit = "fit --model bernoulli --guide diagonal_normal --data digits --binarize threshold --epochs 1"
+    model = tmp_path / "models/vae.py"
+    (line,) = [line for line in model.read_text().splitlines() if line.startswith("        self.p_z =")]
+    model.write_text(model.read_text().replace(line, "        " + blocks("python")[2].strip()))
+    fit = "fit --model vae --guide diagonal_normal --data digits --binarize threshold --epochs 1"
     assert main([*shlex.split(fit), "--out", "run"]) == 0
     capsys.readouterr()
     assert main([*shlex.split(fit), "--out", "other", "--objective", "analytic-kl"]) == 2
@@ -54,6 +54,14 @@ def test_the_edited_prior_trains_and_has_no_closed_form(
     assert "Normal" in error
     assert "Mixture" in error
     assert not Path("other").exists()
+
+
+def test_a_prior_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"nn": nn, "torch": torch, "dist": dist, "ppl_vae": ppl_vae, "data": binary_rows()}
+    exec(blocks("python")[3].replace('"runs/two", ', '"runs/two", epochs=1, '), names)
+    pair = names["run"].pair(set={"prior": names["TwoNormals"]})
+    assert pair.model.p_z.spread == 0.5
 
 
 def test_the_two_lines_of_check_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +76,7 @@ def test_the_two_lines_of_check_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_swapped_lines_run() -> None:
     names: dict = {"latent_dim": 3, "hidden": 8, "data_shape": (4,), "data": torch.randn(50, 4), "self": nn.Module()}
-    exec("from ppl_vae.blocks import *\n" + blocks("python")[3], names)
+    exec("from ppl_vae.blocks import *\n" + blocks("python")[4], names)
     z = names["self"].p_z().sample((5,))
     assert names["self"].p_x(names["self"].decoder(z)).log_prob(names["data"][:5]).shape == (5,)
 
@@ -97,12 +105,12 @@ def test_every_command_parses() -> None:
     assert len(ours) >= 6
     for command in ours:
         verb = parse(shlex.split(command)[1:])
-        assert isinstance(verb, tuple(VERBS.values()))
+        assert isinstance(verb, Command)
 
 
 def test_every_verb_is_named_alike() -> None:
-    assert all(callable(getattr(ppl_vae, verb)) for verb in VERBS)
-    assert all(f"`{verb}`" in README for verb in VERBS)
+    assert all(callable(getattr(ppl_vae, verb)) for verb in verbs.names())
+    assert all(f"`{verb}`" in README for verb in verbs.names())
 
 
 def test_every_file_in_the_table_exists() -> None:
@@ -112,3 +120,27 @@ def test_every_file_in_the_table_exists() -> None:
     assert all((ROOT / file).exists() for file in files)
     shipped = {f"{p.parent.name}/{p.name}" for kind in ("models", "guides") for p in (ROOT / kind).glob("[!_]*.py")}
     assert shipped <= set(files)
+
+
+def test_the_table_of_parts_is_the_registries() -> None:
+    rows = {
+        (kind, name): set(re.findall(r"`(\w+)`", settings))
+        for kind, name, settings in re.findall(r"^\| `(\w+)=(\w+)` \|.*?(?<!\\)\|(.*?)(?<!\\)\|", README, re.MULTILINE)
+    }
+    there = {(kind, name): set(settable(kind, name)) for kind, registry in PARTS.items() for name in registry}
+    assert rows == there
+
+
+def test_the_table_of_shorthands_is_the_librarys() -> None:
+    rows = {
+        (kind, name): (program, re.findall(r"`([\w.]+=\w+)`", rest), dict(re.findall(r"`(\w+)` for `([\w.]+)`", rest)))
+        for kind, name, program, rest in re.findall(
+            r"^\| `--(\w+) (\w+)` \| `(\w+)` with (.*) \|$", README, re.MULTILINE
+        )
+    }
+    there = {
+        (kind, name): (s.program, [f"{n}={value}" for n, value in s.settings.items()], dict(s.renamed))
+        for kind, shorthands in SHORTHANDS.items()
+        for name, s in shorthands.items()
+    }
+    assert rows == there

@@ -1,7 +1,9 @@
 """Columns of the data from which nothing can be learned."""
 
+import math
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
@@ -15,24 +17,35 @@ def varies(s: Subject) -> Iterator[Finding]:
     In a table without column names, a constant column of the smallest number of all is allowed: it may be the margin of
     an image that was written as a row.
     """
-    for i, (field, x) in enumerate(zip(s.dataset.fields, s.dataset.train, strict=True)):
+    for i, (field, shape) in enumerate(zip(s.dataset.fields, s.dataset.shapes, strict=True)):
         names = s.dataset.columns.get(field, ())
-        x = x.unsqueeze(1) if x.dim() == 1 and names else x
-        if x.dim() != 2 or len(x) < FEWEST or (i == 0 and s.dataset.image):
+        flat = len(shape) == 1 or (not shape and names)
+        if not flat or s.dataset.lengths["train"] < FEWEST or (i == 0 and s.dataset.image):
             continue
-        seen = ~x.isnan()
-        low = x.where(seen, x.new_full((), float("inf")) if x.is_floating_point() else x).amin(0)
-        high = x.where(seen, x.new_full((), -float("inf")) if x.is_floating_point() else x).amax(0)
+        low, high, seen = _extremes(s, i)
         constant = (low == high) & ((low > low.min()) | bool(names))
-        if (~seen.any(0)).any():
-            yield s.warning(
-                f"{_columns(~seen.any(0), field, names)} no value in any training row: leave out such columns"
-            )
+        if (~seen).any():
+            yield s.warning(f"{_columns(~seen, field, names)} no value in any training row: leave out such columns")
         if constant.any():
             yield s.warning(
                 f"{_columns(constant, field, names)} one value in all training rows: nothing is learned from it, and a "
                 "density there may grow without bound. Leave out such columns"
             )
+
+
+def _extremes(s: Subject, field: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The smallest and the largest number of each column over the training rows, and whether there is one, `(D,)`."""
+    parts = [_of_chunk(batch[field]) for batch in s.chunks("train")]
+    low, high, seen = (torch.stack(each) for each in zip(*parts, strict=True))
+    return low.amin(0), high.amax(0), seen.any(0)
+
+
+def _of_chunk(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x = x.unsqueeze(1) if x.dim() == 1 else x
+    seen = ~x.isnan()
+    low = x.where(seen, x.new_full((), math.inf) if x.is_floating_point() else x).amin(0)
+    high = x.where(seen, x.new_full((), -math.inf) if x.is_floating_point() else x).amax(0)
+    return low, high, seen.any(0)
 
 
 def _columns(chosen: Tensor, field: str, names: Sequence[str]) -> str:

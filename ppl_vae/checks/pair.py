@@ -9,7 +9,8 @@ import torch
 
 from ppl_vae.checks import capture, columns, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
-from ppl_vae.data import Dataset
+from ppl_vae.core.results import Result
+from ppl_vae.data import Data
 from ppl_vae.objectives import Objective, Trace_ELBO
 from ppl_vae.programs import Pair
 from ppl_vae.programs.state import buffers_kept
@@ -42,8 +43,8 @@ CHECKS: tuple[Check, ...] = (
 THOROUGH: tuple[Check, ...] = (learning.finite, simulation.simulates, capture.captures)
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """What `check` found."""
 
     findings: tuple[Finding, ...]
@@ -56,18 +57,20 @@ class CheckReport:
     def passed(self) -> bool:
         return not self.errors
 
-    def asdict(self) -> dict[str, Any]:
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.passed else 1
+
+    def fields(self) -> dict[str, Any]:
         return {"passed": self.passed, "findings": [asdict(f) for f in self.findings]}
 
-    def __str__(self) -> str:
+    def lines(self) -> Iterator[str]:
         """One line for each finding, then the verdict: what `assert report.passed, str(report)` shows in a test."""
-        verdict = "this pair is a VAE for this data" if self.passed else "this pair is not a VAE for this data"
-        return "\n".join([*(f"{f.level}: {f}" for f in self.findings), verdict])
+        yield from (f"{f.level}: {f}" for f in self.findings)
+        yield f"this pair {'is' if self.passed else 'is not'} a VAE for this data"
 
 
-def check_pair(
-    pair: Pair, dataset: Dataset, objective: Objective | None = None, *, thorough: bool = False
-) -> CheckReport:
+def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *, thorough: bool = False) -> CheckReport:
     """Run every check in order, up to the first that finds an error, since the later ones rely on it.
 
     Weights, buffers, Pyro's parameter store and torch's random state stay as they were.

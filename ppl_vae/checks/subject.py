@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ppl_vae.checks.lines import Lines, raised, sampled
 from ppl_vae.core.errors import InputError
-from ppl_vae.data import Dataset
+from ppl_vae.data import Data
+from ppl_vae.data.binarize import binarized
+from ppl_vae.data.protocol import CHUNK, Split
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, Terms, draw, owned, score
 from ppl_vae.programs.find import Kind, blame
@@ -66,22 +68,25 @@ class Subject:
     """
 
     pair: Pair
-    dataset: Dataset
+    dataset: Data
     objective: Objective
     probe: Batch
     other: Batch
     lines: dict[Kind, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
 
     @classmethod
-    def of(cls, pair: Pair, dataset: Dataset, objective: Objective) -> "Subject":
-        dataset = _binary(dataset)
+    def of(cls, pair: Pair, dataset: Data, objective: Objective) -> "Subject":
         device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
-        order = _missing_first(dataset.train)
+        order = _missing_first(dataset)
         probe, other = (
-            tuple(x[rows].to(device) for x in dataset.train)
+            tuple(x.to(device) for x in _seen(dataset, "train", dataset.rows("train", rows)))
             for rows in (order[:PROBE_ROWS], order.flip(0)[:PROBE_ROWS])
         )
         return cls(pair, dataset, objective, probe, other)
+
+    def chunks(self, split: Split) -> Iterator[Batch]:
+        """The rows of a split in their order, `CHUNK` at a time, as the checks look at them."""
+        return (_seen(self.dataset, split, batch) for batch in self.dataset.batches(split, CHUNK))
 
     @property
     def files(self) -> dict[Kind, str]:
@@ -201,18 +206,23 @@ def shapes(batch: Batch) -> str:
     return ", ".join(str(tuple(x.shape)) for x in batch)
 
 
-def _binary(dataset: Dataset) -> Dataset:
-    """With `binarize="epoch"`, the data with 0 and 1 in place of the grey training values, which no step will see."""
-    if dataset.binarize != "epoch":
-        return dataset
-    grey, *others = dataset.train
-    return replace(dataset, train=((grey > 0.5).to(grey.dtype), *others))
+def _seen(dataset: Data, split: Split, batch: Batch) -> Batch:
+    """Under `binarize="epoch"`, 0 and 1 for the grey training values, which no step will see as they are."""
+    if dataset.binarize != "epoch" or split != "train":
+        return batch
+    grey, *others = batch
+    return (binarized(grey, "threshold"), *others)
 
 
-def _missing_first(batch: Batch) -> Tensor:
-    """All row numbers, where up to three rows with missing cells come first."""
-    missing = torch.stack([x.reshape(len(x), -1).isnan().any(1) for x in batch]).any(0).cpu()
+def _missing_first(dataset: Data) -> Tensor:
+    """The indices of all training rows, of which up to three rows with missing cells come first."""
+    missing = torch.cat([_with_missing(batch) for batch in dataset.batches("train", CHUNK)])
     first = missing.nonzero().flatten()[:3]
     rest = torch.ones(len(missing), dtype=torch.bool)
     rest[first] = False
     return torch.cat([first, rest.nonzero().flatten()])
+
+
+def _with_missing(batch: Batch) -> Tensor:
+    """Does a row have a missing cell? `(rows,)`."""
+    return torch.stack([x.reshape(len(x), -1).isnan().any(1) for x in batch]).any(0).cpu()

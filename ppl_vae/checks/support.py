@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
-from ppl_vae.blocks.table import Cells
+from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
+from ppl_vae.data.protocol import CHUNK, SPLITS
 from ppl_vae.distributions.wrappers import describe, family, mask_of, support_of
 from ppl_vae.programs.layout import DATA
-from ppl_vae.programs.scores import Batch, ProgramLike, batches
+from ppl_vae.programs.scores import Batch, ProgramLike
 
-CHUNK_ROWS = 1000
 ALLOWED = {
     constraints.positive: ("above 0", "pass it through softplus or exp"),
     constraints.nonnegative: ("0 or above", "pass it through softplus or exp"),
@@ -101,9 +101,8 @@ def _space(fn: Any) -> str | None:
 
 def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:
     """Numbers and values of the rows of all splits."""
-    for split, numbers in s.dataset.rows.items():
-        chunks = batches(getattr(s.dataset, split), CHUNK_ROWS)
-        for rows, chunk in zip(numbers.split(CHUNK_ROWS), chunks, strict=True):
+    for split in SPLITS:
+        for rows, chunk in zip(s.dataset.numbers(split).split(CHUNK), s.chunks(split), strict=True):
             yield rows, tuple(x.to(s.device) for x in chunk)
 
 

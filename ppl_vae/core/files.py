@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,14 +30,15 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """The value as standard JSON. A number that is not finite becomes null, since JSON can't express it."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same dicts and lists with None for every number that is not finite."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -61,3 +65,19 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_file(path: Path) -> None:
+    """Raise `InputError`, before the work, where a file can't be written."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is no folder: make it first")
+
+
+class Scratch:
+    """A temporary folder, which goes when nothing refers to this object any more, at the latest when Python ends."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ppl_vae-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

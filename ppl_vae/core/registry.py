@@ -51,6 +51,9 @@ class Registry(Mapping[str, T], Generic[T]):
         part: Any = getattr(importlib.import_module(entry.module), entry.attribute)
         return part
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self.entries else default
+
     def __contains__(self, name: object) -> bool:
         return name in self.entries
 
@@ -61,10 +64,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self.entries)
 
 
-def did_you_mean(name: str, names: Any) -> str:
+def did_you_mean(name: str, names: Any, quoted: str = "{!r}") -> str:
     """The end of an error message: `; did you mean 'mixture'?`, or nothing if no name is close."""
     close = get_close_matches(name, list(names), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {quoted.format(close[0])}?" if close else ""
 
 
 def _declared(file: Path, module: str) -> Iterator[tuple[str, Entry]]:

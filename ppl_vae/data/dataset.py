@@ -1,92 +1,25 @@
-"""Arrays in, batches out: built-in sets, files and arrays, checked, binarized and split by rows.
+"""`open_data`: what a user names, read, checked, binarized and split by rows.
 
 Rows and columns in messages count from 0, as numpy does.
 """
 
 import hashlib
 import math
-import operator
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.data.readers import BUILTIN, Raw, Source, gather
+from ppl_vae.data.arrays import Dataset
+from ppl_vae.data.binarize import BINARIZE, binarized, check_unit
+from ppl_vae.data.builtin import BUILTIN
+from ppl_vae.data.protocol import SPLITS, Data
+from ppl_vae.data.randomness import generator
+from ppl_vae.data.raw import Raw
+from ppl_vae.data.source import Source, gather
 
 MISSING = ("error", "nan")
-BINARIZE = ("none", "threshold", "once", "epoch")
-LARGEST = {"mnist-5k": 255.0, "digits": 16.0}
-IMAGES = {"mnist-5k": (28, 28), "digits": (8, 8)}
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Fields, split by rows. A batch is a tuple of tensors, one per field, in the order of `fields`.
-
-    Each split holds one tensor `(rows, *shape)` per field. Under `binarize="epoch"` the first field of
-    `train` keeps its grey values in [0, 1], and `epoch` draws from them. `sha256` is that of the arrays as
-    read (shape, dtype, bytes), before scaling, binarization and split. `rows` maps `train`, `valid` and
-    `test` to row numbers in the data as read. `columns` are the names of the columns of each field, where it has
-    names; `image` is the shape of the picture that a datum of the first field is, if it is one.
-    """
-
-    name: str
-    fields: tuple[str, ...]
-    train: tuple[Tensor, ...] = field(repr=False)
-    valid: tuple[Tensor, ...] = field(repr=False)
-    test: tuple[Tensor, ...] = field(repr=False)
-    binarize: str
-    seed: int
-    sha256: str
-    rows: dict[str, Tensor] = field(repr=False)
-    columns: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    image: tuple[int, ...] | None = None
-
-    @property
-    def data_shape(self) -> tuple[int, ...]:
-        """Shape of one datum of the first field, e.g. `(784,)`."""
-        return tuple(self.train[0].shape[1:])
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Batches in one epoch, a short last one included. Raises `InputError` unless `batch_size >= 1`."""
-        return math.ceil(len(self.train[0]) / _integer("batch_size", batch_size, least=1))
-
-    def epoch(self, number: int, batch_size: int, seed: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Shuffled training batches `(batch_size, *shape)` of epoch `number`, from batch `start` on.
-
-        The order, and under `binarize="epoch"` the draw, depend on `(seed, number)` only. Raises
-        `InputError`, before the first batch, for a batch size below 1 or a `start` outside the epoch.
-        """
-        steps = self.steps_per_epoch(batch_size)
-        if _integer("start", start, least=0) > steps:
-            raise InputError(f"start={start} is past the end of an epoch of {steps} batches")
-        first, *others = self.train
-        order = self._order(number, seed)
-        if self.binarize == "epoch":
-            first = _draw(first, _generator("epoch", seed, number))
-        return (tuple(values[rows] for values in (first, *others)) for rows in order.split(batch_size)[start:])
-
-    def numbers(self, number: int, batch_size: int, seed: int, batch: int) -> Tensor:
-        """The rows of one batch of an epoch, by their numbers in the data as read, `(batch_size,)`."""
-        return self.rows["train"][self._order(number, seed).split(batch_size)[batch]]
-
-    def _order(self, number: int, seed: int) -> Tensor:
-        return torch.randperm(len(self.train[0]), generator=_generator("order", seed, number), device="cpu")
-
-    def describe(self) -> str:
-        """One line: name, rows of each split, shape of each field, range, binarization."""
-        splits = (self.train, self.valid, self.test)
-        rows = " + ".join(f"{len(split[0])} {name}" for split, name in zip(splits, _SPLITS, strict=True))
-        shapes = [f"{n} {tuple(v.shape[1:])}" for n, v in zip(self.fields, self.train, strict=True)]
-        first = torch.cat([split[0].flatten() for split in splits])
-        there = first[~first.isnan()]
-        shapes[0] += f" in [{there.min().item():g}, {there.max().item():g}]"
-        if len(there) < len(first):
-            shapes[0] += f" with {len(first) - len(there)} of {len(first)} cells missing"
-        return f"{self.name}: {rows} rows, {', '.join(shapes)}, binarize {self.binarize}"
 
 
 def open_data(
@@ -115,16 +48,16 @@ def open_data(
     Raises `InputError` for anything that cannot be read, is not finite, or does not fit these options.
     """
     name, fields, raws = gather(source)
-    if binarize is None:
-        binarize = "once" if name == "mnist-5k" else "none"
+    usual, divisor = (BUILTIN[name].binarize, BUILTIN[name].largest) if name in BUILTIN else ("none", scale)
+    binarize = usual if binarize is None else binarize
     check_scale(name, scale)
     _check_options(missing, binarize, valid, test)
     rows = {len(raw.values) for raw in raws}
     if len(rows) > 1:
         each = ", ".join(f"{len(raw.values)} in {raw.where}" for raw in raws)
         raise InputError(f"all fields need the same number of rows, but there are {each}")
-    parts = _split(rows.pop(), valid, test, _generator("split", split_seed))
-    first = _converted(raws[0], LARGEST.get(name, scale), first=True, missing=missing == "nan")
+    parts = _split(rows.pop(), valid, test, generator("split", split_seed))
+    first = _converted(raws[0], divisor, first=True, missing=missing == "nan")
     others = [_converted(raw, None, first=False) for raw in raws[1:]]
     if binarize != "none":
         check_unit(first, raws[0], scale, binarize)
@@ -144,13 +77,31 @@ def open_data(
         binarize,
         int(split_seed),
         _sha256(raws),
-        dict(zip(("train", "valid", "test"), parts, strict=True)),
+        dict(zip(SPLITS, parts, strict=True)),
         {each: raw.names for each, raw in zip(fields, raws, strict=True) if raw.names},
-        IMAGES.get(name) or image_shape(tuple(first.shape[1:])),
+        image_of(name, tuple(first.shape[1:])),
     )
 
 
-_SPLITS = ("train", "validation", "test")
+def as_data(source: Source | Data, **options: Any) -> Data:
+    """`open_data(source, **options)`, or the `Data` that was given, which is read, split and binarized already.
+
+    Raises:
+        InputError: as `open_data`; an option that data of this kind have settled themselves.
+    """
+    if not isinstance(source, Data):
+        return open_data(source, **options)
+    usual = {"scale": None, "missing": "error", "binarize": None, "split_seed": 0, "valid": 0.1, "test": 0.1}
+    for name, value in options.items():
+        said_alike = name == "missing" or (name == "binarize" and value == source.binarize)
+        if value != usual[name] and not said_alike:
+            raise InputError(f"{source.name} is data that are read and split already: leave out {name}")
+    return source
+
+
+def image_of(name: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of the picture that a datum of a set is: what a built-in set says, else what the shape tells."""
+    return BUILTIN[name].image if name in BUILTIN else image_shape(shape)
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -183,23 +134,9 @@ def finite(raw: Raw, values: Tensor, scale: float | None, first: bool, missing: 
     if bad.any():
         kind = str(values.dtype).removeprefix("torch.")
         what = f"{raw.where}: {int(bad.sum())} of {bad.numel()} numbers are not finite as {kind}"
-        mend = "mend or leave out such rows" + (", or --missing nan" if first and values[bad][0].isnan() else "")
-        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; {mend}")
+        fix = "fix or leave out such rows" + (", or --missing nan" if first and values[bad][0].isnan() else "")
+        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; {fix}")
     return values
-
-
-def check_unit(values: Tensor, raw: Raw, scale: float | None, binarize: str) -> None:
-    bad = (values < 0) | (values > 1)
-    if not bad.any():
-        return
-    largest = values.max().item() * (scale or 1)
-    mend = f"divide by {largest:g}: --scale {largest:g}"
-    if scale is None and largest <= 255:
-        mend = "divide pixels by 255: --scale 255"
-    if (values < 0).any():
-        mend = "shift and scale the data, or use binarize none"
-    what = f"{raw.where}: binarize {binarize} needs values in [0, 1], but {raw.first(bad, values)}"
-    raise InputError(f"{what}\n{mend[0].upper()}{mend[1:]}")
 
 
 def check_scale(name: str, scale: Any) -> None:
@@ -232,40 +169,12 @@ def _split(rows: int, valid: float, test: float, generator: torch.Generator) -> 
     return order[tested + held_out :], order[tested : tested + held_out], order[:tested]
 
 
-def binarized(grey: Tensor, binarize: str) -> Tensor:
-    """Values in [0, 1] as 0 and 1: above a half under `threshold`, else the one draw of `once`."""
-    return (grey > 0.5).to(grey.dtype) if binarize == "threshold" else _draw(grey, _generator("once"))
-
-
-def _draw(grey: Tensor, generator: torch.Generator) -> Tensor:
-    """0 or 1, each 1 with the probability `grey` `(rows, *shape)`."""
-    uniform = torch.rand(grey.shape, generator=generator, dtype=torch.float32, device="cpu")
-    return (uniform < grey).to(grey.dtype)
-
-
-def _generator(purpose: str, *seeds: int) -> torch.Generator:
-    """A generator of its own for each purpose and seeds; seeds may be any integers."""
-    numbers = [_integer("seed", seed) for seed in seeds]
-    digest = hashlib.sha256(repr((purpose, numbers)).encode()).digest()
-    return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:4], "big"))
-
-
 def _sha256(raws: list[Raw]) -> str:
     digest = hashlib.sha256()
     for raw in raws:
         digest.update(f"{tuple(raw.values.shape)} {raw.values.dtype}\n".encode())
         digest.update(raw.values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _integer(name: str, value: Any, least: int | None = None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name}={value!r} must be an integer") from None
-    if least is not None and number < least:
-        raise InputError(f"{name}={number} must be at least {least}")
-    return number
 
 
 def _is_finite(value: Any) -> bool:

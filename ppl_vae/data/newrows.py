@@ -1,7 +1,7 @@
 """New rows, read by the rules that a run was fitted under: its fields, columns, dtypes, scale and binarization."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.data.dataset import LARGEST, binarized, check_scale, check_unit, finite
-from ppl_vae.data.readers import BUILTIN, Raw, default_names, gather, listing
+from ppl_vae.data.binarize import binarized, check_unit
+from ppl_vae.data.builtin import BUILTIN
+from ppl_vae.data.dataset import check_scale, finite
+from ppl_vae.data.protocol import SPLITS, Batch, Data
+from ppl_vae.data.raw import Raw
+from ppl_vae.data.source import default_names, gather
+from ppl_vae.data.table import listing
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,50 @@ class Rules:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in the order given, one tensor `(N, *shape)` per field; their numbers in the data as read."""
+    """Rows in the order given, of which a batch is taken when it is needed.
 
-    batch: tuple[Tensor, ...]
+    Args:
+        numbers: where each row stands in the data as read, `(N,)`.
+        take: the rows at some places from 0 to N − 1, one tensor `(n, *shape)` per field.
+    """
+
     numbers: Tensor
-    columns: Mapping[str, tuple[str, ...]]
+    take: Callable[[Tensor], Batch]
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All rows in order, `batch_size` at a time."""
+        return (self.take(places) for places in torch.arange(len(self.numbers)).split(batch_size))
+
+    def first(self, count: int) -> Batch:
+        """The first rows, `count` or as many as there are."""
+        return self.take(torch.arange(min(count, len(self.numbers))))
+
+    @property
+    def batch(self) -> Batch:
+        """All rows together."""
+        return self.first(len(self.numbers))
+
+
+def rows_in_order(data: Data) -> Rows:
+    """All rows of a data set, in the order in which they were read."""
+    numbers = {split: data.numbers(split) for split in SPLITS}
+    splits = torch.cat([torch.full((len(numbers[split]),), i) for i, split in enumerate(SPLITS)])
+    places = torch.cat([torch.arange(len(numbers[split])) for split in SPLITS])
+    sorted_numbers, order = torch.cat(list(numbers.values())).sort()
+    splits, places = splits[order], places[order]
+
+    def take(wanted: Tensor) -> Batch:
+        here = [(splits[wanted] == i).nonzero().flatten() for i in range(len(SPLITS))]
+        parts = [data.rows(split, places[wanted[at]]) for split, at in zip(SPLITS, here, strict=True) if len(at)]
+        back = torch.cat(here).argsort()
+        return tuple(torch.cat(field)[back] for field in zip(*parts, strict=True))
+
+    return Rows(sorted_numbers, take)
+
+
+def held_out(data: Data) -> Rows:
+    """The test rows of a data set."""
+    return Rows(data.numbers("test"), lambda places: data.rows("test", places))
 
 
 def read_rows(source: Any, rules: Rules, scale: float | None = None) -> Rows:
@@ -58,7 +102,7 @@ def read_rows(source: Any, rules: Rules, scale: float | None = None) -> Rows:
     name, fields, raws = gather(source)
     check_scale(name, scale)
     if name in BUILTIN:
-        scale = LARGEST[name]
+        scale = BUILTIN[name].largest
     elif scale is None:
         scale = rules.scale
     raws = _by_field(fields, raws, rules)
@@ -76,7 +120,8 @@ def read_rows(source: Any, rules: Rules, scale: float | None = None) -> Rows:
     _doubt(aligned[0], first, x, scale, rules)
     if rules.binarize != "none":
         x = binarized(x, rules.binarize)
-    return Rows((x, *rest), torch.arange(len(x)), rules.columns)
+    batch = (x, *rest)
+    return Rows(torch.arange(len(x)), lambda places: tuple(values[places] for values in batch))
 
 
 def _by_field(fields: tuple[str, ...], raws: list[Raw], rules: Rules) -> list[Raw]:

@@ -1,23 +1,16 @@
 """Which estimator to use: a sentence derived from the numbers of a comparison."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+
+from ppl_vae.diagnostics.results import ROUNDING, Estimator
 
 BIASED = 4.0  # standard errors
-ROUNDING = 1e-6  # of a value in float32, relative
-ROUNDING_OF_GRADIENT = 1e-5  # a noise below this part of the signal
 LEAST_DRAWS = 20
 FALSE_ALARMS = 1e-3  # chance that any sound estimator of a comparison is said to have a biased gradient
 TIE = 1.1  # a ratio of two efficiencies that timing alone can make
 
-Estimators = Mapping[str, Mapping[str, Any]]
-
-
-def exact(e: Mapping[str, Any], group: str) -> bool:
-    """Is there no noise in the gradient of the group, or none beyond the rounding of a float32?"""
-    snr = e.get("gradient_snr", {}).get(group)
-    return e["gradient_variance"][group] == 0 or (snr is not None and snr * ROUNDING_OF_GRADIENT > 1)
+Estimators = Mapping[str, Estimator]
 
 
 def plain(x: float) -> str:
@@ -36,7 +29,7 @@ def advice(estimators: Estimators, draws: int) -> str:
         return f"none from {draws} draws: take {LEAST_DRAWS} or more"
     targets: dict[str, list[str]] = {}
     for name, e in estimators.items():
-        targets.setdefault(e["target"], []).append(name)
+        targets.setdefault(e.target, []).append(name)
     return "; ".join(
         f"{target}: {_best({name: estimators[name] for name in names}, FALSE_ALARMS / len(estimators))}"
         for target, names in targets.items()
@@ -50,34 +43,40 @@ def _best(rivals: Estimators, level: float) -> str:
     return said + "".join(f", {why.format(name)}" for name, why in biased.items())
 
 
-def _bias(e: Mapping[str, Any], level: float) -> str:
+def _bias(e: Estimator, level: float) -> str:
     """What is biased of an estimator, against its reference; nothing if neither value nor gradient shows it."""
-    value, gradient = e["bias"], e["gradient_bias"]
-    if value is not None and abs(value["difference"]) > BIASED * value["se"] + ROUNDING * abs(e["value"]):
-        z = "without noise" if value["z"] is None else f"z = {value['z']:.1f}"
+    value = None if e.bias is None else e.bias.difference
+    if value is not None and abs(value.value) > BIASED * value.se + ROUNDING * abs(e.value.value):
+        z = "without noise" if math.isnan(value.z) else f"z = {value.z:.1f}"
         return f"the value of {{}} is biased ({z})"
-    if gradient is not None and gradient["p"] < level:
-        group = max(gradient["t"], key=gradient["t"].__getitem__)
-        return f"the {group}'s gradient of {{}} is biased (|t| = {gradient['t'][group]:.1f})"
+    if e.gradient_bias is not None and e.gradient_bias.p < level:
+        t = e.gradient_bias.t
+        group = max(t, key=t.__getitem__)
+        return f"the {group}'s gradient of {{}} is biased (|t| = {t[group]:.1f})"
     return ""
 
 
+def group_of(estimators: Iterable[Estimator]) -> str:
+    """Whose gradient counts: the guide's, or the model's where the guide has none."""
+    return "guide" if any(e.gradient_variance["guide"].value > 0 for e in estimators) else "model"
+
+
 def _of_sound(sound: Estimators) -> str:
-    group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in sound.values()) else "model"
-    silent = [name for name, e in sound.items() if exact(e, group)]
+    group = group_of(sound.values())
+    silent = [name for name, e in sound.items() if e.exact(group)]
     if silent:
         return f"{silent[0]}, whose gradient of the {group} has no noise"
-    ranked = sorted(sound, key=lambda name: -sound[name]["efficiency"][group])
+    ranked = sorted(sound, key=lambda name: -sound[name].efficiency[group])
     if len(ranked) == 1:
         return f"{ranked[0]} is alone"
     best = sound[ranked[0]]
     level = [name for name in ranked if name == ranked[0] or _level(best, sound[name], group)]
     if len(level) > 1:
         return f"{' or '.join(level)}, which noise and timing do not tell apart"
-    ratio = best["efficiency"][group] / sound[ranked[1]]["efficiency"][group]
+    ratio = best.efficiency[group] / sound[ranked[1]].efficiency[group]
     return f"{ranked[0]}, {plain(ratio)} times as efficient as {ranked[1]} for the {group}'s gradient"
 
 
-def _level(a: Mapping[str, Any], b: Mapping[str, Any], group: str) -> bool:
-    relative = (e["gradient_variance_se"][group] / e["gradient_variance"][group] for e in (a, b))
-    return a["efficiency"][group] < TIE * math.exp(2 * math.hypot(*relative)) * b["efficiency"][group]
+def _level(a: Estimator, b: Estimator, group: str) -> bool:
+    relative = (e.gradient_variance[group].se / e.gradient_variance[group].value for e in (a, b))
+    return a.efficiency[group] < TIE * math.exp(2 * math.hypot(*relative)) * b.efficiency[group]

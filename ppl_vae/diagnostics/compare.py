@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple
 from zlib import crc32
 
 import torch
@@ -15,28 +14,18 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.moments import Moments
 from ppl_vae.core.randomness import draw_seed, seed_torch
+from ppl_vae.core.statistics import Estimate
 from ppl_vae.diagnostics.advice import advice
 from ppl_vae.diagnostics.estimators import references
 from ppl_vae.diagnostics.gradients import GROUPS, Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
-from ppl_vae.diagnostics.projections import GradientBias, Projections
+from ppl_vae.diagnostics.projections import BiasTest, Projections
+from ppl_vae.diagnostics.results import Difference, Estimator, SideBySide, ValueBias
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters, terms
 from ppl_vae.programs.scores import Batch, batches
 
 WARM_UP = 3  # steps that are not timed
-
-
-class Comparison(NamedTuple):
-    """What `compare_estimators` finds.
-
-    Args:
-        result: numbers, for JSON.
-        arrays: by estimator: `row_mean` and `row_variance`, `(N,)`, over draws; `draw_mean`, `(R,)`, over rows.
-    """
-
-    result: dict[str, Any]
-    arrays: dict[str, dict[str, Tensor]]
 
 
 @dataclass
@@ -60,24 +49,27 @@ class _Values:
         variances = torch.cat(self.variances)
         return math.sqrt(variances.sum().item() / draws) / len(variances)
 
+    def estimate(self, draws: int) -> Estimate:
+        return Estimate(self.mean, self.se(draws), "draws")
+
 
 @dataclass
-class _Run:
+class _Trial:
     """One estimator under comparison, or a reference, with what is gathered of it."""
 
     objective: Objective
     names: list[str]
     stream: int
-    """Runs of one stream get the same noise."""
+    """Trials of one stream get the same noise."""
 
     values: _Values = field(default_factory=_Values)
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
     how: dict[str, str] = field(default_factory=dict)
-    reference: "_Run | None" = None
+    reference: "_Trial | None" = None
 
     def __post_init__(self) -> None:
-        self.gradients, self.bias = Gradients(self.names), GradientBias()
+        self.gradients, self.bias = Gradients(self.names), BiasTest()
         self.begin()
 
     def begin(self) -> None:
@@ -102,8 +94,8 @@ def compare_estimators(
     batch_size: int,
     draws: int,
     seed: int = 0,
-    step: Callable[[], None] = lambda: None,
-) -> Comparison:
+    advance: Callable[[], None] = lambda: None,
+) -> SideBySide:
     """Value, variance, gradient, time and memory of each objective; bias and cosine against its target's reference.
 
     Each draw gives every objective the same random state, so that estimators which draw the guide alike share ε. A
@@ -113,52 +105,43 @@ def compare_estimators(
     Args:
         rows: the data, kept fixed; taken `batch_size` at a time.
         draws: R, how often each estimator is repeated on each batch; memory does not grow with it.
-        step: called after each draw, for a progress bar.
+        advance: called after each draw, for a progress bar.
 
     Returns:
-        `estimators[name]`: `target`, what it estimates; `value`, nats per datum, `value_se` over draws with the data
-        fixed and `value_se_data` over data (also as `elbo…` where the target is the ELBO); `bias` of the value against
-        the `reference`: `difference`, `se`, `z`, or None where there is no reference; `variance`, nats², of one draw's
-        value for one datum, averaged over data; for model and guide, of the gradient of the mean loss of one batch (a
-        short last one left out): `gradient_bias` of its mean against the reference's, see `GradientBias`, or None;
-        `gradient_variance`, summed over parameters, with its `_se` over draws,
-        `gradient_snr`, `gradient_cosine` with the reference's, see `Gradients`, and variance and SNR also
-        `_by_tensor`; `seconds_per_step`, forward and backward, the median over the draws on the first batch;
-        `peak_bytes_per_step`, see `PeakMemory`; `efficiency`, 1/(gradient variance · seconds), None without noise;
-        `num_samples`, K; `sites`, what the objective says of its sites.
-        `pairs` of one target: `difference` a − b of the means over the same draws, `se`, z (None where se = 0).
-        `advice`: which to use, in a sentence.
+        See `Estimator`; `pairs` are of estimators of one target.
     """
     trained = parameters(pair.model, pair.guide, pair.borrower)
-    runs = {name: _Run(objective, list(trained), stream=0) for name, objective in objectives.items()}
-    everyone = [*runs.values(), *_references(runs.values(), pair, next(batches(rows, batch_size)))]
-    same = [pair_ for pair_ in itertools.combinations(runs, 2) if len({runs[n].objective.target for n in pair_}) == 1]
+    trials = {name: _Trial(objective, list(trained), stream=0) for name, objective in objectives.items()}
+    everyone = [*trials.values(), *_references(trials.values(), pair, next(batches(rows, batch_size)))]
+    same = [
+        pair_ for pair_ in itertools.combinations(trials, 2) if len({trials[n].objective.target for n in pair_}) == 1
+    ]
     differences = {names: _Values() for names in same}
     projections = Projections(trained)
     for index, batch in enumerate(batches(rows, batch_size)):
         whole = len(batch[0]) == min(batch_size, len(rows[0]))
         passes = _Passes(pair, trained, batch, projections, seed, index)
         if index == 0:
-            for run in everyone:
-                passes.measure(run)
-        for run in everyone:
-            run.begin()
+            for trial in everyone:
+                passes.measure(trial)
+        for trial in everyone:
+            trial.begin()
         paired = {names: Moments() for names in differences}
         for draw in range(draws):
-            value = {name: passes.draw(run, draw) for name, run in runs.items()}
-            for run in everyone[len(runs) :]:
-                passes.draw(run, draw)
+            value = {name: passes.draw(trial, draw) for name, trial in trials.items()}
+            for trial in everyone[len(trials) :]:
+                passes.draw(trial, draw)
             for a, b in differences:
                 paired[a, b].add([value[a] - value[b]])
-            step()
-        for run in everyone:
-            run.end(whole)
+            advance()
+        for trial in everyone:
+            trial.end(whole)
         for names, moments in paired.items():
             differences[names].add(moments)
-    estimators = {name: _estimator(run, draws) for name, run in runs.items()}
-    pairs = [_pair(a, b, values, draws) for (a, b), values in differences.items()]
-    result = {"estimators": estimators, "pairs": pairs, "advice": advice(estimators, draws)}
-    return Comparison(result, {name: _arrays(run, draws) for name, run in runs.items()})
+    estimators = {name: _estimator(trial, draws) for name, trial in trials.items()}
+    pairs = tuple(Difference(a, b, values.estimate(draws)) for (a, b), values in differences.items())
+    arrays = {name: _arrays(trial, draws) for name, trial in trials.items()}
+    return SideBySide(estimators, pairs, advice(estimators, draws), arrays)
 
 
 @dataclass
@@ -172,50 +155,51 @@ class _Passes:
     seed: int
     index: int
 
-    def draw(self, run: _Run, draw: int) -> Tensor:
-        """One draw into the run's moments; returns the value per datum, `(B,)`."""
-        seed_torch(draw_seed(self.seed, self.index, draw, run.stream))
+    def draw(self, trial: _Trial, draw: int) -> Tensor:
+        """One draw into the trial's moments; returns the value per datum, `(B,)`."""
+        seed_torch(draw_seed(self.seed, self.index, draw, trial.stream))
         start = time.perf_counter()
-        value, gradient = self.step(run.objective)
+        value, gradient = self.step(trial.objective)
         elapsed = time.perf_counter() - start
         if self.index == 0:  # a whole batch
-            run.seconds.append(elapsed)
+            trial.seconds.append(elapsed)
         value = value.double()
-        run.value.add([value])
-        run.gradient.add(gradient)
-        run.projected.append(self.projections(gradient))
-        run.values.totals[draw] = run.values.totals.get(draw, 0.0) + value.sum().item()
+        trial.value.add([value])
+        trial.gradient.add(gradient)
+        trial.projected.append(self.projections(gradient))
+        trial.values.totals[draw] = trial.values.totals.get(draw, 0.0) + value.sum().item()
         return value
 
     def step(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
         """Value per datum `(B,)` and gradient of the mean loss: what one training step computes."""
         estimate = objective.estimate(self.pair.model, self.pair.guide, self.batch)
-        loss = -estimate.terms.scale * estimate.surrogate.mean()
-        gradient = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True, materialize_grads=True)
+        gradient = torch.autograd.grad(
+            estimate.loss, list(self.trained.values()), allow_unused=True, materialize_grads=True
+        )
         return estimate.value.detach(), list(gradient)
 
-    def measure(self, run: _Run) -> None:
+    def measure(self, trial: _Trial) -> None:
         """What is the same for every draw; and warm up."""
         with PeakMemory() as memory:
-            self.step(run.objective)
+            self.step(trial.objective)
         for _ in range(WARM_UP):
-            self.step(run.objective)
-        run.peak = memory.peak
+            self.step(trial.objective)
+        trial.peak = memory.peak
         with torch.no_grad():
-            run.how = run.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
+            trial.how = trial.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
 
 
-def _references(runs: Iterable[_Run], pair: Pair, batch: Batch) -> list[_Run]:
-    """Give each run its reference, the first that takes the pair; each is run once, whoever refers to it."""
-    made: dict[tuple[str, str], _Run | None] = {}
-    for run in runs:
-        for objective in references(run.objective):
+def _references(trials: Iterable[_Trial], pair: Pair, batch: Batch) -> list[_Trial]:
+    """Give each trial its reference, the first that takes the pair; each is trial once, whoever refers to it."""
+    made: dict[tuple[str, str], _Trial | None] = {}
+    for trial in trials:
+        for objective in references(trial.objective):
             key = objective.name, objective.target
             if key not in made:
                 stream = 1 + crc32(repr(key).encode()) % 1000  # whatever company it has
-                made[key] = None if refusal(objective, pair, batch) else _Run(objective, run.names, stream)
+                made[key] = None if refusal(objective, pair, batch) else _Trial(objective, trial.names, stream)
             if made[key] is not None:
-                run.reference = made[key]
+                trial.reference = made[key]
                 break
     return [reference for reference in made.values() if reference is not None]
 
@@ -230,55 +214,36 @@ def refusal(objective: Objective, pair: Pair, batch: Batch) -> str:
     return ""
 
 
-def _estimator(run: _Run, draws: int) -> dict[str, Any]:
-    values, gradients, target = run.values, run.gradients, run.objective.target
-    seconds, variance = median(run.seconds), gradients.variance()
+def _estimator(trial: _Trial, draws: int) -> Estimator:
+    values, gradients, reference = trial.values, trial.gradients, trial.reference
     means = torch.cat(values.means)
-    number = {
-        "value": values.mean,
-        "value_se": values.se(draws),
-        "value_se_data": means.std().item() / math.sqrt(len(means)) if len(means) > 1 else None,
-    }
-    elbo = {key.replace("value", "elbo"): x for key, x in number.items()} if target == "ELBO" else {}
-    return {
-        "target": target,
-        **elbo,
-        **number,
-        "bias": None if run.reference is None else _bias(run, run.reference, draws),
-        "variance": torch.cat(values.variances).mean().item(),
-        "gradient_bias": None if run.reference is None else run.bias.result(run.reference.objective.name),
-        "gradient_variance": variance,
-        "gradient_variance_se": gradients.variance_se(),
-        "gradient_snr": gradients.snr(),
-        "gradient_cosine": dict.fromkeys(GROUPS)
-        if run.reference is None
-        else gradients.cosine(run.reference.gradients),
-        "gradient_variance_by_tensor": gradients.variance_by_tensor(),
-        "gradient_snr_by_tensor": gradients.snr_by_tensor(),
-        "num_samples": run.objective.num_particles,
-        "seconds_per_step": seconds,
-        "peak_bytes_per_step": run.peak,
-        "efficiency": {group: 1 / (v * seconds) if v > 0 else None for group, v in variance.items()},
-        "sites": run.how,
-    }
+    se_data = means.std().item() / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    variances, errors = gradients.variance(), gradients.variance_se()
+    return Estimator(
+        target=trial.objective.target,
+        value=values.estimate(draws),
+        over_data=Estimate(values.mean, se_data, "data"),
+        bias=None if reference is None else _bias(trial, reference, draws),
+        variance=torch.cat(values.variances).mean().item(),
+        gradient_bias=None if reference is None else trial.bias.result(reference.objective.name),
+        gradient_variance={group: Estimate(v, errors[group], "draws") for group, v in variances.items()},
+        gradient_snr=gradients.snr(),
+        gradient_cosine=dict.fromkeys(GROUPS, math.nan) if reference is None else gradients.cosine(reference.gradients),
+        gradient_variance_by_tensor=gradients.variance_by_tensor(),
+        gradient_snr_by_tensor=gradients.snr_by_tensor(),
+        num_samples=trial.objective.num_particles,
+        seconds_per_step=median(trial.seconds),
+        peak_bytes_per_step=trial.peak,
+        sites=trial.how,
+    )
 
 
-def _bias(run: _Run, reference: _Run, draws: int) -> dict[str, Any]:
-    difference = run.values.mean - reference.values.mean
-    se = math.hypot(run.values.se(draws), reference.values.se(draws))
-    return {"reference": reference.objective.name, "difference": difference, "se": se, "z": _z(difference, se)}
+def _bias(trial: _Trial, reference: _Trial, draws: int) -> ValueBias:
+    se = math.hypot(trial.values.se(draws), reference.values.se(draws))
+    return ValueBias(reference.objective.name, Estimate(trial.values.mean - reference.values.mean, se, "draws"))
 
 
-def _pair(a: str, b: str, values: _Values, draws: int) -> dict[str, Any]:
-    difference, se = values.mean, values.se(draws)
-    return {"a": a, "b": b, "difference": difference, "se": se, "z": _z(difference, se)}
-
-
-def _z(difference: float, se: float) -> float | None:
-    return difference / se if se > 0 else None
-
-
-def _arrays(run: _Run, draws: int) -> dict[str, Tensor]:
-    means = torch.cat(run.values.means)
-    totals = torch.tensor([run.values.totals[draw] for draw in range(draws)], dtype=torch.float64)
-    return {"row_mean": means, "row_variance": torch.cat(run.values.variances), "draw_mean": totals / len(means)}
+def _arrays(trial: _Trial, draws: int) -> dict[str, Tensor]:
+    means = torch.cat(trial.values.means)
+    totals = torch.tensor([trial.values.totals[draw] for draw in range(draws)], dtype=torch.float64)
+    return {"row_mean": means, "row_variance": torch.cat(trial.values.variances), "draw_mean": totals / len(means)}

@@ -58,20 +58,20 @@ class Gradients:
     def variance_by_tensor(self) -> dict[str, float]:
         return dict(zip(self.names, (self.noise / self.batches).tolist(), strict=True))
 
-    def snr(self) -> dict[str, float | None]:
-        """|E g|/√tr Cov(g), without the bias that noise gives to |ḡ|: 0 where no signal shows, None without noise."""
+    def snr(self) -> dict[str, float]:
+        """|E g|/√tr Cov(g), without the bias that noise gives to |ḡ|: 0 where no signal shows, NaN without noise."""
         return self._by_group(lambda own: _snr(self.signal[own].sum().item(), self.noise[own].sum().item()))
 
-    def snr_by_tensor(self) -> dict[str, float | None]:
+    def snr_by_tensor(self) -> dict[str, float]:
         pairs = zip(self.signal.tolist(), self.noise.tolist(), strict=True)
         return {name: _snr(*pair) for name, pair in zip(self.names, pairs, strict=True)}
 
-    def cosine(self, reference: "Gradients") -> dict[str, float | None]:
-        """Between E g and the reference's, likewise; None where one of the two is not seen above its noise."""
+    def cosine(self, reference: "Gradients") -> dict[str, float]:
+        """Between E g and the reference's, likewise; NaN where one of the two is not seen above its noise."""
 
-        def cosine(own: Tensor) -> float | None:
+        def cosine(own: Tensor) -> float:
             lengths = [self._seen(own), reference._seen(own)]
-            return self.product[own].sum().item() / math.sqrt(math.prod(lengths)) if min(lengths) > 0 else None
+            return self.product[own].sum().item() / math.sqrt(math.prod(lengths)) if min(lengths) > 0 else math.nan
 
         return self._by_group(cosine)
 
@@ -84,5 +84,5 @@ class Gradients:
         return {group: number(own) for group, own in self.groups.items()}
 
 
-def _snr(signal: float, noise: float) -> float | None:
-    return math.sqrt(max(signal, 0.0) / noise) if noise > 0 else None
+def _snr(signal: float, noise: float) -> float:
+    return math.sqrt(max(signal, 0.0) / noise) if noise > 0 else math.nan

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.gradients import GROUPS
+from ppl_vae.diagnostics.results import GradientBias
 
 PROJECTIONS = 4  # of each group
 MOST_DF = 20  # the t of a skewed gradient (REINFORCE) has heavier tails than Student's of 198 degrees of freedom
@@ -49,7 +49,7 @@ class Projections:
 
 
 @dataclass
-class GradientBias:
+class BiasTest:
     """The most telling of the t statistics of all batches, projections and groups."""
 
     tests: int = 0
@@ -64,10 +64,9 @@ class GradientBias:
         for group, mine in zip(GROUPS, t.abs().amax(-1).tolist(), strict=True):
             self.t[group] = max(self.t[group], mine)
 
-    def result(self, reference: str) -> dict[str, Any]:
-        """`t`, the largest |t| of each group; `p` of the largest, times the number of tests (Bonferroni), at most 1."""
+    def result(self, reference: str) -> GradientBias:
         p = min(1.0, self.tests * math.exp(self.log_p))
-        return {"reference": reference, "t": dict(self.t), "p": p, "tests": self.tests}
+        return GradientBias(reference, dict(self.t), p, self.tests)
 
 
 def differences(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

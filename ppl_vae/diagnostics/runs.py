@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ppl_vae.core.moments import Moments
 from ppl_vae.core.randomness import draw_seed, seed_torch
+from ppl_vae.core.statistics import Estimate
+from ppl_vae.diagnostics.run_comparison import RunDifference, RunValue, SeedDifference
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.scores import Batch, batches
@@ -30,21 +32,19 @@ def row_values(
     return moments
 
 
-def compare_rows(runs: Mapping[str, Moments]) -> dict[str, Any]:
-    """Each run's mean over rows, and the paired differences of every two.
-
-    Standard errors: `se_mc` over draws, the rows fixed; `se_data` over rows, which contains the former. z is the
-    difference over `se_data`.
-    """
-    return {
-        "runs": {name: _mean(m.mean[0], m) for name, m in runs.items()},
-        "pairs": [
-            {"a": a, "b": b} | _difference(runs[a], runs[b]) for a, b in itertools.combinations(runs, 2)
-        ],
-    }  # fmt: skip
+def value_of(m: Moments) -> RunValue:
+    """A run's mean over rows."""
+    rows = m.mean[0]
+    mean = rows.mean().item()
+    return RunValue(Estimate(mean, _se_mc(m), "draws"), Estimate(mean, _se(rows), "data"))
 
 
-def compare_groups(means: Mapping[str, Mapping[int, float]]) -> list[dict[str, Any]]:
+def differences(runs: Mapping[str, Moments]) -> tuple[RunDifference, ...]:
+    """The paired differences of every two runs."""
+    return tuple(_difference(a, b, runs[a], runs[b]) for a, b in itertools.combinations(runs, 2))
+
+
+def compare_groups(means: Mapping[str, Mapping[int, float]]) -> tuple[SeedDifference, ...]:
     """Differences of the means of groups of runs that differ in their seed alone, with standard errors over seeds.
 
     Paired by seed where both groups have the same seeds, at least two; else, with two runs in each, Welch's. With few
@@ -66,11 +66,8 @@ def compare_groups(means: Mapping[str, Mapping[int, float]]) -> list[dict[str, A
         else:
             continue
         seeds = [sorted(means[g]) for g in (a, b)]
-        t = difference / se if se > 0 else None
-        found.append(
-            {"a": a, "b": b, "difference": difference, "se_seeds": se, "t": t, "df": df, "seeds": seeds, "how": how}
-        )
-    return found
+        found.append(SeedDifference(a, b, Estimate(difference, se, "seeds"), df, seeds, how))
+    return tuple(found)
 
 
 def groups_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str]]:
@@ -86,19 +83,10 @@ def groups_of(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[st
     return dict(groups)
 
 
-def _mean(rows: Tensor, moments: Moments) -> dict[str, Any]:
-    return {"value": rows.mean().item(), "se_mc": _se_mc(moments), "se_data": _se(rows)}
-
-
-def _difference(a: Moments, b: Moments) -> dict[str, Any]:
-    rows = a.mean[0] - b.mean[0]
-    se = _se(rows)
-    return {
-        "difference": rows.mean().item(),
-        "se_mc": math.hypot(_se_mc(a), _se_mc(b)),
-        "se_data": se,
-        "z": rows.mean().item() / se if se > 0 else None,
-    }
+def _difference(a: str, b: str, x: Moments, y: Moments) -> RunDifference:
+    rows = x.mean[0] - y.mean[0]
+    mean, se_mc = rows.mean().item(), math.hypot(_se_mc(x), _se_mc(y))
+    return RunDifference(a, b, Estimate(mean, se_mc, "draws"), Estimate(mean, _se(rows), "data"))
 
 
 def _se_mc(moments: Moments) -> float:

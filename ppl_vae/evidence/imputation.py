@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.blocks.table import Cells, MixedTable
+from ppl_vae.blocks.likelihoods.table import Cells, MixedTable
 from ppl_vae.core.errors import InputError
 from ppl_vae.evidence.khat import ess, khat, reliable
 from ppl_vae.programs import terms
@@ -104,7 +104,7 @@ def mean_and_mode(p: Cells, w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def marginal(kinds: str, rows: Tensor) -> Cells:
-    """p(x) = Π_d p(x_d), each column by maximum likelihood: `models/table.py` without z. Batch shape `(1, 1)`."""
+    """p(x) = Π_d p(x_d), each column by maximum likelihood: the model `table` without z. Batch shape `(1, 1)`."""
     p_x = MixedTable(rows.shape[1:], kinds, rows).to(rows)
     raw = nn.Parameter(rows.new_zeros(1, 1, p_x.size))
     optimizer = torch.optim.LBFGS([raw, *p_x.parameters()], max_iter=1000, line_search_fn="strong_wolfe")

@@ -27,6 +27,11 @@ class Pass(NamedTuple):
     surrogate: Tensor
     terms: Terms
 
+    @property
+    def loss(self) -> Tensor:
+        """−scale · mean of the surrogate over the batch: what one training step differentiates."""
+        return -self.terms.scale * self.surrogate.mean()
+
 
 class Objective(ELBO):
     """An estimator of a bound on log p(x), for `pyro.infer.SVI` or, as `objective(model, guide)`, for any optimizer.

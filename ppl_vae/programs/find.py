@@ -5,16 +5,17 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from torch import nn
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.palette import REWRITTEN, SHORTHANDS, Shorthand
+from ppl_vae.core.registry import did_you_mean
 
 Kind: TypeAlias = Literal["model", "guide"]
 Spec: TypeAlias = str | Path | Callable[..., Any]
@@ -22,16 +23,30 @@ Spec: TypeAlias = str | Path | Callable[..., Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a program came from; `path` is None for an object given from Python."""
+    """Where a program came from.
+
+    Args:
+        path: None for an object given from Python.
+        shorthand: what `spec` stands for, where it is a name for another program with settings.
+    """
 
     spec: str
     path: Path | None = None
     attribute: str = ""
     sha256: str = ""
     shipped: bool = False
+    shorthand: Shorthand | None = None
 
     def __str__(self) -> str:
-        return f"{self.spec} ({f'{self.path}, sha256 {self.sha256[:12]}' if self.path else 'given from Python'})"
+        spec = f"{self.spec}: {self.shorthand}" if self.shorthand else self.spec
+        return f"{spec} ({f'{self.path}, sha256 {self.sha256[:12]}' if self.path else 'given from Python'})"
+
+
+class Place(NamedTuple):
+    """The file of a program, and what its name stands for."""
+
+    path: Path
+    shorthand: Shorthand | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Finder:
         place, attribute = _parts(str(spec))
         if attribute.lower() in kinds:
             kinds = [kind for kind in kinds if kind == attribute.lower()]
-        path = _locate(place, kinds)
+        path, shorthand = _locate(place, kinds)
         if path not in self.executed:
             self.executed[path] = _execute(path, place.rpartition(".")[0] if _is_module(place) else "")
         module, digest = self.executed[path]
@@ -69,7 +84,7 @@ class Finder:
         _need_forward(target, f"{path.name}:{attribute}", kinds)
         twins = (shipped_folder(kind) / path.name for kind in kinds)
         shipped = any(twin.is_file() and sha256_of(twin) == digest for twin in twins)
-        return target, Source(str(spec), path, attribute, digest, shipped)
+        return target, Source(str(spec), path, attribute, digest, shipped, shorthand)
 
 
 def _parts(spec: str) -> tuple[str, str]:
@@ -82,7 +97,25 @@ def _parts(spec: str) -> tuple[str, str]:
 
 def locate(spec: str | Path, kind: Kind) -> Path:
     """The file that `spec` names, which is not executed. Raises as `Finder.find`."""
-    return _locate(_parts(str(spec))[0], [kind])
+    return _locate(_parts(str(spec))[0], [kind]).path
+
+
+def shipped_again(kind: Kind, recorded: Mapping[str, Any]) -> str:
+    """What names the shipped program of a run, as `config.json` records it: its file, `file.py:Attribute`.
+
+    The file of a shorthand, such as `models/vampprior.py`, need not be there: it names the shorthand.
+    """
+    name, path = _parts(recorded["spec"])[0].rpartition(".")[2], Path(recorded["path"])
+    shorthand = SHORTHANDS[kind].get(name)
+    stem = name if shorthand and shorthand.program == path.stem else path.stem
+    return f"{shipped_folder(kind) / stem}.py:{recorded['attribute']}"
+
+
+def same_numbers(spec: str | Path, kind: Kind, sha256: str) -> bool:
+    """Does `spec` name the program that a shipped file of that hash has become, without a change of its numbers?"""
+    path, shorthand = _locate(_parts(str(spec))[0], [kind])
+    rewritten = REWRITTEN[kind].get(path.stem) if path.parent == shipped_folder(kind) else None
+    return sha256 in (shorthand.sha256 if shorthand else None, rewritten)
 
 
 def sha256_of(path: Path) -> str:
@@ -91,7 +124,7 @@ def sha256_of(path: Path) -> str:
 
 def shipped_folder(kind: Kind) -> Path:
     """Where the installed package keeps its models or guides."""
-    return Path(importlib.import_module(f"ppl_vae.{kind}s").__path__[0])
+    return Path(importlib.import_module(f"ppl_vae.{kind}s").__path__[0]).resolve()
 
 
 def blame(error: BaseException, path: Path | None) -> str:
@@ -103,24 +136,36 @@ def blame(error: BaseException, path: Path | None) -> str:
     return f"{path}:{lines[-1]}: {what}" if lines else what
 
 
-def _locate(place: str, kinds: Sequence[Kind]) -> Path:
+def _locate(place: str, kinds: Sequence[Kind]) -> Place:
     if place.endswith(".py") or "/" in place:
         path = Path(place).expanduser().resolve()
         if not path.is_file():
+            for kind in kinds:
+                if path.parent == shipped_folder(kind) and path.stem in SHORTHANDS[kind]:
+                    return _stands_for(path.stem, kind)
             raise InputError(f"no such file: {place}")
         if path.suffix != ".py":
             raise InputError(f"{place} is no program: a Python file (.py) is expected")
-        return path
+        return Place(path)
     if _is_module(place):
-        return _locate_module(place)
+        package, _, name = place.rpartition(".")
+        short = [kind for kind in kinds if package == f"ppl_vae.{kind}s" and name in SHORTHANDS[kind]]
+        return _stands_for(name, short[0]) if short else Place(_locate_module(place))
     rooms = [Path.cwd() / f"{kind}s" for kind in kinds], [shipped_folder(kind) for kind in kinds]
     for room in rooms:
-        found = [folder / f"{place}.py" for folder in room if (folder / f"{place}.py").is_file()]
+        found = [Place((folder / f"{place}.py").resolve()) for folder in room if (folder / f"{place}.py").is_file()]
+        if room is rooms[1]:
+            found += [_stands_for(place, kind) for kind in kinds if place in SHORTHANDS[kind]]
         if len(found) > 1:
             raise InputError(f"{place!r} is both a model and a guide: say {place}:Model or {place}:Guide")
         if found:
-            return found[0].resolve()
+            return found[0]
     raise InputError(_unknown(place, kinds, [folder for room in rooms for folder in room]))
+
+
+def _stands_for(name: str, kind: Kind) -> Place:
+    shorthand = SHORTHANDS[kind][name]
+    return Place(shipped_folder(kind) / f"{shorthand.program}.py", shorthand)
 
 
 def _is_module(place: str) -> bool:
@@ -128,10 +173,10 @@ def _is_module(place: str) -> bool:
 
 
 def _unknown(name: str, kinds: Sequence[Kind], folders: list[Path]) -> str:
-    names = sorted({p.stem for folder in folders for p in folder.glob("[!_]*.py")})
-    close = get_close_matches(name, names, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no {' or '.join(kinds)} is called {name!r}: there are {', '.join(names)}, or give a file.py{hint}"
+    files = {p.stem for folder in folders for p in folder.glob("[!_]*.py")}
+    names = sorted(files.union(*(SHORTHANDS[kind] for kind in kinds)))
+    there = f"there are {', '.join(names)}, or give a file.py{did_you_mean(name, names)}"
+    return f"no {' or '.join(kinds)} is called {name!r}: {there}"
 
 
 def _locate_module(name: str) -> Path:

@@ -1,24 +1,21 @@
 """From specs and settings to programs: `resolve` one, or a model and a guide together."""
 
-import ast
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
-import typeguard
 from torch import nn
-from typeguard import CollectionCheckStrategy
 
+from ppl_vae.blocks.spaces import check_spaces
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.settings import check_settings as check_settings
+from ppl_vae.core.settings import parse_settings as parse_settings
 from ppl_vae.programs.find import Finder, Kind, Method, Source, Spec, blame
 from ppl_vae.programs.program import Program
 from ppl_vae.programs.scores import Batch, as_batch
-
-RESERVED = ("data_shape", "data", "model", "guide")
+from ppl_vae.programs.settings import RESERVED, Taker, constructor, constructor_arguments, share
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,9 @@ def resolve(spec: Spec, **settings: Any) -> nn.Module:
     batch = as_batch(given.pop("data")) if "data" in given else None
     if batch is None and "data_shape" in given:
         batch = (torch.zeros(2, *given["data_shape"]),)
-    return _build(target, source, settings, _about(batch) | given, batch, {})
+    taker = Taker(source.spec, target, source.shorthand)
+    share(settings, [taker])
+    return _build(target, source, taker.arguments(), _about(batch) | given, batch, {})
 
 
 def resolve_pair(
@@ -59,7 +58,8 @@ def resolve_pair(
     """Model and guide for data like `batch` (up to 1000 rows). Each file is executed once, even if it holds both.
 
     Args:
-        settings: `model.name`, `guide.name`, or a bare `name` for every constructor that has it.
+        settings: `model.name`, `guide.name`, or a bare `name` for every constructor that has it; `prior.name` is a
+            setting of the prior that the model is put together from. See `programs.settings`.
         others: settings of what is no program, as `objective.num_particles`, which an error may suggest.
     """
     finder = Finder()
@@ -67,110 +67,30 @@ def resolve_pair(
         "model": finder.find(model, ["model"]),
         "guide": finder.find(guide, ["guide"]),
     }
-    model_borrows = "guide" in _parameters(found["model"][0])
-    if model_borrows and "model" in _parameters(found["guide"][0]):
+    takers: dict[Kind, Taker] = {kind: Taker(kind, target, s.shorthand) for kind, (target, s) in found.items()}
+    share(settings or {}, list(takers.values()), others)
+    if isinstance(found["model"][0], Method) and constructor(found["model"][0]) is constructor(found["guide"][0]):
+        takers["model"].own = takers["guide"].own = takers["model"].own | takers["guide"].own
+    own = {kind: taker.arguments() for kind, taker in takers.items()}
+    model_borrows = takers["model"].borrows("guide")
+    if model_borrows and takers["guide"].borrows("model"):
         raise InputError(
             "the model's constructor asks for the guide and the guide's for the model: drop one of the two"
         )
-    own = _split(settings or {}, {kind: target for kind, (target, _) in found.items()}, others)
     order: tuple[Kind, Kind] = ("guide", "model") if model_borrows else ("model", "guide")
     instances: dict[type, nn.Module] = {}
     built: dict[str, nn.Module] = {}
     for kind in order:
         built[kind] = _build(*found[kind], own[kind], _about(batch) | built, batch, instances)
+    check_spaces(built["model"], built["guide"])
     lender, borrower = (built[kind] for kind in order)
     if isinstance(lender, Program) and isinstance(borrower, Program):
         borrower.share(lender)
     return Pair(built["model"], built["guide"], {kind: source for kind, (_, source) in found.items()}, order[1])
 
 
-def parse_settings(pairs: tuple[str, ...] | Mapping[str, Any]) -> dict[str, Any]:
-    """`("model.latent_dim=16", …)` as a dict; values are Python literals, or else text."""
-    if isinstance(pairs, Mapping):
-        return dict(pairs)
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set {pair}: write it as name=value, for example model.latent_dim=16")
-        try:
-            settings[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            settings[name] = text
-    return settings
-
-
-def check_settings(settings: Mapping[str, Any], owner: Any, prefix: str) -> None:
-    """Check constructor settings against the signature and its types.
-
-    Raises:
-        InputError: a name that the constructor does not have, or a value that is not of its type.
-    """
-    parameters = _parameters(owner)
-    settable = [name for name in parameters if name not in RESERVED]
-    hints = _hints(_constructor(owner)) if settings and parameters else {}
-    for name, value in settings.items():
-        if name not in settable:
-            close = get_close_matches(name, settable, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"{prefix} has no setting {name!r}: it has {', '.join(settable) or 'none'}{hint}")
-        default = parameters[name].default
-        expected = hints.get(name, type(default) if default not in (None, inspect.Parameter.empty) else Any)
-        try:
-            typeguard.check_type(value, expected, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-            fits = expected is bool or not isinstance(value, bool) or "bool" in str(expected) or expected is Any
-        except typeguard.TypeCheckError:
-            fits = False
-        if not fits:
-            shown = " or ".join(map(repr, get_args(expected))) if get_origin(expected) is Literal else None
-            shown = shown or getattr(expected, "__name__", str(expected))
-            raise InputError(f"{prefix}.{name} is {value!r}: expected {shown}")
-
-
-def _hints(owner: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(owner.__init__)  # type: ignore[misc]
-    except NameError:  # a name that is imported for type checkers only: the default's type has to do
-        return {}
-
-
 def _about(batch: Batch | None) -> dict[str, Any]:
     return {} if batch is None else {"data_shape": tuple(batch[0].shape[1:]), "data": batch[0]}
-
-
-def _constructor(target: Any) -> Any:
-    return target.owner if isinstance(target, Method) else target
-
-
-def _parameters(target: Any) -> dict[str, inspect.Parameter]:
-    owner = _constructor(target)
-    parameters = inspect.signature(owner).parameters if isinstance(owner, type) else {}
-    return {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-
-
-def _split(settings: Mapping[str, Any], targets: dict[Kind, Any], others: Sequence[str]) -> dict[Kind, dict[str, Any]]:
-    """Each constructor's own settings, checked."""
-    own: dict[Kind, dict[str, Any]] = {"model": {}, "guide": {}}
-    for name, value in sorted(settings.items(), key=lambda item: "." in item[0]):  # a prefixed one has the last word
-        prefix, _, rest = name.rpartition(".")
-        if prefix in own:
-            own[prefix][rest] = value
-            continue
-        takers = [kind for kind in own if name in _parameters(targets[kind]) and name not in RESERVED]
-        if prefix or not takers:
-            have = [f"{kind}.{p}" for kind in own for p in _parameters(targets[kind]) if p not in RESERVED]
-            bare = name.rpartition(".")[2]
-            close = [other for other in others if other.rpartition(".")[2] == bare]
-            close = close or get_close_matches(bare, [h.partition(".")[2] for h in have], 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"no program has a setting {name!r}: there are {', '.join(have) or 'none'}{hint}")
-        for kind in takers:
-            own[kind][name] = value
-    if isinstance(targets["model"], Method) and _constructor(targets["model"]) is _constructor(targets["guide"]):
-        own["model"] = own["guide"] = own["model"] | own["guide"]
-    for kind in own:
-        check_settings(own[kind], targets[kind], kind)
-    return own
 
 
 def _build(
@@ -181,8 +101,7 @@ def _build(
     batch: Batch | None,
     instances: dict[type, nn.Module],
 ) -> nn.Module:
-    check_settings(settings, target, source.spec)
-    owner = _constructor(target)
+    owner = constructor(target)
     if isinstance(owner, type) and owner not in instances:
         instances[owner] = _construct(owner, source.path, settings, given)
     if isinstance(target, Method):
@@ -203,12 +122,12 @@ def _build(
 
 def _construct(owner: type, path: Path | None, settings: Mapping[str, Any], given: Mapping[str, Any]) -> nn.Module:
     arguments = dict(settings)
-    for name, parameter in _parameters(owner).items():
+    for name, parameter in constructor_arguments(owner).items():
         if name in RESERVED and name in given:
             arguments[name] = given[name]
         elif name not in arguments and parameter.default is parameter.empty:
-            mend = "pass it" if name in RESERVED else "give it a default"
-            raise InputError(f"{owner.__name__}'s constructor needs {name!r}, which nobody gives: {mend}")
+            fix = "pass it" if name in RESERVED else "give it a default"
+            raise InputError(f"{owner.__name__}'s constructor needs {name!r}, which nobody gives: {fix}")
     try:
         program = owner(**arguments)
     except InputError:

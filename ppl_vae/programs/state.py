@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 
@@ -12,16 +11,17 @@ from torch import nn
 def buffers_kept(*programs: Any) -> Iterator[None]:
     """Restore all buffers at the end, such as the running mean of a BatchNorm, which every pass changes.
 
-    A buffer to which another tensor was assigned is the old tensor again. Programs that are no `nn.Module` have no
-    buffers.
+    A buffer to which another tensor was assigned is the old tensor again. It is written to by way of `data`, which does
+    not count as a change to it, so that a graph which holds it can still be differentiated. Programs that are no
+    `nn.Module` have no buffers.
     """
     buffers = [(m, name, b, b.clone()) for m in _modules(programs) for name, b in m.named_buffers(recurse=False)]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for module, name, buffer, before in buffers:
-                setattr(module, name, buffer.copy_(before))
+        for module, name, buffer, before in buffers:
+            buffer.data.copy_(before)
+            setattr(module, name, buffer)
 
 
 @contextlib.contextmanager

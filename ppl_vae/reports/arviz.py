@@ -1,6 +1,6 @@
 """NetCDF files that ArviZ opens, 0.23 as `InferenceData`, 1.x as a `DataTree`: draws of the guide, comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.diagnostics.results import Estimator, SideBySide
 from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.scores import Batch, sum_sites
 
@@ -45,12 +46,7 @@ def export_draws(pair: Pair, rows: Batch, numbers: Tensor, draws: int, path: Pat
     _write(tree, path)
 
 
-def write_comparison(
-    results: Mapping[int, Mapping[str, Any]],
-    arrays: Mapping[int, Mapping[str, Mapping[str, Tensor]]],
-    numbers: Tensor,
-    path: Path,
-) -> None:
+def write_comparison(results: Mapping[int, SideBySide], numbers: Tensor, path: Path) -> None:
     """Write what estimators gave at each checkpoint, by the step of the checkpoint.
 
     Groups: `sample_stats`, the mean over rows of each draw, `(chain=1, draw, checkpoint, estimator)`; `constant_data`,
@@ -60,20 +56,18 @@ def write_comparison(
     Args:
         numbers: the rows' numbers in the data.
     """
-    steps, names = list(results), list(next(iter(arrays.values())))
-    each = {step: [results[step]["estimators"][name] for name in names] for step in steps}
+    first = next(iter(results.values()))
+    names = list(first.estimators)
 
     def stacked(key: str) -> np.ndarray:
-        return torch.stack([torch.stack([arrays[step][name][key] for name in names]) for step in steps]).cpu().numpy()
+        each = [torch.stack([found.arrays[name][key] for name in names]) for found in results.values()]
+        return torch.stack(each).cpu().numpy()
 
-    def listed(key: str) -> np.ndarray:
-        return np.array([[e[key] for e in each[step]] for step in steps])
+    def listed(number: Callable[[Estimator], Any]) -> np.ndarray:
+        return np.array([[number(found.estimators[name]) for name in names] for found in results.values()])
 
-    def by_tensor(key: str) -> np.ndarray:  # None becomes NaN
-        return np.array([[list(e[key].values()) for e in each[step]] for step in steps], dtype=float)
-
-    coords = {"checkpoint": steps, "estimator": names}
-    tensors = list(each[steps[0]][0]["gradient_variance_by_tensor"])
+    coords = {"checkpoint": list(results), "estimator": names}
+    tensors = list(first.estimators[names[0]].gradient_variance_by_tensor)
     draws = np.moveaxis(stacked("draw_mean"), -1, 0)[None]
     by = ("checkpoint", "estimator")
     tree = {
@@ -84,11 +78,11 @@ def write_comparison(
             {
                 "row_mean": ((*by, "row"), stacked("row_mean")),
                 "row_variance": ((*by, "row"), stacked("row_variance")),
-                "gradient_variance": ((*by, "tensor"), by_tensor("gradient_variance_by_tensor")),
-                "gradient_snr": ((*by, "tensor"), by_tensor("gradient_snr_by_tensor")),
-                "seconds_per_step": (by, listed("seconds_per_step")),
-                "peak_bytes_per_step": (by, listed("peak_bytes_per_step")),
-                "target": ("estimator", [e["target"] for e in each[steps[0]]]),
+                "gradient_variance": ((*by, "tensor"), listed(lambda e: list(e.gradient_variance_by_tensor.values()))),
+                "gradient_snr": ((*by, "tensor"), listed(lambda e: list(e.gradient_snr_by_tensor.values()))),
+                "seconds_per_step": (by, listed(lambda e: e.seconds_per_step)),
+                "peak_bytes_per_step": (by, listed(lambda e: e.peak_bytes_per_step)),
+                "target": ("estimator", [e.target for e in first.estimators.values()]),
             },
             {**coords, "row": numbers.cpu().numpy(), "tensor": tensors},
         ),

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ppl_vae.diagnostics.advice import exact
+from ppl_vae.diagnostics.advice import group_of
+from ppl_vae.diagnostics.results import Estimator, SideBySide
 
 # Okabe & Ito 2008, told apart by colour-blind readers too, and three shades of grey and brown
 BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#C9B800"
@@ -33,6 +34,7 @@ ESTIMATORS = {
 }
 MARKERS = "osD^vP*Xhp<>"
 MOST_ROWS, MOST_COLUMNS = 16, 24  # of images in one figure
+LABEL = 16  # the height of a name beside a point, in pixels
 
 
 def estimator_color(name: str) -> str:
@@ -100,29 +102,29 @@ def latent_scatter(z: np.ndarray, path: Path, labels: np.ndarray | None = None) 
     _save(figure, path)
 
 
-def comparison(results: Mapping[int, Mapping[str, Any]], path: Path) -> None:
+def comparison(results: Mapping[int, SideBySide], path: Path) -> None:
     """By checkpoint a row: each estimator's value, and for each target the gradient's variance against time.
 
     An estimator has one colour and one marker throughout. Those of one target share a panel, unless there is only one;
-    further down and to the left is better, and along a dashed line variance × time, which is 1/efficiency, is that of
-    the best.
+    further down and to the left is better. Along the dashed line variance × time, which is 1/efficiency, is that of the
+    best: a point above it needs more work for the same noise.
     """
     first = next(iter(results.values()))
-    each = [e["target"] for e in first["estimators"].values()]
+    each = [e.target for e in first.estimators.values()]
     targets = [target for target in dict.fromkeys(each) if each.count(target) > 1]
-    styles = {name: _style(name, i) for i, name in enumerate(first["estimators"])}
+    styles = {name: _style(name, i) for i, name in enumerate(first.estimators)}
     height = max(3.2, 1.2 + 0.3 * len(styles))
-    figure = _figure(5.2 + 3.6 * len(targets), height * len(results))
+    figure = _figure(5.2 + 3.9 * len(targets), height * len(results))
     panels = figure.subplots(len(results), 1 + len(targets), squeeze=False)
     for row, (step, result) in zip(panels, results.items(), strict=True):
-        _values(row[0], result["estimators"], styles)
+        _values(row[0], result.estimators, styles)
         if len(results) > 1:
             row[0].set_ylabel(f"step {step}")
         for axes, target in zip(row[1:], targets, strict=True):
-            rivals = {name: e for name, e in result["estimators"].items() if e["target"] == target}
+            rivals = {name: e for name, e in result.estimators.items() if e.target == target}
             _variance_against_time(axes, rivals, styles)
-            axes.set_title(f"target {target}")
-    advice = "\n".join(textwrap.wrap(first["advice"], 55 + 45 * len(targets)))
+            axes.set_title(f"estimators of {target}")
+    advice = "\n".join(textwrap.wrap(f"Advice: {first.advice}", 55 + 45 * len(targets)))
     figure.supxlabel(advice if len(results) == 1 else "", fontsize=9)
     _save(figure, path)
 
@@ -133,9 +135,9 @@ def _style(name: str, place: int) -> dict[str, Any]:
     return {"color": estimator_color(name), "marker": marker, "ms": 11 - 1.5 * (place % 4), "mfc": "none", "mew": 1.6}
 
 
-def _values(axes: Axes, estimators: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Any]) -> None:
+def _values(axes: Axes, estimators: Mapping[str, Estimator], styles: Mapping[str, Any]) -> None:
     for place, (name, e) in enumerate(estimators.items()):
-        axes.errorbar(e["value"], place, xerr=2 * e["value_se"], ls="none", capsize=4, **styles[name])
+        axes.errorbar(e.value.value, place, xerr=2 * e.value.se, ls="none", capsize=4, **styles[name])
     axes.set(yticks=range(len(estimators)), yticklabels=list(estimators), ylim=(len(estimators) - 0.5, -0.5))
     axes.set(title="value ± 2 s.e. over draws", xlabel="nats per datum")
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -147,12 +149,10 @@ def _values(axes: Axes, estimators: Mapping[str, Mapping[str, Any]], styles: Map
     axes.ticklabel_format(axis="x", useOffset=False)
 
 
-def _variance_against_time(axes: Axes, rivals: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Any]) -> None:
-    group = "guide" if any(e["gradient_variance"]["guide"] > 0 for e in rivals.values()) else "model"
-    points = {name: (1e3 * e["seconds_per_step"], e["gradient_variance"][group]) for name, e in rivals.items()}
-    seen = {
-        name: point for name, point in points.items() if not exact(rivals[name], group)
-    }  # has no place on a log scale
+def _variance_against_time(axes: Axes, rivals: Mapping[str, Estimator], styles: Mapping[str, Any]) -> None:
+    group = group_of(rivals.values())
+    points = {name: (1e3 * e.seconds_per_step, e.gradient_variance[group].value) for name, e in rivals.items()}
+    seen = {name: point for name, point in points.items() if not rivals[name].exact(group)}  # 0 is on no log scale
     axes.set(xlabel="ms per step", yscale="log")
     axes.set_ylabel(f"variance of the {group}'s gradient")
     for name, point in seen.items():
@@ -162,8 +162,31 @@ def _variance_against_time(axes: Axes, rivals: Mapping[str, Mapping[str, Any]], 
     if seen:
         longest = 1.15 * max(ms for ms, _ in seen.values())
         times = np.geomspace(longest / 10, longest)
-        axes.plot(times, min(ms * v for ms, v in seen.values()) / times, "--", color="0.6", lw=0.9, zorder=0)
+        line = min(ms * v for ms, v in seen.values()) / times
+        axes.plot(times, line, "--", color="0.6", lw=0.9, zorder=0, label="variance × time of the best")
         axes.set_xlim(0, longest)
+        axes.margins(y=0.2)
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.08 if silent else 0))
+        _name_points(axes, seen)
+
+
+def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """The name of each point beside it: to its left in the right half of the panel; one below another where they
+    would lie on top of each other."""
+    axes.figure.canvas.draw()  # the limits are settled, so that points have a place on the page
+    right = axes.bbox.x0 + 0.5 * axes.bbox.width
+    taken: list[tuple[float, float]] = []
+    for name, point in sorted(points.items(), key=lambda item: -item[1][1]):
+        x, y = axes.transData.transform(point)
+        shift = 0.0
+        while any(abs(y + shift - other) < LABEL and abs(x - place) < axes.bbox.width / 2 for place, other in taken):
+            shift -= LABEL
+        taken.append((x, y + shift))
+        side = -1 if x > right else 1
+        axes.annotate(
+            name, point, (9 * side, 72 * shift / axes.figure.dpi), textcoords="offset points", fontsize=8,
+            ha="right" if side < 0 else "left", va="center", color=estimator_color(name),
+        )  # fmt: skip
 
 
 def as_images(x: np.ndarray, image: Sequence[int] | None) -> np.ndarray | None:

@@ -39,6 +39,22 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(int(name.removeprefix("step-")) for name in self.manifest["checkpoints"])
 
+    def step(self, checkpoint: int | str) -> int:
+        """The step of a checkpoint: itself, `best`, `last`, `first`, or `middle`, the one nearest to half of the last.
+
+        Raises:
+            InputError: no such word, or no checkpoint yet.
+        """
+        steps = self.steps
+        if not steps:
+            raise InputError(f"{self.folder} has no checkpoint yet: ppl-vae resume {self.folder}")
+        middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
+        named = {"best": self.manifest["best"], "last": steps[-1], "first": steps[0], "middle": middle}
+        try:
+            return named[checkpoint] if checkpoint in named else int(checkpoint)
+        except ValueError:
+            raise InputError(f"--checkpoint {checkpoint}: give a step, best, last, first or middle") from None
+
     def save(self, step: int, tensors: dict[str, Tensor], info: dict[str, Any], best: int) -> None:
         """Write the checkpoint of `step`; `best` is the step of the best checkpoint, written before or now."""
         name = f"step-{step}"

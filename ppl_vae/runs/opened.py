@@ -1,25 +1,21 @@
 """A run, opened for use: what every verb on a run begins with."""
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from ppl_vae.checks.support import offence
 from ppl_vae.core.errors import InputError, NumericalError
-from ppl_vae.data import Dataset
-from ppl_vae.data.newrows import Rows, read_rows
-from ppl_vae.data.readers import there
+from ppl_vae.data import Data
+from ppl_vae.data.newrows import Rows, held_out, read_rows, rows_in_order
+from ppl_vae.data.protocol import CHUNK, Split
+from ppl_vae.data.source import there
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec, blame
-from ppl_vae.programs.scores import Batch, batches
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.run import Run
-from ppl_vae.training.setup import open_config_data
-
-CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -28,18 +24,23 @@ class Opened:
 
     run: Run
     pair: Pair
-    dataset: Dataset
+    dataset: Data
 
     def move(self, rows: Batch) -> Batch:
         return tuple(x.to(self.run.config.device) for x in rows)
 
+    def rows(self, split: Split) -> Batch:
+        """All rows of a split, on the device of the run."""
+        return self.move(self.dataset.whole(split))
+
 
 def open_run(
-    run: str | Path | Run,
+    run: str | os.PathLike[str],
     *,
     model: Spec | None = None,
     guide: Spec | None = None,
     data: Any = None,
+    set: Mapping[str, Any] | None = None,
     checkpoint: int | str = "best",
     trust: bool = False,
     force: bool = False,
@@ -49,14 +50,15 @@ def open_run(
     Args:
         model, guide: name a program again that is not a shipped one; a hash that differs needs `force`.
         data: the data again, where the run was fitted to arrays given from Python.
-        checkpoint: a step, `best`, `last` or `first`.
+        set: the settings again that were given from Python and have no text, such as a class.
+        checkpoint: a step, `best`, `last`, `first` or `middle`.
         trust: execute the programs in `RUN/sources`.
 
     Raises:
         InputError: no run, no such checkpoint, programs or data that are not the run's.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
-    pair = run.pair(model=model, guide=guide, checkpoint=checkpoint, trust=trust, force=force)
+    run = Run.of(run)
+    pair = run.pair(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     return Opened(run, pair, _data(run, data, force))
 
 
@@ -70,13 +72,14 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
     Raises:
         InputError: rows that the run can't take, or its own data are not there.
     """
-    if data is None:
+    if data is None or isinstance(data, Data):
         if scale is not None:
             raise InputError("a scale goes with data of its own: give --data, or leave out --scale")
-        return _own(run, test, force)
+        dataset = _data(run, data, force)
+        return held_out(dataset) if test else rows_in_order(dataset.fixed())
     rows = read_rows(data, run.rules, scale)
-    columns = [rows.columns.get(name, ()) for name in run.rules.fields]
-    for numbers, batch in zip(rows.numbers.split(CHUNK), batches(rows.batch, CHUNK), strict=True):
+    columns = [run.rules.columns.get(name, ()) for name in run.rules.fields]
+    for numbers, batch in zip(rows.numbers.split(CHUNK), rows.batches(CHUNK), strict=True):
         with running(f"the model of {run.folder}"):
             found = offence(pair.model, tuple(x.to(run.config.device) for x in batch), numbers, columns)
         if found:
@@ -84,7 +87,7 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
     return rows
 
 
-def _data(run: Run, data: Any, force: bool) -> Dataset:
+def _data(run: Run, data: Any, force: bool) -> Data:
     """The run's data set; where its files are gone, the error says how to name them again."""
     try:
         return run.data(data, force=force)
@@ -93,22 +96,6 @@ def _data(run: Run, data: Any, force: bool) -> Dataset:
         if gone is None:
             raise
         raise InputError(f"the data of {run.folder} is not there any more ({gone}): give --data FILE") from error
-
-
-def _own(run: Run, test: bool, force: bool) -> Rows:
-    dataset = _data(run, None, force)
-    if test:
-        return Rows(dataset.test, dataset.rows["test"], dataset.columns)
-    if dataset.binarize == "epoch":  # each row by the one draw of `once`
-        dataset = open_config_data(replace(run.config, binarize="once"))
-    return Rows(in_order(dataset), torch.arange(sum(map(len, dataset.rows.values()))), dataset.columns)
-
-
-def in_order(dataset: Dataset) -> Batch:
-    """All rows of a data set, in the order in which they were read."""
-    numbers = torch.cat(list(dataset.rows.values()))
-    fields = zip(dataset.train, dataset.valid, dataset.test, strict=True)
-    return tuple(torch.cat(parts)[numbers.argsort()] for parts in fields)
 
 
 @contextlib.contextmanager
@@ -126,11 +113,3 @@ def check_seed(seed: int) -> None:
     """Raise `InputError` for what torch takes no seed of."""
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}: it must be between 0 and 2**63 - 1")
-
-
-def check_file(path: Path) -> None:
-    """Raise `InputError`, before the work, where a file can't be written."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is no folder: make it first")

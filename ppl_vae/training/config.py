@@ -1,60 +1,89 @@
 """The options of `fit`, as the command line shows them and as a run records them. Imports no torch."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import typeguard
+from typing_extensions import Doc
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.registry import Registry
+
+Schedule: TypeAlias = Literal["constant", "cosine"]
+Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
+Missing: TypeAlias = Literal["error", "nan"]
+
+
+_OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
+_SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
+COUNTS = ("epochs", "batch_size", "patience", "checkpoint_every", "keep_every")
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How a model and a guide are fitted to data."""
 
-    model: str = ""
-    """p(z) p(x|z): a name, a file.py, file.py:Name or pkg.mod:Name."""
-    guide: str = ""
-    """q(z|x): likewise."""
-    data: tuple[str, ...] = ()
-    """mnist-5k, digits, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."""
-    objective: str = "trace"
-    """The estimator whose gradient is followed: trace, analytic-kl, mean-field, score-function, sticking-the-landing,
-    iwae, dreg, renyi, beta, free-bits or trace-enum, with settings after a colon (iwae:K=5); or file.py:Class."""
-    epochs: int = 20
-    """Passes over the training rows."""
-    batch_size: int = 100
-    """Rows per step; the last batch of an epoch may be shorter."""
-    lr: float = 1e-3
-    """Adam's learning rate."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """cosine lowers the learning rate to 0 over all epochs."""
-    clip: float | None = None
-    """Scale the gradient down to this norm where it is larger."""
-    patience: int | None = None
-    """Stop after this many epochs without a better validation value of the objective (for trace, the ELBO)."""
-    seed: int = 0
-    """Of parameters, batch order and draws."""
-    split_seed: int = 0
-    """Of the split into training, validation and test rows."""
-    binarize: Literal["none", "threshold", "once", "epoch"] | None = None
-    """By default once for mnist-5k, else none."""
-    scale: float | None = None
-    """Divide the first field by this, say 255."""
-    standardize: bool = False
-    """Let the programs see each column of the first field with mean 0 and standard deviation 1; log p(x), and all that
-    is written, stay in the units of the data."""
-    missing: Literal["error", "nan"] = "error"
-    """nan: cells of the first field may be missing, for programs that leave them out, such as table."""
-    set: tuple[str, ...] = ()
-    """One constructor setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or latent_dim=16
-    for every constructor that has it. May be repeated."""
-    device: str = "cpu"
-    """A torch device."""
-    checkpoint_every: int = 1000
-    """Steps between checkpoints; the first, the best and the last two are kept."""
-    keep_every: int | None = None
-    """Also keep the checkpoints at multiples of this many steps."""
+    model: Annotated[
+        str, Doc("p(z) p(x|z): a name, a file.py, file.py:Name or pkg.mod:Name; ./models/ is searched first.")
+    ] = ""
+    guide: Annotated[
+        str, Doc("q(z|x): a name, a file.py, file.py:Name or pkg.mod:Name; ./guides/ is searched first.")
+    ] = ""
+    data: Annotated[
+        tuple[str, ...],
+        Doc(f"{_SETS}, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."),
+    ] = ()
+    objective: Annotated[
+        str,
+        Doc(
+            f"The estimator whose gradient is followed: {_OBJECTIVES}; with settings after a colon, as in iwae:K=5; "
+            "or a class of your own, file.py:Class."
+        ),
+    ] = "trace"
+    epochs: Annotated[int, Doc("Passes over the training rows.")] = 20
+    batch_size: Annotated[int, Doc("Rows per step; the last batch of an epoch may be shorter.")] = 100
+    lr: Annotated[float, Doc("Adam's learning rate.")] = 1e-3
+    schedule: Annotated[Schedule, Doc("How the learning rate changes: cosine lowers it to 0 over all epochs.")] = (
+        "constant"
+    )
+    clip: Annotated[float | None, Doc("Scale the gradient down to this norm where it is larger.")] = None
+    patience: Annotated[
+        int | None,
+        Doc("Stop after this many epochs without a better validation value of the objective (for trace, the ELBO)."),
+    ] = None
+    seed: Annotated[int, Doc("Random seed of the parameters, the order of the batches and the draws.")] = 0
+    split_seed: Annotated[int, Doc("Random seed of the split into training, validation and test rows.")] = 0
+    binarize: Annotated[
+        Binarize | None,
+        Doc(
+            "Make the first field 0 or 1: by a threshold of a half, drawn once, or drawn anew in each epoch. By "
+            "default once for mnist-5k, else none."
+        ),
+    ] = None
+    scale: Annotated[float | None, Doc("Divide the first field by this number, for example 255.")] = None
+    standardize: Annotated[
+        bool,
+        Doc(
+            "Let the programs see each column of the first field with mean 0 and standard deviation 1; log p(x), and "
+            "all that is written, stay in the units of the data."
+        ),
+    ] = False
+    missing: Annotated[
+        Missing,
+        Doc("With nan, cells of the first field may be missing, for programs that leave them out, such as table."),
+    ] = "error"
+    set: Annotated[
+        tuple[str | dict[str, str], ...],
+        Doc(
+            "One constructor setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or "
+            "latent_dim=16 for every constructor that has it. May be repeated."
+        ),
+    ] = ()
+    device: Annotated[str, Doc("The torch device to train on.")] = "cpu"
+    checkpoint_every: Annotated[
+        int, Doc("Steps between checkpoints; the first, the best and the last two are kept.")
+    ] = 1000
+    keep_every: Annotated[int | None, Doc("Also keep the checkpoints at multiples of this many steps.")] = None
 
     def __post_init__(self) -> None:
         for name, expected in get_type_hints(FitConfig).items():
@@ -64,11 +93,8 @@ class FitConfig:
             except typeguard.TypeCheckError:
                 shown = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
                 raise InputError(f"{name} is {value!r}: it must be {shown}") from None
-        positive = {"epochs": 1, "batch_size": 1, "patience": 1, "checkpoint_every": 1, "keep_every": 1}
-        for name, least in positive.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: it must be at least {least}")
+        counts = {name: getattr(self, name) for name in COUNTS}
+        at_least(1, **{name: value for name, value in counts.items() if value is not None})
         for name in ("lr", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -2,15 +2,21 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+if TYPE_CHECKING:
+    from ppl_vae.training.loop import Loop
+
 
 class Progress:
-    """Show `total` steps of work on a terminal, at most ten times a second; nothing at all unless `visible`."""
+    """Show `total` steps of work on a terminal, at most ten times a second; nothing at all unless `visible`.
+
+    It is a callback of the training loop, too.
+    """
 
     def __init__(self, visible: bool, total: int) -> None:
         columns = (
@@ -47,6 +53,14 @@ class Progress:
             sampled = any(how != "closed form" for how in valid["rate_how"].values())
             error = f", rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo)" if sampled else ""
             self.say(f"epoch {epoch}/{epochs}: {numbers}, validation ELBO {valid['elbo']:.2f}{error}")
+
+    def assessed(self, loop: "Loop", line: Mapping[str, Any]) -> None:
+        """The line of an epoch; the evaluation before the first has none."""
+        if "train" in line:
+            self.epoch(line["epoch"], loop.config.epochs, line["train"], line["valid"])
+
+    def stepped(self, loop: "Loop") -> None:
+        self.show(loop.state.step, loop.means)
 
     def advance(self) -> None:
         """One step more."""

@@ -11,11 +11,10 @@ import torch
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import seed_torch
-from ppl_vae.data.dataset import Dataset, open_data
+from ppl_vae.data import Data, as_data
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
-from ppl_vae.programs.resolution import parse_settings
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
 from ppl_vae.training.config import FitConfig
@@ -37,15 +36,15 @@ def isolated(seed: int | None = None) -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-def open_config_data(config: FitConfig, data: Any = None) -> Dataset:
+def open_config_data(config: FitConfig, data: Any = None) -> Data:
     """The data of `config`, or `data` in its place, split, scaled and binarized as it says."""
     source = list(config.data) if data is None else data
     names = ("scale", "missing", "binarize", "split_seed")
-    return open_data(source, **{name: getattr(config, name) for name in names})
+    return as_data(source, **{name: getattr(config, name) for name in names})
 
 
 def resolve_for(
-    dataset: Dataset,
+    dataset: Data,
     model: Spec,
     guide: Spec,
     example: Batch,
@@ -64,7 +63,7 @@ def resolve_for(
     if not standardize:
         return resolve_pair(model, guide, example, settings, others)
     check_standardizable(dataset.binarize, missing)
-    return resolve_standardized(model, guide, example, settings, dataset.train[0], others)
+    return resolve_standardized(model, guide, example, settings, dataset.whole("train")[0], others)
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,10 +72,10 @@ def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
 
 
-def make_objective(config: FitConfig, named: objectives.Named | None = None) -> Objective:
-    """The objective of a configuration; `named` is what it names, where that is no name."""
-    _, settings = split_objective(parse_settings(config.set))
-    return (named or objectives.named(config.objective)).make(settings)
+def make_objective(named: objectives.Named, settings: Mapping[str, Any]) -> Objective:
+    """The objective that was named, with those of all settings that are its own."""
+    _, own = split_objective(settings)
+    return named.make(own)
 
 
 def objective_settings(objective: type[Objective]) -> list[str]:

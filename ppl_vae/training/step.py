@@ -1,20 +1,21 @@
-"""One training step, and an evaluation on held-out rows: the loop that `pyro.infer.SVI` stands for."""
+"""One training step behind a small interface: what `pyro.infer.SVI` does in a step, and what it leaves behind."""
 
 import contextlib
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ppl_vae.core.errors import NumericalError
-from ppl_vae.core.randomness import seed_torch
-from ppl_vae.objectives import Objective, Pass
-from ppl_vae.objectives.rate import rates_of
-from ppl_vae.programs import Pair, Terms, parameters
-from ppl_vae.programs.scores import Batch, batches, log_weight, sum_sites
-from ppl_vae.programs.state import buffers_kept, evaluating
+from ppl_vae.core.randomness import random_state, restore_random_state
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair, Terms, load_owned, owned, parameters
+from ppl_vae.programs.scores import Batch
+from ppl_vae.programs.state import buffers_kept
+from ppl_vae.training.evaluation import per_example
 
 
 class Step(NamedTuple):
@@ -27,18 +28,70 @@ class Step(NamedTuple):
     gradient_norm: float
 
 
+class Noise(Protocol):
+    """Where the random numbers of the steps come from."""
+
+    def begin(self) -> None:
+        """Called before each step: a source that is not torch's own sets here what the step will draw."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the draws to come depend on, by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` returned; other tensors are ignored."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchNoise:
+    """Torch's own generators: the one of the CPU and the one of `device`."""
+
+    device: str = "cpu"
+
+    def begin(self) -> None:
+        """Nothing: a generator goes on where it stands."""
+
+    def state(self) -> dict[str, Tensor]:
+        return random_state(self.device)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        restore_random_state(dict(state), self.device)
+
+
+class Stepper(Protocol):
+    """How a pair is moved by one batch. The loop asks for nothing else, so that a captured step can stand here."""
+
+    pair: Pair
+    objective: Objective
+    learning_rate: float
+
+    def step(self, batch: Batch) -> Step:
+        """Take one step. Raises `NumericalError`, with everything as it was before, where a number is not finite."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the next step depends on, by name: weights, moments of the optimizer, state of the noise."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        ...
+
+
 @dataclass
 class Trainer:
-    """A pair, an objective and one fused Adam over the parameters of both.
+    """A `Stepper` that runs both programs as they are, with one fused Adam over the parameters of both.
 
-    The loss is the mean over the batch of −surrogate, times the sites' scale. A step whose loss or gradient is not
-    finite is not taken.
+    The loss is `Pass.loss`, the mean over the batch. A step whose loss or gradient is not finite is not taken.
     """
 
     pair: Pair
     objective: Objective
     lr: float = 1e-3
     clip: float | None = None
+    noise: Noise = field(default_factory=TorchNoise)
 
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
@@ -50,9 +103,12 @@ class Trainer:
         """One gradient step.
 
         Raises:
-            NumericalError: the loss or the gradient is not finite; names the site and rows, or the parameter.
+            NumericalError: the loss or the gradient is not finite; names the site and rows, or the parameter. Weights,
+                buffers and noise are as before the step.
         """
         with contextlib.ExitStack() as stack:
+            stack.callback(self.noise.restore, self.noise.state())
+            self.noise.begin()
             stack.enter_context(buffers_kept(*self.with_buffers))  # as a BatchNorm's, which the pass moves
             seen = self.backward(batch)
             stack.pop_all()  # all is finite: they stay moved
@@ -66,13 +122,12 @@ class Trainer:
     def backward(self, batch: Batch) -> Step:
         """The gradients of one batch. Raises as `step`."""
         estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
-        loss = -estimate.terms.scale * estimate.surrogate.mean()
         for p in self.parameters.values():
             p.grad = None
-        loss.backward()
+        estimate.loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         with torch.no_grad():
-            numbers = _per_example(self.objective, estimate)
+            numbers = per_example(self.objective, estimate)
             seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
         if not all(map(math.isfinite, seen)):
             raise diagnose(estimate.terms, self.parameters)
@@ -86,15 +141,18 @@ class Trainer:
     def learning_rate(self, lr: float) -> None:
         self.optimizer.param_groups[0]["lr"] = lr
 
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """Adam's moments and step counts, by the names of the parameters."""
-        return {
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and buffers; Adam's moments and step counts, by the names of the parameters; the noise's state."""
+        weights = dict(owned(self.pair.model, self.pair.guide, self.pair.borrower))
+        moments = {
             f"optimizer.{key}.{name}": tensor
             for name, p in self.parameters.items()
             for key, tensor in self.optimizer.state.get(p, {}).items()
         }
+        return weights | moments | self.noise.state()
 
-    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        load_owned(self.pair.model, self.pair.guide, dict(tensors), self.pair.borrower)
         for name, p in self.parameters.items():
             state = {
                 key: tensors[f"optimizer.{key}.{name}"].clone().to(p.device)
@@ -103,82 +161,7 @@ class Trainer:
             }
             if state:
                 self.optimizer.state[p] = state
-
-
-def _elbo(objective: Objective, estimate: Pass) -> Tensor:
-    """The ELBO of each example, `(B,)`: the objective's own value, or from the same terms where that is another."""
-    terms = estimate.terms
-    return estimate.value if objective.target == "ELBO" else objective.expect(terms, log_weight(terms))
-
-
-def _per_example(objective: Objective, estimate: Pass) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Value, ELBO, rate and distortion of each example, `(B,)`: the rate in closed form at each site that has one."""
-    terms = estimate.terms
-    rates, _ = rates_of(terms)
-    rate, distortion = (objective.expect(terms, sum_sites(x)) for x in (rates, terms.log_lik))
-    return estimate.value, _elbo(objective, estimate), rate, -distortion
-
-
-class Evaluation(NamedTuple):
-    """Per-datum numbers over a split, in nats, each `(N,)`; and how the rate was had at each site.
-
-    The rate is the KL in closed form where there is one, whatever the objective; so −distortion − rate is the ELBO in
-    expectation, and at one draw only where the objective takes the same closed forms.
-    """
-
-    value: Tensor
-    elbo: Tensor
-    rate: Tensor
-    distortion: Tensor
-    how: dict[str, str]
-
-    def summary(self) -> dict[str, Any]:
-        """Means, and their standard errors over data, which hold the noise of the draws.
-
-        `rate_how`: for each site `closed form`, or `Monte Carlo` with the reason.
-        """
-        return {
-            "objective": self.value.mean().item(),
-            "objective_se_data": _se(self.value),
-            "elbo": self.elbo.mean().item(),
-            "elbo_se_data": _se(self.elbo),
-            "rate": self.rate.mean().item(),
-            "rate_se_data": _se(self.rate),
-            "rate_how": self.how,
-            "distortion": self.distortion.mean().item(),
-        }
-
-
-def _se(x: Tensor) -> float:
-    return x.std().item() / len(x) ** 0.5 if len(x) > 1 else math.nan
-
-
-@torch.no_grad()
-def evaluate(pair: Pair, objective: Objective, rows: Batch, batch_size: int, seed: int) -> Evaluation:
-    """The objective's value at every row, at the noise of `seed`; the global random state is left as it was.
-
-    One number per row, so the size of the batches does not weight any; in evaluation mode, so that it does not move a
-    BatchNorm either.
-    """
-    numbers, how = [], dict[str, str]()
-    with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
-        seed_torch(seed)
-        for batch in batches(rows, batch_size):
-            estimate = objective.estimate(pair.model, pair.guide, batch)
-            numbers.append(_per_example(objective, estimate))
-            how = how or rates_of(estimate.terms)[1]
-    value, elbo, rate, distortion = (torch.cat(parts).double() for parts in zip(*numbers, strict=True))
-    return Evaluation(value, elbo, rate, distortion, how)
-
-
-def evaluate_afresh(
-    pair: Pair, objective: Objective, rows: Batch, batch_size: int, seed: int, draws: int
-) -> dict[str, Any]:
-    """`Evaluation.summary` of each row's mean over several evaluations, of the seeds from `seed` on."""
-    seen = [evaluate(pair, objective, rows, batch_size, seed + draw) for draw in range(draws)]
-    fields = ([getattr(each, name) for each in seen] for name in ("value", "elbo", "rate", "distortion"))
-    value, elbo, rate, distortion = (torch.stack(parts).mean(0) for parts in fields)
-    return Evaluation(value, elbo, rate, distortion, seen[0].how).summary()
+        self.noise.restore(tensors)
 
 
 def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pyro.distributions.transforms.householder import ConditionedHouseholder
 from support.families import FAMILIES
+from support.small import part_of
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -16,9 +17,12 @@ from ppl_vae.blocks import (
     InverseAutoregressiveFlow,
     MixtureNormal,
     ReparameterizedMixture,
-    posteriors,
+    families,
 )
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.palette import PARTS
+from ppl_vae.distributions.relaxed import ExpRelaxedCategorical
+from ppl_vae.distributions.sphere import PowerSpherical
 
 STANDARD_ERRORS = 4
 DRAWS = 40_000
@@ -49,9 +53,7 @@ def features(z: Tensor) -> Tensor:
 
 
 def test_every_family_is_tested() -> None:
-    classes = [c for c in vars(posteriors).values() if isinstance(c, type) and c.__module__ == posteriors.__name__]
-    public = {c for c in classes if issubclass(c, nn.Module) and not c.__name__.startswith("_")}
-    assert public == {type(make(2)) for make in FAMILIES.values()}
+    assert {part_of(name) for name in FAMILIES} | OTHER_SPACES.keys() == PARTS["family"].keys()
 
 
 # ---- draws and density are of one distribution ----
@@ -173,7 +175,9 @@ def test_can_be_captured_with_a_free_batch_size(make: Callable[[int], nn.Module]
     torch.testing.assert_close(*values)
 
 
-@pytest.mark.parametrize("name", ["diagonal", "full", "low rank", "Householder", "mixture"])
+@pytest.mark.parametrize(
+    "name", ["diagonal_normal", "full_normal", "low_rank_normal", "householder_normal", "mixture_normal"]
+)
 def test_moments(name: str) -> None:
     family, raw = built(FAMILIES[name], dim=3)
     q = family(raw)
@@ -185,9 +189,30 @@ def test_moments(name: str) -> None:
 
 # ---- each by itself ----
 
+OTHER_SPACES: dict[str, Callable[[Tensor], dist.Distribution]] = {
+    "power_spherical": lambda raw: PowerSpherical(
+        raw[..., 1:] / raw[..., 1:].norm(dim=-1, keepdim=True), (raw.shape[-1] - 1) * softplus(raw[..., 0]) + 1e-6
+    ),
+    "categorical": lambda raw: dist.Categorical(logits=raw),
+    "relaxed_categorical": lambda raw: ExpRelaxedCategorical(torch.tensor(0.5).to(raw), logits=raw),
+}
+"""What is made of the raw output; the distributions have tests of their own."""
+
+
+@pytest.mark.parametrize("name", OTHER_SPACES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_families_of_other_spaces_are_their_distributions(name: str, dtype: torch.dtype) -> None:
+    family = families.build(name, 4)
+    raw = torch.randn(3, 5, family.width, dtype=dtype)
+    q, expected = family(raw), OTHER_SPACES[name](raw)
+    z = expected.sample()
+    assert type(q) is type(expected)
+    assert (q.batch_shape, q.sample().dtype) == ((3, 5), z.dtype)
+    torch.testing.assert_close(q.log_prob(z), expected.log_prob(z))
+
 
 def test_householder_is_pyros_flow() -> None:
-    family, raw = built(FAMILIES["Householder"], 6, dim=4)
+    family, raw = built(FAMILIES["householder_normal"], 6, dim=4)
     loc, scale, v = raw.split([4, 4, 12], dim=-1)
     base = dist.Normal(loc, softplus(scale) + MIN_SIGMA).to_event(1)
     flow = dist.TransformedDistribution(base, [ConditionedHouseholder(v.unflatten(-1, (3, 4)))])
@@ -196,7 +221,7 @@ def test_householder_is_pyros_flow() -> None:
 
 
 def test_the_log_determinant_of_each_step_of_the_flow_is_that_of_autograd() -> None:
-    family, raw = built(FAMILIES["IAF"], dim=4)
+    family, raw = built(FAMILIES["iaf"], dim=4)
     z = torch.randn(4, dtype=torch.float64)
     for step in family(raw).transforms:
         J = torch.autograd.functional.jacobian(step, z)
@@ -205,7 +230,7 @@ def test_the_log_determinant_of_each_step_of_the_flow_is_that_of_autograd() -> N
 
 
 def test_the_jacobian_of_the_mixtures_quantiles_is_that_of_autograd() -> None:
-    family, raw = built(FAMILIES["mixture"], dim=4)
+    family, raw = built(FAMILIES["mixture_normal"], dim=4)
     q: ReparameterizedMixture = family(raw)
     z = q.sample()
     J = torch.autograd.functional.jacobian(lambda z: q._quantiles(z)[0], z)

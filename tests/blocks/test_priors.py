@@ -13,10 +13,12 @@ import torch
 from scipy import stats
 from support.priors import FLOWS, PRIORS, Case, X, Z, data, guide, zuko
 from support.runs import SMALL, binary_rows, fitted
+from support.small import part_of
 from torch import Tensor, nn
 
 from ppl_vae import blocks
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.palette import PARTS
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import owned, parameters, resolve_pair
 
@@ -36,12 +38,7 @@ def quadrature(case: Case) -> tuple[Tensor, float]:
 
 
 def test_every_prior_is_tested() -> None:
-    classes = [c for module in (blocks.priors, blocks.flows) for c in vars(module).values() if isinstance(c, type)]
-    ours = {c for c in classes if issubclass(c, nn.Module) and c.__module__.startswith("ppl_vae")}
-    public = {c for c in ours if not c.__name__.startswith("_")}
-    q, rows = guide(torch.float32), data(torch.float32)
-    tested = {type(case.make(q, rows)) for name, case in PRIORS.items() if name != "zuko"} | {blocks.ZukoPrior}
-    assert public == tested
+    assert {part_of(name) for name in PRIORS} | {"categorical", "relaxed_categorical", "zuko"} == set(PARTS["prior"])
 
 
 def test_the_density_integrates_to_one(case: Case) -> None:
@@ -133,8 +130,8 @@ def test_the_components_of_a_mixture_start_apart() -> None:
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_log_determinant_is_that_of_the_jacobian(name: str) -> None:
     prior = {
-        "coupling": lambda: blocks.FlowPrior(5, "coupling", 3, 16),
-        "autoregressive": lambda: blocks.FlowPrior(5, "autoregressive", 3, 16),
+        "flow": lambda: blocks.FlowPrior(5, "coupling", 3, 16),
+        "flow, autoregressive": lambda: blocks.FlowPrior(5, "autoregressive", 3, 16),
         "zuko": lambda: zuko() or blocks.ZukoPrior(5, "MAF", transforms=3, hidden_features=(16,)),
     }[name]().double()
     with torch.no_grad():
@@ -156,12 +153,12 @@ def test_the_log_determinant_is_that_of_the_jacobian(name: str) -> None:
         assert torch.linalg.det(jacobian).abs() != pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["coupling", "autoregressive"])
+@pytest.mark.parametrize("name", ["flow", "flow, autoregressive"])
 @pytest.mark.parametrize("size", [1.0, 20.0, 1e3])
 def test_the_gradient_is_that_of_the_density_also_where_log_scales_are_at_their_bound(name: str, size: float) -> None:
     """Finite differences in float64, by z and by a bias of the last layer; it never quite vanishes."""
     prior = PRIORS[name].prior()
-    network = prior.layers[0].nn if name == "coupling" else prior.layers[0].arn
+    network = prior.layers[0].nn if name == "flow" else prior.layers[0].arn
     bias = network.layers[-1].bias
     with torch.no_grad():
         bias[-1] = size
@@ -214,13 +211,14 @@ def test_zuko_is_imported_on_demand_and_leaves_validation_on() -> None:
     code = """
 import sys, torch
 import ppl_vae.blocks as blocks
+from ppl_vae.core.errors import InputError
 assert "zuko" not in sys.modules
 before = torch.distributions.Distribution._validate_args
 prior = blocks.ZukoPrior(2)
 assert "zuko" in sys.modules and torch.distributions.Distribution._validate_args is before is True
 try:
     blocks.ZukoPrior(2, "XYZ")
-except blocks.flows.InputError as error:
+except InputError as error:
     assert "XYZ" in str(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -301,6 +299,19 @@ def test_a_vamp_prior_is_the_mixture_of_the_posteriors_at_its_pseudo_inputs() ->
 def test_a_guide_without_posterior_is_refused() -> None:
     with pytest.raises(InputError, match="Linear has no method posterior"):
         blocks.VampPrior(nn.Linear(2, 2), torch.zeros(3, 2))
+
+
+def test_the_discrete_priors_are_their_distributions() -> None:
+    logits = torch.randn(4)
+    prior = blocks.priors.Categorical(4)
+    prior.logits.data = logits
+    torch.testing.assert_close(prior().log_prob(torch.arange(4)), logits.log_softmax(-1))
+    relaxed = blocks.priors.RelaxedCategorical(4, temperature=0.7)
+    relaxed.logits.data = logits
+    p = relaxed()
+    assert (p.temperature.item(), p.event_shape) == (pytest.approx(0.7), (4,))
+    torch.testing.assert_close(p.logits, logits.log_softmax(-1))
+    torch.testing.assert_close(relaxed().sample((50,)).exp().sum(-1), torch.ones(50))
 
 
 def test_the_area_of_the_sphere() -> None:

@@ -14,10 +14,14 @@ from ppl_vae.data import open_data
 from ppl_vae.diagnostics.compare import compare_estimators
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import resolve_pair
+from ppl_vae.programs.scores import batches
+from ppl_vae.runs.fitting import fit
+from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
-from ppl_vae.training.fit import fit
-from ppl_vae.training.job import Job
-from ppl_vae.training.step import Trainer, evaluate
+from ppl_vae.training.evaluation import evaluate
+from ppl_vae.training.interrupt import Signals
+from ppl_vae.training.loop import Loop
+from ppl_vae.training.step import TorchNoise, Trainer
 
 ROWS = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 10, "set": {"hidden": 4, "latent_dim": 2}}
@@ -51,12 +55,12 @@ def test_runs_and_draws_of_seeds_that_differ_above_32_bits_differ(tmp_path):
 def test_evaluations_and_comparisons_of_seeds_that_differ_above_32_bits_differ():
     rows = open_data(ROWS).train
     pair = resolve_pair("gaussian", "diagonal_normal", rows, SMALL["set"])
-    values = [evaluate(pair, Trace_ELBO(), rows, 10, s).value for s in (1, 1 + WRAP)]
+    values = [evaluate(pair, Trace_ELBO(), batches(rows, 10), s).value for s in (1, 1 + WRAP)]
     assert not torch.equal(*values)
 
     def mean(seed: int) -> float:
         found = compare_estimators(pair, {"trace": Trace_ELBO()}, rows, batch_size=64, draws=2, seed=seed)
-        return found.result["estimators"]["trace"]["value"]
+        return found["estimators"]["trace"]["value"]
 
     assert mean(0) != mean(WRAP)
 
@@ -105,39 +109,42 @@ def test_the_state_of_the_cpu_and_of_a_device_come_back(device):
     assert device.state.item() == 7, "a device whose state was not saved keeps its own"
 
 
-def on_device(run: Run) -> Job:
-    """A job that believes that it trains on a device, and whose tensors lie on the CPU."""
-    dataset = run.data(ROWS)
-    job = Job(run.config, run.pair(checkpoint="last"), dataset)
-    object.__setattr__(job.config, "device", "cuda:0")
-    return job
+def on_device(run: Run) -> tuple[Loop, Recording]:
+    """A loop that believes that it trains on a device, and whose tensors lie on the CPU."""
+    trainer = Trainer(run.pair(checkpoint="last"), Trace_ELBO(), noise=TorchNoise("cuda:0"))
+    return Loop(trainer, run.data(ROWS), run.config), Recording(run, Signals())
 
 
 def test_a_checkpoint_holds_the_state_of_the_runs_device(tmp_path, device):
     run = fit("gaussian", "diagonal_normal", ROWS, tmp_path / "run", **SMALL)
-    job = on_device(run)
-    job.load(run)  # from a checkpoint without a state of the device
+    loop, recording = on_device(run)
+    load(loop, run)  # from a checkpoint without a state of the device
     assert device.state.item() == 7
-    job.state.step += 1
-    job.save(run)
+    loop.state.step += 1
+    recording.save(loop)
     device.draw()
-    on_device(run).load(run)
+    loop, _ = on_device(run)
+    load(loop, run)
     assert device.state.item() == 7
 
 
 def test_a_step_that_fails_leaves_the_state_of_the_device_before_it(tmp_path, device, monkeypatch):
     run = fit("gaussian", "diagonal_normal", ROWS, tmp_path / "run", **SMALL)
-    job = on_device(run)
-    job.load(run)
-    job.state.step += 1
+    loop, recording = on_device(run)
+    load(loop, run)
+    before = torch.get_rng_state()
 
     def failing(self: Trainer, batch: Any) -> Any:
         device.draw()
+        torch.rand(1)
         raise NumericalError("not finite")
 
-    monkeypatch.setattr(Trainer, "step", failing)
-    monkeypatch.setattr(Job, "move", lambda self, batch: batch)
+    monkeypatch.setattr(Trainer, "backward", failing)
+    loop.state.epoch, loop.state.batch = 0, 0
     with pytest.raises(NumericalError, match="not finite"):
-        job.step(run, job.dataset.train)
+        loop.step(loop.data.first(10))
     assert device.state.item() == 7
+    assert torch.equal(torch.get_rng_state(), before)
+    loop.state.step += 1
+    recording.save(loop)
     assert run.checkpoints.load(run.checkpoints.steps[-1])[0]["rng.cuda"].item() == 7

@@ -14,6 +14,7 @@ import ppl_vae
 from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import open_data
+from ppl_vae.data.newrows import rows_in_order
 
 KINDS = "real,categorical:3,count"
 COLUMNS = ["height", "class", "visits"]
@@ -164,7 +165,7 @@ def test_new_rows_are_scaled_and_binarized_as_the_runs(tmp_path: Path, binarize:
     np.testing.assert_array_equal(ppl_vae.encode(run, grey())["z_mean"], own["z_mean"])
     np.save(tmp_path / "new.npy", grey()[:9])
     again = ppl_vae.reconstruct(run, data=tmp_path / "new.npy", num=9)
-    bits = ppl_vae.runs.opened.in_order(open_data(grey(), scale=255, binarize=binarize.replace("epoch", "once")))[0]
+    bits = rows_in_order(open_data(grey(), scale=255, binarize=binarize.replace("epoch", "once"))).batch[0]
     np.testing.assert_array_equal(again["x"], bits[:9])
     np.testing.assert_allclose(ppl_vae.encode(run, grey() / 255, scale=1)["z_mean"], own["z_mean"], atol=1e-6)
     with pytest.warns(UserWarning, match="is divided by 255, but is no larger than 1 before: --scale 1"):

@@ -56,7 +56,7 @@ class DoubledGuide(StickingTheLanding_ELBO):
 def test_a_biased_gradient_is_found_where_the_value_is_right(wide: Any, planted: Any, target: str) -> None:
     pair, x = wide
     estimators = {"planted": planted} | named(["dreg:K=5", "iwae:K=5", "trace", "sticking-the-landing"])
-    found = compare_estimators(pair, estimators, (x,), batch_size=30, draws=100).result
+    found = compare_estimators(pair, estimators, (x,), batch_size=30, draws=100).asdict()
     e = found["estimators"]["planted"]
     assert e["target"] == target
     assert abs(e["bias"]["z"]) < 4, "the value is right"
@@ -75,7 +75,7 @@ def test_sound_estimators_are_not_accused(wide: Any) -> None:
     specs = ["trace", "analytic-kl", "score-function", "score-function:baseline=False", "iwae:K=5", "dreg:K=5"]
     ps = []
     for seed in range(8):
-        found = compare_estimators(pair, named(specs), (x[:10],), batch_size=10, draws=100, seed=seed).result
+        found = compare_estimators(pair, named(specs), (x[:10],), batch_size=10, draws=100, seed=seed).asdict()
         ps += [e["gradient_bias"]["p"] for e in found["estimators"].values()]
         assert "biased" not in found["advice"]
     share = np.mean([p < 0.05 for p in ps])

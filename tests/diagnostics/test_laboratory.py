@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -21,11 +22,13 @@ import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.moments import Moments
 from ppl_vae.core.randomness import draw_seed, seed_torch
+from ppl_vae.core.statistics import Estimate
 from ppl_vae.diagnostics.advice import advice
 from ppl_vae.diagnostics.compare import compare_estimators
 from ppl_vae.diagnostics.estimators import named, references
 from ppl_vae.diagnostics.gradients import Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
+from ppl_vae.diagnostics.results import Estimator, ValueBias
 from ppl_vae.diagnostics.runs import compare_groups, groups_of
 from ppl_vae.objectives import IWAE_ELBO, Beta_ELBO, DReG_ELBO, Renyi_ELBO, Trace_ELBO
 from ppl_vae.programs import Pair
@@ -114,24 +117,24 @@ def test_bias_is_seen_where_there_is_some_and_not_where_there_is_none(wide: Any)
     pair, x = wide
     rows = (x.repeat(20, 1),)
     found = compare_estimators(pair, named(["trace", "iwae:K=5"]) | {"wrong": Wrong()}, rows, batch_size=60, draws=300)
-    z = {name: e["bias"]["z"] for name, e in found.result["estimators"].items()}
+    z = {name: e["bias"]["z"] for name, e in found["estimators"].items()}
     assert abs(z["trace"]) < STANDARD_ERRORS
     assert abs(z["iwae:K=5"]) < STANDARD_ERRORS
     assert z["wrong"] < -10
-    assert "the value of wrong is biased" in found.result["advice"]
-    assert {name: e["bias"]["reference"] for name, e in found.result["estimators"].items()} == {
+    assert "the value of wrong is biased" in found["advice"]
+    assert {name: e["bias"]["reference"] for name, e in found["estimators"].items()} == {
         "trace": "mean-field",
         "iwae:K=5": "dreg",
         "wrong": "trace",
     }
-    assert [(p["a"], p["b"]) for p in found.result["pairs"]] == [("trace", "wrong")], "two targets are not paired"
+    assert [(p["a"], p["b"]) for p in found["pairs"]] == [("trace", "wrong")], "two targets are not paired"
 
 
 def test_signal_cosine_and_draws_are_those_of_a_loop(wide: Any) -> None:
     pair, x = wide
     draws, seed = 400, 3
     found = compare_estimators(pair, {"dreg": DReG_ELBO(5)}, (x,), batch_size=3, draws=draws, seed=seed)
-    e = found.result["estimators"]["dreg"]
+    e = found["estimators"]["dreg"]
     parameters = {"model": list(pair.model.parameters()), "guide": list(pair.guide.parameters())}
 
     def loop(objective: Any, stream: int, group: str) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +178,7 @@ def test_the_signal_is_without_the_bias_of_the_noise() -> None:
 def test_an_estimator_without_noise_is_said_to_have_none() -> None:
     s = cached_scenario("one site", True)
     pair = Pair(s.model, s.guide, {}, "guide")
-    found = compare_estimators(pair, named(["trace", "sticking-the-landing"]), (s.x,), batch_size=3, draws=20).result
+    found = compare_estimators(pair, named(["trace", "sticking-the-landing"]), (s.x,), batch_size=3, draws=20).asdict()
     stl = found["estimators"]["sticking-the-landing"]
     assert stl["gradient_variance"]["guide"] < 1e-20
     assert stl["variance"] < 1e-20
@@ -204,7 +207,7 @@ def test_peak_memory_is_counted() -> None:
 
 def test_memory_grows_with_num_particles(wide: Any) -> None:
     pair, x = wide
-    found = compare_estimators(pair, named(["iwae"], [1, 8]), (x.repeat(500, 1),), batch_size=1500, draws=2).result
+    found = compare_estimators(pair, named(["iwae"], [1, 8]), (x.repeat(500, 1),), batch_size=1500, draws=2).asdict()
     small, large = (found["estimators"][f"iwae:K={K}"]["peak_bytes_per_step"] for K in (1, 8))
     assert 4 < large / small < 8.5
 
@@ -212,17 +215,26 @@ def test_memory_grows_with_num_particles(wide: Any) -> None:
 # ---- advice ----
 
 
-def numbers(target: str, guide: float, seconds: float = 1.0, z: float = 0.0, se: float = 0.01) -> dict[str, Any]:
+def numbers(target: str, guide: float, seconds: float = 1.0, z: float = 0.0, se: float = 0.01) -> Estimator:
     variance = {"model": 1.0, "guide": guide}
-    return {
-        "target": target,
-        "value": -100.0,
-        "gradient_variance": variance,
-        "gradient_variance_se": {k: se * v for k, v in variance.items()},
-        "efficiency": {k: 1 / (v * seconds) if v else None for k, v in variance.items()},
-        "bias": {"difference": 1e-2 * z, "se": 1e-2, "z": z},
-        "gradient_bias": None,
-    }
+    value = Estimate(-100.0, 0.1, "draws")
+    return Estimator(
+        target=target,
+        value=value,
+        over_data=value,
+        bias=ValueBias("another", Estimate(1e-2 * z, 1e-2, "draws")),
+        variance=1.0,
+        gradient_bias=None,
+        gradient_variance={k: Estimate(v, se * v, "draws") for k, v in variance.items()},
+        gradient_snr=dict.fromkeys(variance, math.nan),
+        gradient_cosine=dict.fromkeys(variance, math.nan),
+        gradient_variance_by_tensor={},
+        gradient_snr_by_tensor={},
+        num_samples=1,
+        seconds_per_step=seconds,
+        peak_bytes_per_step=0,
+        sites={},
+    )
 
 
 def test_advice_follows_the_numbers_target_by_target() -> None:
@@ -240,16 +252,16 @@ def test_advice_follows_the_numbers_target_by_target() -> None:
     )
     assert "b, whose gradient of the guide has no noise" in said(a=numbers(elbo, 1.0), b=numbers(elbo, 0.0))
     assert "model's gradient" in said(a=numbers(elbo, 0.0, 1.0), b=numbers(elbo, 0.0, 2.0))
-    assert said(a=numbers(elbo, 1.0) | {"bias": None}) == "ELBO: a is alone"
-    rounding = {"difference": 7e-6, "se": 1e-8, "z": 700.0}
-    assert said(a=numbers(elbo, 1.0) | {"bias": rounding}) == "ELBO: a is alone", "a float32 has no more digits"
+    assert said(a=replace(numbers(elbo, 1.0), bias=None)) == "ELBO: a is alone"
+    rounding = ValueBias("another", Estimate(7e-6, 1e-8, "draws"))
+    assert said(a=replace(numbers(elbo, 1.0), bias=rounding)) == "ELBO: a is alone", "a float32 has no more digits"
     assert advice({"a": numbers(elbo, 1.0)}, draws=19) == "none from 19 draws: take 20 or more"
 
 
 def test_the_standard_error_of_the_gradients_variance_is_its_spread(wide: Any) -> None:
     pair, x = wide
     found = [
-        compare_estimators(pair, {"t": Trace_ELBO()}, (x,), batch_size=3, draws=60, seed=s).result["estimators"]["t"]
+        compare_estimators(pair, {"t": Trace_ELBO()}, (x,), batch_size=3, draws=60, seed=s)["estimators"]["t"]
         for s in range(40)
     ]
     for group in ("model", "guide"):
@@ -270,7 +282,7 @@ def test_a_cosine_of_pure_noise_is_not_shown() -> None:
         own, reference = Gradients(["guide.w"]), Gradients(["guide.w"])
         own.add(both[0], both[1])
         reference.add(both[1], both[1])
-        shown += own.cosine(reference)["guide"] is not None
+        shown += not math.isnan(own.cosine(reference)["guide"])
     assert shown <= 2
 
 
@@ -309,7 +321,7 @@ def test_arviz_opens_the_netcdf(run: ppl_vae.Run) -> None:
     assert float(draws.mean()) == pytest.approx(value)
     rows = data.constant_data["row_mean"].sel(checkpoint=step, estimator="dreg")
     assert float(rows.mean()) == pytest.approx(value)
-    assert set(rows.row.values) == set(run.data().rows["test"].tolist())
+    assert set(rows.row.values) == set(run.data().numbers("test").tolist())
     tensors = data.constant_data["gradient_variance"].sel(checkpoint=step, estimator="dreg")
     guide = sum(float(v) for name, v in zip(tensors.tensor.values, tensors.values, strict=True) if "guide" in str(name))
     expected = result["checkpoints"][str(step)]["estimators"]["dreg"]["gradient_variance"]["guide"]
@@ -320,19 +332,17 @@ def test_the_picture_holds_for_estimators_without_noise(tmp_path: Path) -> None:
     s = cached_scenario("one site", True)
     pair = Pair(s.model, s.guide, {}, "guide")
     names = ["trace", "sticking-the-landing", "dreg:K=5"]
-    found = compare_estimators(pair, named(names), (s.x,), batch_size=3, draws=3).result
-    found["estimators"]["trace"]["gradient_variance"] = {"model": 0.0, "guide": 0.0}
-    figures.comparison({0: found}, tmp_path / "a.png")
+    found = compare_estimators(pair, named(names), (s.x,), batch_size=3, draws=3)
+    none = dict.fromkeys(("model", "guide"), Estimate(0.0, 0.0, "draws"))
+    silent = found.estimators | {"trace": replace(found.estimators["trace"], gradient_variance=none)}
+    figures.comparison({0: replace(found, estimators=silent)}, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-def test_mean_field_says_what_it_did_at_each_site(run: ppl_vae.Run, capsys: pytest.CaptureFixture) -> None:
-    from ppl_vae.reports import text
-
+def test_mean_field_says_what_it_did_at_each_site(run: ppl_vae.Run) -> None:
     result = ppl_vae.compare(run, objectives=["mean-field"], draws=2)
     assert result["estimators"]["mean-field"]["sites"] == {"z": "closed form"}
-    text.compared(result, run.folder)
-    assert "mean-field, rate of site 'z': closed form" in capsys.readouterr().out
+    assert "mean-field, rate of site 'z': closed form" in str(result)
 
 
 # ---- runs side by side ----
@@ -383,7 +393,7 @@ def test_paired_differences_of_exact_values(tmp_path: Path) -> None:
 def test_runs_that_differ_in_the_seed_alone_are_one_kind(runs: dict[str, ppl_vae.Run], tmp_path: Path) -> None:
     out = tmp_path / "runs.json"
     result = ppl_vae.compare(list(runs.values()), draws=5, out=out)
-    assert json.loads(out.read_text()) == result
+    assert json.loads(out.read_text()) == result.asdict()
     assert len(result["pairs"]) == 6
     (over,) = result["over_seeds"]
     value = {name: result["runs"][str(r.folder)]["value"] for name, r in runs.items()}
@@ -398,8 +408,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_kind(runs: dict[str, ppl_vae
 
 def test_groups_without_common_seeds() -> None:
     (found,) = compare_groups({"a": {0: 1.0, 1: 3.0}, "b": {2: 0.0, 3: 0.0, 4: 3.0}, "c": {0: 1.0}})
-    assert (found["how"], found["difference"]) == ("unpaired", 1.0)
-    assert found["se_seeds"] == pytest.approx(math.hypot(1.0, 1.0))
+    assert (found.how, found.difference.value) == ("unpaired", 1.0)
+    assert found.difference.se == pytest.approx(math.hypot(1.0, 1.0))
     assert groups_of({"r": {"lr": 1, "seed": 0}, "s": {"lr": 2, "seed": 0}, "t": {"lr": 1, "seed": 5}}) == {
         "r": ["r", "t"],
         "s": ["s"],

@@ -7,7 +7,7 @@ float64, and STEPS of them are allowed, for an input goes through some steps bef
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pyro
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ppl_vae import blocks
-from ppl_vae.blocks import autoregressive_network, distributions, flows, likelihoods, mlp, posteriors, priors
-from ppl_vae.blocks.likelihoods import Likelihood
+from ppl_vae.blocks import autoregressive_network, distributions, likelihoods, mlp, priors
+from ppl_vae.core.palette import PARTS
 from ppl_vae.distributions.kl import _RULES, kl
 
 U = 2.0**-24
@@ -131,6 +131,14 @@ class InTurn(nn.Module):
         return blocks.AutoregressiveBernoulli(self.network, context, (30,))
 
 
+ELSEWHERE = {
+    "likelihood": {"Autoregressive", "MixedTable"},
+    "prior": {"Categorical", "RelaxedCategorical", "Zuko"},
+    "family": {"Categorical", "RelaxedCategorical"},
+}
+"""Parts without an entry of their own: their distributions, columns or logits have one, and zuko's flows are zuko's."""
+
+
 L = likelihoods
 LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "Bernoulli, logits 100": likelihood(L.Bernoulli, 0.0, wide=100),
@@ -176,15 +184,15 @@ FAMILIES: dict[str, Callable[[], Case]] = {
     "AutoregressiveBernoulli, 10": lambda: of_module(InTurn(), [10 * torch.randn(4)]),
 }
 PRIORS: dict[str, Callable[[], Case]] = {
-    "StandardNormalPrior": prior(lambda: blocks.StandardNormalPrior(Z), 0.0),
-    "DiagonalNormalPrior, 5": prior(lambda: blocks.DiagonalNormalPrior(Z), 5.0),
-    "MixturePrior, 3": prior(lambda: blocks.MixturePrior(Z, 20), 3.0),
-    "VampPrior, 0.5": prior(lambda: Borrowing(lambda q, x: blocks.VampPrior(q, x, 20)), 0.5),
-    "GTMPrior, 0.5": prior(lambda: blocks.GTMPrior(Z, 5), 0.5),
-    "GTMVampPrior, 0.5": prior(lambda: Borrowing(lambda q, x: blocks.GTMVampPrior(q, x, 5)), 0.5),
-    "FlowPrior, coupling": prior(lambda: blocks.FlowPrior(Z), 0.02),
-    "FlowPrior, autoregressive": prior(lambda: blocks.FlowPrior(10, "autoregressive", 2), 0.02),
-    "SphericalPrior": prior(lambda: blocks.SphericalPrior(Z), 0.0),
+    "StandardNormal": prior(lambda: priors.StandardNormal(Z), 0.0),
+    "DiagonalNormal, 5": prior(lambda: priors.DiagonalNormal(Z), 5.0),
+    "Mixture, 3": prior(lambda: priors.Mixture(Z, 20), 3.0),
+    "Vamp, 0.5": prior(lambda: Borrowing(lambda q, x: priors.Vamp(q, x, 20)), 0.5),
+    "GTM, 0.5": prior(lambda: priors.GTM(Z, 5), 0.5),
+    "GTMVamp, 0.5": prior(lambda: Borrowing(lambda q, x: priors.GTMVamp(q, x, 5)), 0.5),
+    "Flow, coupling": prior(lambda: priors.Flow(Z), 0.02),
+    "Flow, autoregressive": prior(lambda: priors.Flow(10, "autoregressive", 2), 0.02),
+    "Spherical": prior(lambda: priors.Spherical(Z), 0.0),
 }
 
 
@@ -260,18 +268,11 @@ def names(entries: dict[str, Callable[[], Case]]) -> set[str]:
 
 
 def test_every_likelihood_prior_family_and_rule_has_an_entry() -> None:
-    def modules(*rooms: Any) -> Iterator[str]:
-        for room in rooms:
-            for c in vars(room).values():
-                if isinstance(c, type) and issubclass(c, nn.Module) and c.__module__ == room.__name__:
-                    yield c.__name__
-
-    kinds = {name for name in likelihoods.__all__ if issubclass(getattr(likelihoods, name), Likelihood)}
-    assert names(LIKELIHOODS) == kinds - {"Likelihood"}
-    public = {name for name in modules(priors, flows) if not name.startswith("_")}
-    assert names(PRIORS) == public - {"ZukoPrior"}, "zuko's flows are zuko's"
     drawn = {n for n, c in vars(blocks).items() if isinstance(c, type) and issubclass(c, dist.Distribution)}
-    assert names(FAMILIES) == set(modules(posteriors)) | drawn - {"SphericalUniform", "ReparameterizedMixture"}
+    drawn -= {"SphericalUniform", "ReparameterizedMixture"}
+    for kind, entries in {"likelihood": LIKELIHOODS, "prior": PRIORS, "family": FAMILIES}.items():
+        parts = {part.__name__ for part in PARTS[kind].values()} - ELSEWHERE[kind]
+        assert names(entries) == parts | (drawn if kind == "family" else set())
     assert {f"{q.__name__} ‖ {p.__name__}" for q, p in _RULES} <= names(KLS)
 
 

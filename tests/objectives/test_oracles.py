@@ -44,7 +44,7 @@ def test_the_two_elbos_agree_on_trained_digits(tmp_path: Path) -> None:
             (run.data().test[0][:100],),
             batch_size=100,
             draws=1000,
-        ).result
+        ).asdict()
     (pair,) = result["pairs"]
     assert abs(pair["z"]) < 4
     assert pair["se"] < 0.02

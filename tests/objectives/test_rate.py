@@ -17,7 +17,9 @@ from ppl_vae.distributions.kl import kl
 from ppl_vae.objectives import AnalyticKL_ELBO, MeanField_ELBO, Objective, Trace_ELBO, TraceEnum_ELBO
 from ppl_vae.objectives import rate as rate_module
 from ppl_vae.programs import Pair, resolve_pair, terms
-from ppl_vae.training.step import Trainer, evaluate
+from ppl_vae.programs.scores import batches
+from ppl_vae.training.evaluation import evaluate
+from ppl_vae.training.step import Trainer
 
 LOGITS = torch.tensor([0.2, -0.4, 0.1])
 
@@ -47,7 +49,7 @@ def test_the_rate_of_a_collapsed_pair_is_its_kl(objective: Objective, shift: flo
     pair = shifted(shift, sigma)
     exact = kl(dist.Normal(torch.full((3,), shift), sigma).to_event(1), dist.Normal(torch.zeros(3), 1.0).to_event(1))
     for seed in range(4):
-        seen = evaluate(pair, objective, rows, 7, seed)
+        seen = evaluate(pair, objective, batches(rows, 7), seed)
         assert (seen.rate >= 0).all()
         assert seen.rate.tolist() == pytest.approx([exact.item()] * 20, rel=1e-6, abs=0)
         assert seen.summary()["rate_how"] == {"z": "closed form"}
@@ -62,7 +64,7 @@ def test_without_a_closed_form_the_rate_is_of_the_draws_and_has_their_error() ->
     )
     pair = shifted(0.0, 1.0, prior)
     x = torch.as_tensor(binary_rows(20))
-    seen = evaluate(pair, Trace_ELBO(), (x,), 20, seed=1)
+    seen = evaluate(pair, Trace_ELBO(), batches((x,), 20), seed=1)
     torch.manual_seed(1)
     t = terms(pair.model, pair.guide, (x,))
     rate = (t.log_q["z"] - t.log_prior["z"])[0].detach().double()
@@ -84,7 +86,7 @@ def test_the_rate_of_a_sum_over_values_is_the_sum() -> None:
             pyro.sample("z", dist.Categorical(logits=LOGITS * x[:, :1]))
 
     x = torch.randn(5, 1, generator=torch.Generator().manual_seed(0))
-    seen = evaluate(Pair(model, guide, {}, None), TraceEnum_ELBO(), (x,), 5, seed=0)  # type: ignore[arg-type]
+    seen = evaluate(Pair(model, guide, {}, None), TraceEnum_ELBO(), batches((x,), 5), seed=0)  # type: ignore[arg-type]
     q = (LOGITS * x).softmax(-1).double()
     exact = (q * (q.log() + np.log(3))).sum(-1)
     torch.testing.assert_close(seen.rate, exact, rtol=1e-5, atol=1e-6)
@@ -113,15 +115,13 @@ def test_a_closed_form_had_without_a_graph_takes_no_gradient_away() -> None:
     assert sum(rate_module.rates_of(t)[0].values()).requires_grad  # type: ignore[union-attr]
 
 
-def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from ppl_vae.reports import text
-
+def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path) -> None:
     (tmp_path / "mixture.py").write_text(MIXTURE)
     mixture = fitted(tmp_path, model=tmp_path / "mixture.py")
-    valid = text.fit_result(mixture)["valid"]
-    assert f"rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo" in _said(text, mixture, capsys)
+    valid = mixture.summary.valid
+    assert f"rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo" in str(mixture.summary)
     normal = fitted(tmp_path, out=tmp_path / "normal")
-    assert "(Monte Carlo" not in _said(text, normal, capsys)
+    assert "(Monte Carlo" not in str(normal.summary)
     assert all(line["valid"]["rate"] >= 0 for line in normal.metrics)
     assert all(line["train"]["rate"] >= 0 for line in normal.metrics[1:])
     assert json.loads((normal.folder / "metrics.jsonl").read_text().splitlines()[-1])["valid"]["rate_how"] == {
@@ -129,22 +129,15 @@ def test_metrics_and_the_summary_say_how_the_rate_was_had(tmp_path: Path, capsys
     }
 
 
-def _said(text: Any, run: Any, capsys: pytest.CaptureFixture) -> str:
-    text.fitted(run, text.fit_result(run))
-    return capsys.readouterr().out
-
-
 # ---- the best state, measured by other draws ----
 
 
 def test_the_best_state_is_measured_at_fresh_noise(tmp_path: Path) -> None:
-    from ppl_vae.reports import text
-
     run = fitted(tmp_path, epochs=6, lr=3e-2, patience=4)
-    result = text.fit_result(run)
+    result = run.asdict()
     valid, best = run.data().valid, run.pair(checkpoint="best")
     seeds = [20_131_221 + draw for draw in range(5)]
-    elbos = torch.stack([evaluate(best, Trace_ELBO(), valid, 100, seed).elbo for seed in seeds]).mean(0)
+    elbos = torch.stack([evaluate(best, Trace_ELBO(), batches(valid, 100), seed).elbo for seed in seeds]).mean(0)
     assert result["fresh"]["elbo"] == pytest.approx(elbos.mean().item(), rel=1e-12)
     assert result["fresh"]["elbo_se_data"] == pytest.approx(elbos.std().item() / len(elbos) ** 0.5, rel=1e-12)
     assert result["fresh"]["elbo"] != result["valid"]["elbo"], "which stays what selected it"
@@ -157,7 +150,7 @@ def test_a_selected_value_is_optimistic_and_a_fresh_one_is_not() -> None:
     """The larger of the values of two equal states at one noise, against the mean of many draws: by simulation."""
     pair, rows = shifted(0.0, 1.0), (torch.as_tensor(binary_rows(20)),)
     pair.model.requires_grad_(False)
-    many = np.array([evaluate(pair, Trace_ELBO(), rows, 20, seed).summary()["elbo"] for seed in range(200)])
+    many = np.array([evaluate(pair, Trace_ELBO(), batches(rows, 20), seed).summary()["elbo"] for seed in range(200)])
     selected, fresh = many.reshape(-1, 10).max(1), many.reshape(-1, 10)[:, 0]
     truth, se = many.mean(), many.std() / 20**0.5
     assert selected.mean() - truth > 4 * se

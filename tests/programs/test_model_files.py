@@ -15,9 +15,10 @@ from support.pairs import PAIRS
 
 import ppl_vae
 from ppl_vae.checks.pair import check_pair
+from ppl_vae.core.palette import SHORTHANDS
 from ppl_vae.data import open_data
 from ppl_vae.programs import Pair, resolve_pair, score, simulate, terms
-from ppl_vae.programs.find import Finder, shipped_folder
+from ppl_vae.programs.find import Finder, Kind, shipped_folder
 
 D, Z = 6, 2
 KINDS = "real,positive,count,binary,categorical:3,ordinal:4"
@@ -72,6 +73,7 @@ MODELS: dict[str, Case] = {
     "linear_gaussian": Case(real, settings={"guide.hidden": 8}),
     "mixture": Case(binary),
     "table": Case(table, "table", SMALL | {"kinds": KINDS}, missing="nan"),
+    "vae": Case(real, "amortized", SMALL | {"prior": "gtm", "prior.grid": 3, "likelihood": "laplace"}),
     "vampprior": Case(binary, settings=SMALL | {"components": 5}),
 }
 
@@ -93,7 +95,8 @@ def pair(name: str) -> Pair:
 
 def test_every_file_is_tested_and_is_a_page() -> None:
     files = {path.stem: path for path in shipped_folder("model").glob("[!_]*.py")}
-    assert files.keys() == MODELS.keys() | {case.model for case in PAIRS.values()}, "the others: test_guides.py"
+    names = files.keys() | SHORTHANDS["model"].keys()
+    assert names == MODELS.keys() | {case.model for case in PAIRS.values()}, "the others: test_guides.py"
     assert {name: n for name, path in files.items() if (n := len(path.read_text().splitlines())) > 90} == {}
 
 
@@ -108,11 +111,17 @@ SIZES = ("latent_dim", "top_dim", "y_dim", "kinds")
 @pytest.mark.parametrize(("model", "guide"), sorted(ALL_PAIRS))
 def test_a_pair_that_goes_together_agrees_without_settings(model: str, guide: str) -> None:
     """What two constructors must agree on has one default."""
-    files = shipped_folder("model") / f"{model}.py", shipped_folder("guide") / f"{guide}.py"
-    programs = [Finder().find(file, [kind])[0] for file, kind in zip(files, ("model", "guide"), strict=True)]
-    first, second = (inspect.signature(program).parameters for program in programs)
+    first, second = defaults(model, "model"), defaults(guide, "guide")
     for name in first.keys() & second.keys() & set(SIZES):
-        assert first[name].default == second[name].default, name
+        assert first[name] == second[name], name
+
+
+def defaults(name: str, kind: Kind) -> dict[str, Any]:
+    """Of the constructor, or of the shorthand."""
+    program, source = Finder().find(f"ppl_vae.{kind}s.{name}", [kind])
+    found = {n: p.default for n, p in inspect.signature(program).parameters.items()}
+    short = source.shorthand.settings if source.shorthand else {}
+    return found | {n.rpartition(".")[2]: value for n, value in short.items()}
 
 
 def test_check_finds_nothing(name: str) -> None:

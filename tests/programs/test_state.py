@@ -34,6 +34,15 @@ def test_buffers_are_the_same_tensors_with_the_same_values(fails):
         assert torch.equal(buffer.nan_to_num(), before[name][1].nan_to_num()), name
 
 
+def test_a_graph_that_holds_a_buffer_can_still_be_differentiated():
+    module, w = Counting(), torch.ones((), requires_grad=True)
+    value = w * module.passes
+    with buffers_kept(module):
+        module(torch.randn(5, 2))
+    value.backward()
+    assert w.grad == 0
+
+
 def test_each_module_is_back_in_its_own_mode():
     module = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout()).eval())
     with evaluating(module, len):

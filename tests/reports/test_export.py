@@ -51,7 +51,7 @@ def test_groups_dimensions_and_dtypes(run: ppl_vae.Run, tree: xr.DataTree) -> No
         for x in tree[group].data_vars.values():
             assert x.dtype == np.float32
             assert np.isfinite(x).all()
-    numbers = ppl_vae.open_run(run).dataset.rows["test"][:ROWS]
+    numbers = ppl_vae.open_run(run).dataset.numbers("test")[:ROWS]
     np.testing.assert_array_equal(tree["posterior"]["row"], numbers)
     np.testing.assert_array_equal(tree["observed_data"]["x"], binary_rows()[numbers])
     np.testing.assert_array_equal(tree["posterior"]["draw"], range(DRAWS))

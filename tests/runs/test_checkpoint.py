@@ -18,7 +18,7 @@ from ppl_vae.core.files import read_json, write_bytes, write_json
 from ppl_vae.models import gaussian
 from ppl_vae.programs.find import sha256_of
 from ppl_vae.runs.checkpoint import Checkpoints
-from ppl_vae.training.fit import fit
+from ppl_vae.runs.fitting import fit
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")
 

@@ -21,9 +21,10 @@ from ppl_vae.models import gaussian
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, owned
 from ppl_vae.programs.find import sha256_of, shipped_folder
+from ppl_vae.programs.scores import batches
+from ppl_vae.runs.fitting import fit
 from ppl_vae.runs.run import Run
-from ppl_vae.training.fit import fit
-from ppl_vae.training.step import evaluate
+from ppl_vae.training.evaluation import evaluate
 
 ROWS = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 OPTIONS: dict[str, Any] = {"epochs": 1, "batch_size": 10, "set": {"hidden": 4, "latent_dim": 2}}
@@ -276,7 +277,7 @@ def test_a_pair_from_a_run_evaluates_as_it_did_when_it_was_saved(tmp_path):
     run = fit("gaussian", "diagonal_normal", ROWS, tmp_path / "run", **OPTIONS)
     valid = run.data(ROWS).valid
     for checkpoint, line in (("first", run.metrics[0]), ("last", run.metrics[-1])):
-        seen = evaluate(run.pair(checkpoint=checkpoint), Trace_ELBO(), valid, 10, 20_131_220)
+        seen = evaluate(run.pair(checkpoint=checkpoint), Trace_ELBO(), batches(valid, 10), 20_131_220)
         assert seen.summary()["elbo"] == line["valid"]["elbo"]
 
 

@@ -5,21 +5,19 @@ from collections.abc import Callable, Iterable
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
-from support.palette import (
-    CLOSED_FORM,
-    FAMILIES,
-    HIERARCHIES,
-    LIKELIHOODS,
-    NETWORKS,
-    PRIORS,
-    Guide,
-    Model,
-    TwoLevels,
-)
-from support.priors import GUIDES_OWN
+from support.palette import CLASSES, HIDDEN, HIERARCHIES, TwoLevels
+from support.priors import Z
+from support.small import KINDS, part_of, rows, settings
 from torch import Tensor
 
+from ppl_vae.blocks import space_of
+from ppl_vae.blocks.parts import needs
+from ppl_vae.core.palette import PARTS
 from ppl_vae.programs import Pair, resolve_pair
+
+NORMAL = {"standard_normal", "diagonal_normal"}
+CLOSED_FORM = {"diagonal_normal", "full_normal", "low_rank_normal", "householder_normal", "ladder"}
+"""Guides whose KL from a normal prior has one."""
 
 
 class Cell(NamedTuple):
@@ -35,29 +33,49 @@ class Cell(NamedTuple):
     @property
     def space(self) -> str:
         """Of what the guide says that the latent is whose prior it is: in a hierarchy, of z2."""
-        return FAMILIES[self.guide].space if self.guide in FAMILIES else "real"
+        return "real" if self.guide in HIERARCHIES else space_of(PARTS["family"][part_of(self.guide)])
+
+    @property
+    def borrows(self) -> bool:
+        """Is the prior made of the guide's own posteriors?"""
+        return needs("prior", part_of(self.prior), "guide")
 
     def pair(self, rows: Tensor) -> Pair:
-        settings = {"likelihood": self.likelihood, "network": self.network, "prior": self.prior}
+        """The shipped programs with these parts; a hierarchy's are in `support.palette`."""
+        asked = {
+            k: v for kind in ("prior", "likelihood", "network") for k, v in settings(kind, getattr(self, kind)).items()
+        }
+        table = self.likelihood == "table"
         if self.guide in HIERARCHIES:
-            return resolve_pair(TwoLevels, HIERARCHIES[self.guide], (rows,), settings)
-        return resolve_pair(Model, Guide, (rows,), settings | {"family": self.guide})
+            return resolve_pair(TwoLevels, HIERARCHIES[self.guide], (rows,), asked | {"table": table})
+        asked |= settings("family", self.guide) | {"hidden": HIDDEN}
+        asked |= {"latent_dim": Z if self.space in ("real", "sphere") else CLASSES}
+        if table:
+            return resolve_pair("vae", "table", (rows,), asked | {"kinds": KINDS})
+        return resolve_pair("vae", "amortized", (rows,), asked)
 
 
-LEVELS = (PRIORS, LIKELIHOODS, [*FAMILIES, *HIERARCHIES], NETWORKS, ["trace", "sticking-the-landing", "analytic-kl"])
+LEVELS = (
+    rows("prior"),
+    rows("likelihood"),
+    [*rows("family"), *HIERARCHIES],
+    rows("network"),
+    ["trace", "sticking-the-landing", "analytic-kl"],
+)
 
-OTHER_SPACE = "the prior's z and the guide's are not of one space"
 RULES: dict[str, Callable[[Cell], bool]] = {
     "a hierarchy's guide has no q(z2|x) of which a VampPrior could be the mixture": lambda c: (
-        PRIORS[c.prior].space == GUIDES_OWN and c.guide in HIERARCHIES
+        c.borrows and c.guide in HIERARCHIES
     ),
-    OTHER_SPACE: lambda c: PRIORS[c.prior].space not in (c.space, GUIDES_OWN),
+    "the prior's z and the guide's are not of one space": lambda c: (
+        not c.borrows and space_of(PARTS["prior"][part_of(c.prior)]) != c.space
+    ),
     "a row of a table is no image": lambda c: c.likelihood == "table" and c.network == "convolutional",
     "a class is not drawn by reparameterization, along which this objective differentiates": lambda c: (
         c.objective != "trace" and c.space == "classes"
     ),
     "the KL has no closed form, or the guide does not draw in the model's order": lambda c: (
-        c.objective == "analytic-kl" and c.prior != "sphere" and not (PRIORS[c.prior].normal and c.guide in CLOSED_FORM)
+        c.objective == "analytic-kl" and c.prior != "sphere" and not (c.prior in NORMAL and c.guide in CLOSED_FORM)
     ),
 }
 """Reasons why a cell makes no sense."""

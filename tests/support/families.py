@@ -1,23 +1,15 @@
-"""Every family of q(z|x), small. One line of FAMILIES adds a family to every test."""
+"""Every family of q(z|x) over real vectors, small."""
 
 from collections.abc import Callable
 
+from support.small import built, rows
 from torch import nn
 
-from ppl_vae.blocks import (
-    DiagonalNormal,
-    FullNormal,
-    HouseholderNormal,
-    InverseAutoregressiveFlow,
-    LowRankNormal,
-    MixtureNormal,
-)
+from ppl_vae.blocks import space_of
+from ppl_vae.core.palette import PARTS
 
 FAMILIES: dict[str, Callable[[int], nn.Module]] = {
-    "diagonal": DiagonalNormal,
-    "full": FullNormal,
-    "low rank": lambda dim: LowRankNormal(dim, rank=2),
-    "Householder": lambda dim: HouseholderNormal(dim, reflections=3),
-    "mixture": lambda dim: MixtureNormal(dim, components=3),
-    "IAF": lambda dim: InverseAutoregressiveFlow(dim, steps=2, hidden=8, context=2),
+    name: lambda dim, name=name: built("family", name, dim=dim)
+    for name in rows("family")
+    if space_of(PARTS["family"][name]) == "real"
 }

@@ -1,19 +1,17 @@
-"""Every prior, small. One line of PRIORS adds a prior to every test."""
+"""Every prior over real vectors or the sphere, small."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 import torch
+from support.small import built, part_of, rows
 from torch import Tensor, nn
 
-from ppl_vae import blocks
+from ppl_vae.blocks import space_of
+from ppl_vae.core.palette import PARTS
 from ppl_vae.guides.diagonal_normal import Guide
 
 Z, X = 2, 3
-
-
-GUIDES_OWN = "the guide's own"
 
 
 def guide(dtype: torch.dtype) -> nn.Module:
@@ -29,19 +27,16 @@ def zuko() -> None:
 
 
 class Case(NamedTuple):
-    make: Callable[[nn.Module, Tensor], nn.Module]
-    """From a guide and data."""
+    name: str
 
-    space: str = "real"
-    """Where z lives."""
-
-    normal: bool = False
-    needs: Callable[[], None] = lambda: None
+    @property
+    def space(self) -> str:
+        """Where z lives; a mixture of the guide's posteriors is of this guide's space."""
+        return space_of(self.prior())
 
     def prior(self, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Away from its start, where a term that is zero there could hide."""
-        self.needs()
-        prior = self.make(guide(dtype), data(dtype)).to(dtype)
+        prior = built("prior", self.name, latent_dim=Z, guide=guide(dtype), data=data(dtype)).to(dtype)
         with torch.no_grad():
             for p in prior.parameters():
                 p.add_(0.15 * torch.randn_like(p))
@@ -49,17 +44,6 @@ class Case(NamedTuple):
 
 
 PRIORS: dict[str, Case] = {
-    "standard": Case(lambda *_: blocks.StandardNormalPrior(Z), normal=True),
-    "diagonal": Case(lambda *_: blocks.DiagonalNormalPrior(Z), normal=True),
-    "mixture": Case(lambda *_: blocks.MixturePrior(Z, 4)),
-    "vamp": Case(lambda q, rows: blocks.VampPrior(q, rows, 5), GUIDES_OWN),
-    "gtm": Case(lambda *_: blocks.GTMPrior(Z, 3, 8)),
-    "gtm vamp": Case(lambda q, rows: blocks.GTMVampPrior(q, rows, 3, 8), GUIDES_OWN),
-    "coupling": Case(lambda *_: blocks.FlowPrior(Z, "coupling", 3, 16)),
-    "autoregressive": Case(lambda *_: blocks.FlowPrior(Z, "autoregressive", 2, 16)),
-    "zuko": Case(lambda *_: blocks.ZukoPrior(Z, "NSF", transforms=2, hidden_features=(16,)), needs=zuko),
-    "sphere": Case(lambda *_: blocks.SphericalPrior(Z), "sphere"),
+    name: Case(name) for name in rows("prior") if space_of(PARTS["prior"][part_of(name)]) not in ("classes", "simplex")
 }
-
-
-FLOWS = ["coupling", "autoregressive", "zuko"]
+FLOWS = [name for name in PRIORS if part_of(name) in ("flow", "zuko")]

@@ -3,6 +3,7 @@
 import json
 import math
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.moments import Moments
 from ppl_vae.core.randomness import draw_seed, seed_torch
+from ppl_vae.core.results import as_text
 from ppl_vae.diagnostics.compare import WARM_UP, compare_estimators
+from ppl_vae.diagnostics.results import Comparison
+from ppl_vae.diagnostics.run_comparison import RunComparison
 from ppl_vae.objectives import AnalyticKL_ELBO, Objective, Trace_ELBO
 from ppl_vae.objectives.base import Pass
 from ppl_vae.programs import Pair, resolve_pair
@@ -73,7 +77,7 @@ def test_numbers_are_those_of_a_loop() -> None:
     got = compare_estimators(
         pair, {"trace": Trace_ELBO(), "analytic-kl": AnalyticKL_ELBO()}, (x,), batch_size=batch_size, draws=draws,
         seed=seed,
-    ).result  # fmt: skip
+    ).asdict()  # fmt: skip
 
     seen = [
         [naive_draw(pair, x[at : at + batch_size], draw_seed(seed, index, r, 0)) for r in range(draws)]
@@ -128,7 +132,7 @@ def test_the_exact_guide_has_no_noise() -> None:
     pair.model.double()
     x = x.double()
     named = {"trace": Trace_ELBO(), "again": Trace_ELBO(), "analytic-kl": AnalyticKL_ELBO()}
-    got = compare_estimators(pair, named, (x,), batch_size=4, draws=30).result
+    got = compare_estimators(pair, named, (x,), batch_size=4, draws=30).asdict()
     trace = got["estimators"]["trace"]
     assert trace["variance"] < 1e-20
     assert trace["elbo"] == pytest.approx(pair.model.log_px(x).mean().item(), rel=1e-12)
@@ -151,7 +155,7 @@ def test_the_noise_is_shared() -> None:
     """A Bernoulli decoder's gradient depends on ε alone, not on how the rate is estimated."""
     pair, batch = small_pair(20)
     named = {"analytic-kl": AnalyticKL_ELBO(), "trace": Trace_ELBO()}
-    got = compare_estimators(pair, named, batch, batch_size=20, draws=10).result["estimators"]
+    got = compare_estimators(pair, named, batch, batch_size=20, draws=10)["estimators"]
     tensors = [
         {k: v for k, v in got[name]["gradient_variance_by_tensor"].items() if k.startswith("model.")} for name in named
     ]
@@ -163,7 +167,7 @@ def test_the_noise_is_shared() -> None:
 def test_gradient_variance_falls_as_one_over_num_particles(objective: Any) -> None:
     pair, batch = small_pair(40)
     named = {"1": objective(), "4": objective(4)}
-    got = compare_estimators(pair, named, batch, batch_size=40, draws=300).result["estimators"]
+    got = compare_estimators(pair, named, batch, batch_size=40, draws=300)["estimators"]
     for kind in ("model", "guide"):
         ratio = got["1"]["gradient_variance"][kind] / got["4"]["gradient_variance"][kind]
         assert ratio == pytest.approx(4, rel=0.2), kind
@@ -183,7 +187,7 @@ def strict_json(path: Path) -> dict[str, Any]:
 def test_compare_json_has_the_pinned_keys(run: ppl_vae.Run) -> None:
     result = ppl_vae.compare(run, draws=3)
     written = strict_json(run.folder / "compare.json")
-    assert written == result
+    assert written == result.asdict()
     about = {"data", "rows", "split", "batch_size", "draws", "seed", "step"}
     assert set(written) == {"format", "estimators", "pairs", "advice", "left_out"} | about
     assert list(written["estimators"]) == ["trace", "analytic-kl"]
@@ -213,8 +217,9 @@ def test_json_stays_standard_where_a_number_is_not_defined(tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["valid"]["elbo_se_data"] is None
 
 
-def without_seconds(result: dict[str, Any]) -> dict[str, Any]:
+def without_seconds(comparison: Any) -> dict[str, Any]:
     """Nor what follows from them."""
+    result = comparison.asdict()
     timed = {"seconds_per_step", "efficiency"}
     estimators = {name: {k: v for k, v in e.items() if k not in timed} for name, e in result["estimators"].items()}
     return {k: v for k, v in result.items() if k != "advice"} | {"estimators": estimators}
@@ -320,3 +325,45 @@ def test_draws_do_not_accumulate() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved.tensor):
         compare_estimators(pair, {"counted": objective}, batch, batch_size=3, draws=4)
     assert counts == [0] * (1 + WARM_UP + 8), "to measure and warm up, then four draws on each of two batches"
+
+
+# ---- what a person reads, and what is kept ----
+
+
+def test_the_table_fits_in_80_columns_and_the_wide_one_in_120(run: ppl_vae.Run) -> None:
+    specs = ["trace", "analytic-kl", "score-function:baseline=False", "sticking-the-landing", "iwae:K=5", "dreg:K=5"]
+    result = ppl_vae.compare(run, objectives=specs, draws=20)
+    for wide, width in ((False, 80), (True, 120)):
+        lines = as_text(replace(result, wide=wide), width).splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith("target,"))
+        end = next(i for i, line in enumerate(lines) if line.startswith("trace − "))
+        assert max(map(len, lines[start - 1 : end])) <= width
+        rows = [line.split() for line in lines[start:end] if line.startswith("  ") and line.split()[0] in specs]
+        assert [row[0] for row in rows] == [spec for spec in specs if "False" not in spec], "which takes two lines"
+        assert {len(row) for row in rows} == {13 if wide else 7}, "every number is whole"
+
+
+def test_each_comparison_of_a_run_keeps_its_own_files(tmp_path: Path) -> None:
+    run = fitted(tmp_path)
+    first = ppl_vae.compare(run, draws=2)
+    second = ppl_vae.compare(run, objectives=["trace", "iwae:K=5"], draws=2)
+    kept = sorted((run.folder / "comparisons").iterdir())
+    assert len(kept) == 2
+    assert all({f.name for f in folder.iterdir()} == {"compare.json", "compare.nc", "compare.png"} for folder in kept)
+    written = [json.loads((folder / "compare.json").read_text()) for folder in kept]
+    assert sorted(map(str, written)) == sorted(map(str, (first.asdict(), second.asdict())))
+    assert strict_json(run.folder / "compare.json") == second.asdict(), "the latest"
+    ppl_vae.compare(run, draws=2)
+    assert len(list((run.folder / "comparisons").iterdir())) == 2, "the same again is no third"
+
+
+def test_the_two_kinds_of_comparison_are_two_types(run: ppl_vae.Run, tmp_path: Path) -> None:
+    one = ppl_vae.compare(run, draws=2)
+    several = ppl_vae.compare([run, fitted(tmp_path, seed=1)], draws=2)
+    assert (type(one), type(several)) == (Comparison, RunComparison)
+    assert one.estimators["trace"].elbo == one.estimators["trace"].value
+    assert one.estimators["trace"].elbo.over == "draws"
+    assert one.estimators["trace"].over_data.over == "data"
+    assert {r.over_data.over for r in several.runs.values()} == {"data"}
+    assert str(several).count("nats") >= 2
+    assert max(map(len, str(one.table).splitlines())) < 200

@@ -17,6 +17,7 @@ from support.runs import MIXTURE, ROWS, SMALL, D, Z, binary_rows, fitted, write_
 
 import ppl_vae
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.newrows import rows_in_order
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss does not depend on")  # some small programs have spare tensors
 PAIR = {"model": "bernoulli", "guide": "diagonal_normal"}
@@ -100,12 +101,29 @@ def test_a_picture_of_many_is_of_the_first(tmp_path: Path) -> None:
         assert max(int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")) < 3000, "pixels"
 
 
+def test_a_run_gives_the_same_arrays_without_a_file(tmp_path: Path) -> None:
+    run = fitted(tmp_path)
+    before = sorted(run.folder.iterdir())
+    drawn, codes = run.sample(5, seed=2), run.encode(binary_rows(3))
+    assert sorted(run.folder.iterdir()) == before
+    np.testing.assert_array_equal(drawn["x"], ppl_vae.sample(run, 5, seed=2)["x"])
+    np.testing.assert_array_equal(codes["z_mean"], ppl_vae.encode(run, binary_rows(3))["z_mean"])
+
+
+def test_a_run_prints_itself_and_is_its_folder(run: ppl_vae.Run) -> None:
+    assert os.fspath(run) == str(run.folder)
+    assert str(run).splitlines()[-1] == f"run: {run.folder}"
+    assert f"best step {run.best.step}: ELBO" in str(run)
+    assert run.asdict()["best"] == run.best.step
+    assert repr(run).startswith("Run(folder=")
+
+
 # ---- reconstruct and encode ----
 
 
 def test_reconstructions_stand_beside_their_test_rows(run: ppl_vae.Run) -> None:
     values = ppl_vae.reconstruct(run, num=5)
-    test_rows = ppl_vae.open_run(run).dataset.rows["test"][:5]
+    test_rows = ppl_vae.open_run(run).dataset.numbers("test")[:5]
     np.testing.assert_array_equal(values["x"], binary_rows()[test_rows])
     assert values["x_mean"].shape == (5, D)
     assert ((values["x_mean"] > 0) & (values["x_mean"] < 1)).all()
@@ -156,7 +174,7 @@ def test_under_fresh_bits_each_epoch_all_rows_are_encoded_as_bits(tmp_path: Path
     np.save(tmp_path / "grey.npy", grey)
     run = fitted(tmp_path, data=tmp_path / "grey.npy", binarize="epoch")
     values = ppl_vae.encode(run)
-    bits = ppl_vae.runs.opened.in_order(ppl_vae.data.dataset.open_data(grey, binarize="once"))[0]
+    bits = rows_in_order(ppl_vae.data.dataset.open_data(grey, binarize="once")).batch[0]
     assert set(bits.unique().tolist()) == {0.0, 1.0}
     with torch.no_grad():
         q = ppl_vae.open_run(run).pair.guide.posterior(bits)
@@ -254,7 +272,7 @@ def test_a_bad_place_is_named_before_any_work(run: ppl_vae.Run, tmp_path: Path, 
 
 def test_new_copies_programs_that_fit_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "mine"
-    files = ppl_vae.new(place)
+    files = ppl_vae.new(place).files
     assert {p.relative_to(place).as_posix() for p in files} >= {"models/bernoulli.py", "guides/diagonal_normal.py"}
     assert {p for p in place.rglob("*") if p.is_file()} == set(files)
     for file in files:

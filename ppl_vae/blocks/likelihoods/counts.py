@@ -14,6 +14,8 @@ from ppl_vae.distributions import gammas
 class Binomial(Likelihood):
     """P(x) = (n over x) pˣ (1 − p)ⁿ⁻ˣ, p = sigmoid(raw), x in {0, ..., n}, n = `total`."""
 
+    name = "binomial"
+
     def __init__(self, data_shape: tuple[int, ...], total: int) -> None:
         super().__init__(data_shape)
         self.total = total
@@ -42,6 +44,8 @@ class Counts(Likelihood):
 class Poisson(Counts):
     """P(x) = e^{−μ} μˣ/x!, μ = unit · softplus(raw), x in {0, 1, ...}."""
 
+    name = "poisson"
+
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return gammas.Poisson(self.rate(raw))
 
@@ -51,6 +55,8 @@ class NegativeBinomial(Counts):
 
     θ stops at 10⁴, where the variance is almost the Poisson's.
     """
+
+    name = "negative_binomial"
 
     def __init__(self, data_shape: tuple[int, ...], data: Tensor | None = None, params: int = 1) -> None:
         super().__init__(data_shape, data, params)
@@ -68,6 +74,8 @@ class NegativeBinomial(Counts):
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """With probability π = sigmoid(raw₂) a zero, else a negative binomial. Lopez et al. (2018), for gene counts."""
+
+    name = "zero_inflated_negative_binomial"
 
     def __init__(self, data_shape: tuple[int, ...], data: Tensor | None = None) -> None:
         super().__init__(data_shape, data, params=2)

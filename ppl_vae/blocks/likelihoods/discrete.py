@@ -13,6 +13,8 @@ from ppl_vae.core.errors import at_least
 class Bernoulli(Likelihood):
     """P(x = 1) = sigmoid(raw), x in {0, 1}."""
 
+    name = "bernoulli"
+
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return dist.Bernoulli(logits=raw[0])
 
@@ -20,12 +22,16 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """p(x) = C(λ) λˣ (1 − λ)¹⁻ˣ, λ = sigmoid(raw), x in [0, 1]: grey pixels. Loaiza-Ganem & Cunningham (2019)."""
 
+    name = "continuous_bernoulli"
+
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return distributions.ContinuousBernoulli(logits=raw[0])
 
 
 class Beta(Likelihood):
     """p(x) = Beta(x; α, β), both softplus(raw), 0 < x < 1."""
+
+    name = "beta"
 
     def __init__(self, data_shape: tuple[int, ...]) -> None:
         super().__init__(data_shape, params=2)
@@ -37,6 +43,8 @@ class Beta(Likelihood):
 
 class Categorical(Likelihood):
     """P(x = k) = softmax(raw)_k, x in {0, ..., levels − 1}."""
+
+    name = "categorical"
 
     def __init__(self, data_shape: tuple[int, ...], levels: int) -> None:
         at_least(2, levels=levels)
@@ -52,6 +60,8 @@ class Ordinal(Likelihood):
     The cut points c_0 < c_1 < ... of each dimension are learned. So that nothing cancels,
     P(x = k) = σ(c_k − raw) σ(raw − c_{k−1}) (1 − e^{c_{k−1} − c_k}); the first and the last lack a factor or two.
     """
+
+    name = "ordinal"
 
     def __init__(self, data_shape: tuple[int, ...], levels: int) -> None:
         at_least(2, levels=levels)

@@ -20,6 +20,8 @@ class DiscretizedLogistic(LocationScale):
         levels, low, high: 256 numbers from 0 to 1; for integer pixels, `high=255`.
     """
 
+    name = "discretized_logistic"
+
     def __init__(
         self,
         data_shape: tuple[int, ...],
@@ -45,6 +47,8 @@ class DiscretizedLogisticMixture(Likelihood):
 
     π, μ and σ all come from the network. At raw = 0 the locations are spread evenly over the grid.
     """
+
+    name = "discretized_logistic_mixture"
 
     def __init__(
         self,

@@ -72,6 +72,8 @@ def _holds_numbers(x: Tensor) -> bool:
 class Gaussian(LocationScale):
     """p(x) = N(x; μ, σ²), μ = center + spread · raw. At fixed σ, −log p(x) is ‖x − μ‖²/2σ² and a constant."""
 
+    name = "gaussian"
+
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return dist.Normal(*self.location_scale(raw))
 
@@ -79,12 +81,16 @@ class Gaussian(LocationScale):
 class Laplace(LocationScale):
     """p(x) = exp(−|x − μ|/σ)/(2σ), μ = center + spread · raw: −log p(x) is the absolute error."""
 
+    name = "laplace"
+
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return dist.Laplace(*self.location_scale(raw))
 
 
 class StudentT(LocationScale):
     """p(x) = T_ν((x − μ)/σ)/σ, μ = center + spread · raw: heavy tails. ν > 1 is learned, shared, at first 5."""
+
+    name = "student_t"
 
     def __init__(
         self, data_shape: tuple[int, ...], scale: Scale = "shared", floor: float = 1e-3, data: Tensor | None = None
@@ -98,6 +104,8 @@ class StudentT(LocationScale):
 
 class LogNormal(LocationScale):
     """log x ~ N(μ, σ²), μ = center + spread · raw, x > 0; `center` and `spread` are those of log x."""
+
+    name = "log_normal"
 
     def __init__(
         self, data_shape: tuple[int, ...], scale: Scale = "shared", floor: float = 1e-3, data: Tensor | None = None

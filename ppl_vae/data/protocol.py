@@ -1,0 +1,122 @@
+"""What data are to every room above: rows of several fields in three splits, asked for in batches.
+
+`Dataset` holds all rows in memory. A streamed file, a memory-mapped array or a sharded set is another class that states
+the same attributes and has the method `rows`; the other methods follow from it, and a class may have faster ones.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.data.randomness import generator, integer
+
+Split: TypeAlias = Literal["train", "valid", "test"]
+Batch: TypeAlias = tuple[Tensor, ...]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+CHUNK = 1000
+"""Rows at a time, where all of them are looked at."""
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Rows in three splits. A batch is a tuple of tensors `(rows, *shape)`, one per field, in the order of `fields`.
+
+    To write another kind of data, derive a class from this one, set the attributes and write `rows`.
+    """
+
+    name: str
+    """What messages call it."""
+    fields: tuple[str, ...]
+    """The names of the fields. The first is what the model observes as `x`."""
+    shapes: tuple[tuple[int, ...], ...]
+    """The shape of one datum, for each field."""
+    dtypes: tuple[torch.dtype, ...]
+    """The dtype of each field."""
+    lengths: Mapping[Split, int]
+    """The number of rows of each split, at least 1."""
+    columns: Mapping[str, tuple[str, ...]]
+    """The names of the columns, for each field that has names."""
+    image: tuple[int, ...] | None
+    """The shape of the picture that a datum of the first field is, if it is one."""
+    binarize: str
+    """How the first field was made 0 and 1: `none`, `threshold`, `once` or `epoch`. Under `epoch` its training rows
+    are values in [0, 1] in `rows`, and 0 or 1 in the batches of an epoch, for which `batches` draws them anew."""
+    sha256: str
+    """Fingerprint of the content: a run refuses data that have another one."""
+
+    def rows(self, split: Split, indices: Tensor) -> Batch:
+        """The rows at `indices` of a split, `(n,)`, each from 0 to `lengths[split]` − 1, in the order asked for."""
+        raise NotImplementedError
+
+    def whole(self, split: Split) -> Batch:
+        """All rows of a split as one batch, for what has to see them together."""
+        return self.first(self.lengths[split], split)
+
+    def first(self, count: int, split: Split = "train") -> Batch:
+        """The first rows of a split, `count` or as many as there are."""
+        return self.rows(split, torch.arange(min(count, self.lengths[split])))
+
+    def numbers(self, split: Split) -> Tensor:
+        """Where each row of a split stands in the data as read, `(lengths[split],)`; messages name rows so.
+
+        By default the splits follow each other: train, valid, test.
+        """
+        before = sum(self.lengths[each] for each in SPLITS[: SPLITS.index(split)])
+        return torch.arange(before, before + self.lengths[split])
+
+    def order(self, split: Split, epoch: int, seed: int) -> Tensor:
+        """In which order an epoch takes the rows of a split, `(lengths[split],)`; it depends on both numbers only."""
+        return torch.randperm(self.lengths[split], generator=generator("order", seed, epoch), device="cpu")
+
+    def batches(
+        self, split: Split, batch_size: int, *, epoch: int | None = None, seed: int = 0, start: int = 0
+    ) -> Iterator[Batch]:
+        """The rows of a split, `batch_size` at a time, from batch `start` on; the last batch may be shorter.
+
+        Args:
+            epoch: shuffle for this epoch, by `seed`; without it the rows come in their own order.
+
+        Raises:
+            InputError: before the first batch, for a batch size below 1 or a `start` outside the epoch.
+        """
+        parts = self.parts(split, batch_size, epoch=epoch, seed=seed)
+        return (self.rows(split, indices) for indices in from_start(parts, start))
+
+    def parts(self, split: Split, batch_size: int, *, epoch: int | None = None, seed: int = 0) -> tuple[Tensor, ...]:
+        """The indices of the rows of each batch; arguments and errors as for `batches`."""
+        size = integer("batch_size", batch_size)
+        at_least(1, batch_size=size)
+        indices = torch.arange(self.lengths[split]) if epoch is None else self.order(split, epoch, seed)
+        return indices.split(size)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """The number of batches in an epoch, a short last one included. Raises `InputError` for a size below 1."""
+        at_least(1, batch_size=integer("batch_size", batch_size))
+        return math.ceil(self.lengths["train"] / batch_size)
+
+    def fixed(self) -> "Data":
+        """The same data with no draw left: under `binarize="epoch"`, training rows as by the one draw of `once`."""
+        return self
+
+    def describe(self) -> str:
+        """One line: name, rows of each split, shape of each field, binarization."""
+        fields = ", ".join(f"{name} {shape}" for name, shape in zip(self.fields, self.shapes, strict=True))
+        return f"{self.name}: {counted(self)} rows, {fields}, binarize {self.binarize}"
+
+
+def from_start(parts: tuple[Tensor, ...], start: int) -> tuple[Tensor, ...]:
+    """The parts from number `start` on. Raises `InputError` for a start that is not in the epoch."""
+    at_least(0, start=integer("start", start))
+    if start > len(parts):
+        raise InputError(f"start={start} is past the end of an epoch of {len(parts)} batches")
+    return parts[start:]
+
+
+def counted(data: Data) -> str:
+    """`4000 train + 500 validation + 500 test`."""
+    words = {"train": "train", "valid": "validation", "test": "test"}
+    return " + ".join(f"{data.lengths[split]} {words[split]}" for split in SPLITS)

@@ -1,0 +1,46 @@
+"""`.csv`: a table as text, with or without a line of column names."""
+
+import csv
+import io
+from typing import IO
+
+import numpy as np
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.data.table import chosen_columns
+
+
+class Csv:
+    """Numbers separated by commas, as a spreadsheet writes them."""
+
+    name = ".csv"
+
+    @staticmethod
+    def read(file: IO[bytes], path: str, key: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+        import pandas
+
+        with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            lines = filter(None, csv.reader(text))
+            top, second = [cell.strip() for cell in next(lines, [])], next(lines, [])
+            if not top:
+                raise InputError(f"{path} is empty")
+            filled = [cell for cell in top if cell]
+            headless = bool(filled) and all(map(_is_number, filled))
+            if len(second) > len(top) and not headless:  # pandas would take the first column for row labels
+                more = f"row 0 has {len(second)} cells, but there are {len(top)} column names"
+                raise InputError(f"{path}: {more}: give each column a name")
+            text.seek(0)
+            header = None if headless else 0
+            frame = pandas.read_csv(text, header=header, low_memory=False, skipinitialspace=True)
+        if not headless and "" in top and key is None:
+            which = f"column {top.index('')} has no name (row numbers written by pandas?)"
+            raise InputError(f"{path}: {which}: choose columns, {path}:{','.join(filled) or 'a,b'}")
+        return chosen_columns(frame, path, key)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,238 @@
+"""Fit: check, train, keep the best, survive interruption. `start` makes a run, `go_on` continues one."""
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ppl_vae import objectives
+from ppl_vae.checks.pair import check_pair
+from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.files import Scratch
+from ppl_vae.data import Data
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair
+from ppl_vae.programs.find import Spec
+from ppl_vae.runs.building import build
+from ppl_vae.runs.record import change_config, record_data, write_record
+from ppl_vae.runs.recording import Recording, load
+from ppl_vae.runs.run import Run
+from ppl_vae.training import settings
+from ppl_vae.training.config import FitConfig, config_from
+from ppl_vae.training.interrupt import Signals
+from ppl_vae.training.loop import Loop
+from ppl_vae.training.progress import Progress
+from ppl_vae.training.setup import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
+from ppl_vae.training.step import TorchNoise, Trainer
+
+Set: TypeAlias = Mapping[str, Any] | str | Iterable[str]
+EXAMPLE_ROWS = 1000
+
+
+def fit(
+    model: Spec | None = None,
+    guide: Spec | None = None,
+    data: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = False,
+    trust: bool = False,
+    force: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> Run:
+    """Fit a model and a guide to data, and return the run.
+
+    Args:
+        model: p(z) p(x|z): a name, a file, `file.py:Name`, an `nn.Module` or a Pyro function.
+        guide: q(z|x): likewise.
+        data: what `ppl_vae.data.open_data` reads: a built-in set, files, or arrays; or a `ppl_vae.data.Data`.
+        out: the folder to make; with `resume`, the run to go on with. Without it, the run is in a temporary folder,
+            which is there as long as the run that is returned.
+        trust, force: with `resume`: execute programs from `RUN/sources`; accept other hashes (see `Run.pair`).
+        progress: show a progress bar on standard error.
+        options: the fields of `ppl_vae.training.config.FitConfig`; `set` may be a dict of any values, and `objective` a
+            subclass of `ppl_vae.objectives.Objective` or an instance of one.
+
+    Raises:
+        InputError: anything that `check` refuses, an option that does not fit, an existing folder.
+        NumericalError: a loss or gradient that is not finite; the state before that step has been saved.
+        Interrupted: Ctrl-C or SIGTERM, after the state has been saved.
+    """
+    config, set, objective = asked(model, guide, data, options)
+    if not resume:
+        return start(model, guide, data, out, config, set=set, objective=objective, progress=progress)
+    if out is None:
+        raise InputError("fit needs out, the folder of the run to go on with")
+    return go_on(
+        out, config, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
+        progress=progress,
+    )  # fmt: skip
+
+
+def asked(model: Any, guide: Any, data: Any, options: Mapping[str, Any]) -> tuple[FitConfig, Set, Any]:
+    """The options as they are recorded, and beside them the settings and the objective as they were given.
+
+    Raises:
+        InputError: an option that `fit` does not have, or a value that it does not take.
+    """
+    objective, set = options.get("objective"), options.get("set", ())
+    kind = objective if isinstance(objective, type) else type(objective)
+    recorded = {
+        "model": _text(model),
+        "guide": _text(guide),
+        "data": () if data is None else record_data(data),
+        "set": settings.record(set),
+    }
+    if objective is not None:
+        recorded["objective"] = _text(objective) or kind.__qualname__
+    return config_from({**options, **recorded}), set, objective
+
+
+def start(
+    model: Spec | None,
+    guide: Spec | None,
+    data: Any,
+    folder: str | os.PathLike[str] | None,
+    config: FitConfig,
+    *,
+    set: Set = (),
+    objective: Any = None,
+    progress: bool = False,
+) -> Run:
+    """Make a run and train it to its end. Arguments and errors as for `fit`.
+
+    Args:
+        config: the options, with what is recorded of model, guide, data, settings and objective.
+        set, objective: as they were given, where the record of them is not enough.
+    """
+    for name, value in (("model", model), ("guide", guide), ("data", data)):
+        if value is None:
+            raise InputError(f"fit needs a {name}: --{name}")
+    assert model is not None
+    assert guide is not None
+    scratch = Scratch() if folder is None else None
+    place = scratch.folder if scratch else Path(folder or "").expanduser()
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise InputError(f"{place} exists: choose another --out, or go on with it by ppl-vae resume {place}")
+    opened = open_config_data(config, data)
+    given = settings.values(set) if set else settings.restore(config.set, (), "this fit")
+    with isolated(config.seed):
+        example = opened.first(EXAMPLE_ROWS)
+        chosen, _ = split_objective(given)
+        named = objectives.named(config.objective if objective is None else objective)
+        how = {"standardize": config.standardize, "missing": config.missing, "objective": named.kind}
+        pair = resolve_for(opened, model, guide, example, chosen, **how)  # type: ignore[arg-type]
+        to_device(pair, config.device)
+        made = make_objective(named, given)
+        loop = _loop(config, pair, opened, made)
+        _check(pair, opened, made)
+        write_record(place, config, pair, opened, example, made, named.source)
+        again = _again(pair, {"model": model, "guide": guide, "set": _notes(config, given)})
+        return _train(loop, Run(place, scratch, again), progress)
+
+
+def go_on(
+    run: str | os.PathLike[str],
+    asked: FitConfig,
+    *,
+    model: Spec | None = None,
+    guide: Spec | None = None,
+    data: Any = None,
+    set: Set = (),
+    objective: Any = None,
+    trust: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Go on with a run from its last checkpoint, bit for bit as if it had not stopped. Errors as for `fit`.
+
+    Args:
+        asked: more epochs, if so wished; any other option has to be as in the run, or at its default.
+        model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
+    """
+    run = Run.of(run)
+    config = _extended(run.config, asked)
+    opened = run.data(data, force=force)
+    given = settings.restore(run.config.set, set, run.folder)
+    with isolated(config.seed):
+        example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
+        rows = opened.whole("train")[0] if config.standardize else None
+        named = {"model": model, "guide": guide}
+        notes = _notes(config, given)
+        pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
+        made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
+        loop = _loop(config, pair, opened, made)
+        if run.checkpoints.steps:
+            load(loop, run)
+        _check(pair, opened, made)
+        if config != run.config:
+            change_config(run.folder, config)
+        again = {**run.again, **_again(pair, {**named, "set": notes})}
+        return _train(loop, Run(run.folder, run.keep, again), progress)
+
+
+def _loop(config: FitConfig, pair: Pair, data: Data, objective: Objective) -> Loop:
+    return Loop(Trainer(pair, objective, config.lr, config.clip, TorchNoise(config.device)), data, config)
+
+
+def _train(loop: Loop, run: Run, progress: bool) -> Run:
+    """Wire the loop to the run's folder, and train to the end."""
+    signals = Signals()
+    recording, bar = Recording(run, signals), Progress(progress, loop.steps)
+    loop.callbacks = (recording, bar)
+    recording.begin(loop)
+    with signals, bar:
+        for line in loop.about():
+            bar.say(line)
+        try:
+            loop.run()
+        except NumericalError as error:
+            recording.save(loop)
+            raise NumericalError(
+                f"{error}, {run.folder} holds the state before it. Fit anew with a lower --lr, with --clip, or with a "
+                "floor on a scale",
+                error.rows,
+            ) from error
+    recording.save(loop)
+    recording.measure_best(loop)
+    return run
+
+
+def _check(pair: Pair, data: Data, objective: Objective) -> None:
+    """Warn of what `check` doubts.
+
+    Raises:
+        InputError: the first thing that it refuses.
+    """
+    for finding in check_pair(pair, data, objective).findings:
+        if finding.level == "error":
+            raise InputError(str(finding))
+        warnings.warn(str(finding), stacklevel=4)
+
+
+def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:
+    """The configuration of a run with the number of epochs that is asked for, if any is."""
+    config = recorded.resumed_with(replace(asked, model="", guide="", data=(), set=()))
+    if config.epochs != recorded.epochs and config.schedule != "constant":
+        raise InputError(f"the {config.schedule} schedule was laid out for {recorded.epochs} epochs: leave out epochs")
+    if config.epochs < recorded.epochs:
+        raise InputError(f"the run was started with {recorded.epochs} epochs, not {config.epochs}: leave it out")
+    return config
+
+
+def _notes(config: FitConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are recorded by a note alone."""
+    return {entry["name"]: given[entry["name"]] for entry in config.set if isinstance(entry, dict)}
+
+
+def _again(pair: Pair, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what was given, all that `Run.pair` would ask for again in another process."""
+    unnamed = {kind for kind, source in pair.sources.items() if not source.shipped} | {"set"}
+    return {name: value for name, value in given.items() if name in unnamed and value is not None}
+
+
+def _text(spec: Any) -> str:
+    return str(spec) if isinstance(spec, str | Path) else ""

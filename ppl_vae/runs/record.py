@@ -1,0 +1,183 @@
+"""`config.json`, the record of a run: written last when the run is made, read and checked when it is opened."""
+
+import math
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+import ppl_vae
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.files import read_json, write_bytes, write_json
+from ppl_vae.data import Data
+from ppl_vae.data.dataset import image_of
+from ppl_vae.data.newrows import Rules
+from ppl_vae.data.protocol import CHUNK, SPLITS
+from ppl_vae.data.source import absolute
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair, owned
+from ppl_vae.programs.find import Source
+from ppl_vae.programs.given import given_fields
+from ppl_vae.programs.scores import Batch
+from ppl_vae.training.config import FitConfig
+
+FORMAT = 1
+FILE = "config.json"
+FEW = 100  # rows that tell which fields are observed
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in `folder`.
+
+    Raises:
+        InputError: no record, one of another format, or one that lacks what every record has.
+    """
+    record = read_json(folder / FILE)
+    if record.get("format") != FORMAT:
+        raise InputError(f"{folder} is of format {record.get('format')!r}, which this version does not know")
+    if missing := {"fit", "programs", "batch", "data"} - set(record):
+        raise InputError(f"{folder / FILE} lacks {', '.join(sorted(missing))}: it is no run's")
+    return record
+
+
+def change_config(folder: Path, config: FitConfig) -> None:
+    """Record that a run goes on with other options."""
+    write_json(folder / FILE, read_record(folder) | {"fit": config.asdict()})
+
+
+def write_record(
+    folder: Path,
+    config: FitConfig,
+    pair: Pair,
+    data: Data,
+    example: Batch,
+    objective: Objective,
+    objective_source: Source | None = None,
+) -> None:
+    """Make the folder of a run, with the sources of its programs and, written last, its record.
+
+    Args:
+        objective_source: where the objective came from, if it is a class of the user's own.
+
+    Raises:
+        InputError: the folder can't be made.
+    """
+    try:
+        (folder / "sources").mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{folder} can't be made: {error.strerror}") from error
+    programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}
+    own = None if objective_source is None else _copied(objective_source, folder)
+    write_json(
+        folder / FILE,
+        {
+            "format": FORMAT,
+            "versions": {
+                "ppl_vae": ppl_vae.__version__,
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "pyro": pyro.__version__,
+            },
+            "fit": config.asdict(),
+            "programs": programs,
+            "objective": {"target": objective.target, "program": own},
+            "batch": {
+                "fields": list(data.fields),
+                "rows": len(example[0]),
+                "shapes": [list(x.shape[1:]) for x in example],
+                "dtypes": [str(x.dtype).removeprefix("torch.") for x in example],
+            },
+            "data": _about(data) | {"given": given_fields(pair.model, data.fields, *_two(data, pair))},
+        },
+    )
+
+
+def zeros(record: Mapping[str, Any], rows: int) -> Batch:
+    """Rows of zeros, `(rows, *shape)` per field, of the shapes and dtypes of the data."""
+    batch = record["batch"]
+    return tuple(
+        torch.zeros(rows, *shape, dtype=getattr(torch, dtype))
+        for shape, dtype in zip(batch["shapes"], batch["dtypes"], strict=True)
+    )
+
+
+def rules(record: Mapping[str, Any], config: FitConfig) -> Rules:
+    """How new rows are read: as the data of the run were."""
+    batch, data = record["batch"], record["data"]
+    return Rules(
+        fields=tuple(batch["fields"]),
+        shapes=tuple(map(tuple, batch["shapes"])),
+        dtypes=tuple(getattr(torch, dtype) for dtype in batch["dtypes"]),
+        columns={name: tuple(names) for name, names in data.get("columns", {}).items()},
+        scale=config.scale,
+        missing=config.missing == "nan",
+        binarize="once" if data["binarize"] == "epoch" else data["binarize"],
+        range=data.get("range"),
+    )
+
+
+def image(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape of the picture that a datum of the first field is, if it is one; old records do not say it."""
+    data, shape = record["data"], tuple(record["batch"]["shapes"][0])
+    recorded = data["image"] if "image" in data else image_of(data["name"], shape)
+    return None if recorded is None else tuple(recorded)
+
+
+def record_data(data: Any) -> tuple[str, ...]:
+    """What the record says of where data are: files with absolute paths, or nothing for data given from Python."""
+    sources = data if isinstance(data, list | tuple) else (data,)
+    return tuple(str(absolute(s)) for s in sources) if all(isinstance(s, str | Path) for s in sources) else ()
+
+
+def _about(data: Data) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "sha256": data.sha256,
+        "rows": [data.lengths[split] for split in SPLITS],
+        "binarize": data.binarize,
+        "columns": {name: list(names) for name, names in data.columns.items()},
+        "range": _range(data),
+        "image": None if data.image is None else list(data.image),
+    }
+
+
+def _two(data: Data, pair: Pair) -> tuple[Batch, Batch]:
+    """Training rows, and as many with other values in every field that is not constant."""
+    device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
+    rows = tuple(x.to(device) for x in data.first(FEW))
+    return rows, tuple(x.flip(0) for x in rows)
+
+
+def _range(data: Data) -> list[float]:
+    """The smallest and the largest number of the first field of the training rows."""
+    low, high = math.inf, -math.inf
+    for x, *_ in data.batches("train", CHUNK):
+        seen = x[~x.isnan()]
+        if len(seen):
+            low, high = min(low, seen.min().item()), max(high, seen.max().item())
+    return [low, high]
+
+
+def _copied(source: Source, folder: Path) -> dict[str, Any]:
+    """What the record says of a source, whose file is copied into the run."""
+    described = _described(source)
+    if source.path is not None:
+        write_bytes(folder / described["source"], source.path.read_bytes())
+    return described
+
+
+def _described(source: Source) -> dict[str, Any]:
+    """A program's source as it is recorded; one file that holds both programs is copied once."""
+    path = source.path
+    name = None if path is None else f"sources/{path.stem}-{source.sha256[:8]}.py"
+    return {
+        "spec": source.spec,
+        "path": None if path is None else str(path),
+        "attribute": source.attribute,
+        "sha256": source.sha256,
+        "shipped": source.shipped,
+        "source": name,
+    }

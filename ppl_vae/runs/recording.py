@@ -1,0 +1,102 @@
+"""What a run writes while it is trained: metrics, checkpoints, the best state. And what it reads to go on."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.programs import load_owned, owned
+from ppl_vae.runs import history
+from ppl_vae.runs.run import Run
+from ppl_vae.training.evaluation import evaluate_afresh
+from ppl_vae.training.interrupt import Interrupted, Signals
+from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
+
+COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
+FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
+
+
+@dataclass
+class Recording:
+    """A callback of the training loop, which keeps the run's folder up to date.
+
+    Args:
+        signals: what has been caught of Ctrl-C and SIGTERM; the state is saved before they end the training.
+        best: step, tensors and state of the best so far, where they are not on disk yet.
+    """
+
+    run: Run
+    signals: Signals
+    best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
+
+    def begin(self, loop: Loop) -> None:
+        """Forget the metrics of steps that will be taken again; without a checkpoint, record where training starts."""
+        steps = self.run.checkpoints.steps
+        history.forget_metrics_after(self.run.folder, loop.state.step if steps else -1)
+        if not steps:
+            loop.assess()
+            self.save(loop)
+
+    def assessed(self, loop: Loop, line: Mapping[str, Any]) -> None:
+        if loop.state.best_step == loop.state.step:
+            tensors = {name: t.detach().clone() for name, t in loop.stepper.tensors().items()}
+            self.best = loop.state.step, tensors, asdict(loop.state)
+        history.add_metrics(self.run.folder, line)
+
+    def stepped(self, loop: Loop) -> None:
+        caught = self.signals.caught  # once: a signal may come at any moment
+        if caught or loop.state.step % loop.config.checkpoint_every == 0:
+            self.save(loop)
+        if caught:
+            again = f"go on with ppl-vae resume {self.run.folder}"
+            raise Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
+
+    def save(self, loop: Loop) -> None:
+        """Write the best state and the present one, unless they are there: a step has only one state."""
+        checkpoints, state = self.run.checkpoints, loop.state
+        if self.best is not None and self.best[0] not in checkpoints.steps:
+            checkpoints.save(*self.best, best=state.best_step)
+        self.best = None
+        if state.step not in checkpoints.steps:
+            checkpoints.save(state.step, loop.stepper.tensors(), asdict(state), best=state.best_step)
+
+    def measure_best(self, loop: Loop) -> None:
+        """Write `best.json`: the best state's validation numbers at fresh noise. Warn where its latent has collapsed.
+
+        The best of many epochs at one fixed noise is selected for that noise too, which makes its value optimistic.
+        """
+        step, pair = loop.state.best_step, loop.stepper.pair
+        kept = {name: t.detach().clone() for name, t in owned(pair.model, pair.guide, pair.borrower)}
+        load_owned(pair.model, pair.guide, self.run.checkpoints.load(step)[0], pair.borrower)
+        try:
+            valid = evaluate_afresh(pair, loop.stepper.objective, lambda: loop.rows("valid"), FRESH_SEED, FRESH_DRAWS)
+        finally:
+            load_owned(pair.model, pair.guide, kept, pair.borrower)
+        history.write_fresh(self.run.folder, step, FRESH_SEED, FRESH_DRAWS, loop.reported(valid))
+        if valid["rate"] < COLLAPSED:
+            warnings.warn(
+                f"the latent has collapsed: at the best step, {step}, the rate is {valid['rate']:.3f} nats per datum, "
+                f"below {COLLAPSED}, so that q(z|x) is nearly p(z) and z says nothing of x. Try --standardize for "
+                "columns of different scales, --objective free-bits, more --epochs, or a decoder that can do less "
+                "without z",
+                stacklevel=4,
+            )
+
+
+def load(loop: Loop, run: Run) -> None:
+    """Put the loop where the last checkpoint of the run was.
+
+    Raises:
+        InputError: the checkpoint is of a version that kept another state, or of other programs.
+    """
+    tensors, info = run.checkpoints.load(run.step("last"))
+    if set(info) != {field.name for field in fields(State)}:
+        raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
+    loop.stepper.load(tensors)
+    loop.state = State(**info)
+    if loop.state.best_value is None:  # JSON has no −inf
+        loop.state.best_value = -math.inf

@@ -1,0 +1,189 @@
+"""What was learned, as arrays: samples of a run's model, reconstructions of rows, and their codes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pyro import poutine
+from pyro.distributions import Categorical, Distribution, OneHotCategorical, Unit
+from torch import Tensor
+
+from ppl_vae.blocks.likelihoods.table import Cells
+from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.distributions.wrappers import family
+from ppl_vae.programs import Pair, Terms, simulate, terms
+from ppl_vae.programs.layout import samples
+from ppl_vae.programs.passes import mean_of
+from ppl_vae.programs.scores import Batch
+from ppl_vae.runs.opened import check_seed, rows_of, running
+from ppl_vae.runs.run import Run
+from ppl_vae.training.setup import isolated
+
+Show = Literal["draws", "means"]
+Arrays = dict[str, np.ndarray]
+
+
+class Sampled(NamedTuple):
+    """Arrays by site and given field, `(num, ...)`; which of them are observed; and what is shown of p(x|z)."""
+
+    arrays: Arrays
+    observed: tuple[str, ...]
+    show: Show
+
+
+def sampled(
+    run: Run, num: int, show: Show | None = None, given: Mapping[str, Any] | None = None, seed: int = 0, **opening: Any
+) -> Sampled:
+    """z ~ p(z), then x ~ p(x|z), or its mean: `num` of them, per site. No data is read.
+
+    Args:
+        show: `draws` or `means` of p(x|z); by default draws of discrete x and of tables, means of other x.
+        given: a value for each field that a conditional model p(x|z, y) is given: one datum for all samples, as in
+            `{"y": 3}`, or an array with one for each. It stands beside the samples, under the name of the field.
+        opening: as for `Run.pair`.
+    """
+    check_seed(seed)
+    at_least(1, num=num)
+    with isolated(seed):
+        pair = run.pair(**opening)
+        conditions = _conditions(run, run.given(pair.model), given or {}, num)
+        fields = zip(run.rules.fields, run.zeros(num), strict=True)
+        like = tuple(conditions.get(name, x).to(run.config.device) for name, x in fields)
+        with running(f"the model of {run.folder}"):
+            likelihoods = _likelihoods(pair.model, tuple(x[:1] for x in like))
+            kind: Show = show or ("draws" if any(map(_is_discrete, likelihoods.values())) else "means")
+            drawn = simulate(pair.model, like, means=kind == "means")
+    arrays = {name: x.cpu().numpy() for name, x in (conditions | drawn).items()}
+    return Sampled(arrays, tuple(likelihoods), kind)
+
+
+def reconstructed(
+    run: Run, data: Any = None, scale: float | None = None, num: int = 12, show: Show = "means", seed: int = 0,
+    **opening: Any,
+) -> tuple[Arrays, Arrays]:  # fmt: skip
+    """The first `num` rows of each observed site, and E[x|z], or a draw of p(x|z), at a draw of q(z|x)."""
+    at_least(1, num=num)
+    check_seed(seed)
+    with isolated(seed), torch.no_grad():
+        pair = run.pair(**opening)
+        rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
+        with running(f"the pair of {run.folder}"):
+            t = terms(pair.model, pair.guide, _moved(run, rows.first(num)))
+        values = {site: t.by_row(site, x)[0].cpu().numpy() for site, x in t.observed.items() if x.numel()}
+        again = {
+            site: t.by_row(site, mean_of(site, t.p[site]) if show == "means" else t.p[site].sample())[0].cpu().numpy()
+            for site in values
+        }
+    return values, again
+
+
+def encoded(
+    run: Run, data: Any = None, scale: float | None = None, draws: int | None = None, seed: int = 0, **opening: Any
+) -> Arrays:
+    """Mean and standard deviation of q(z|x) for every row, in the order of the data: `<site>_mean`, `<site>_sd`.
+
+    Of a categorical site it is the probability of each class, `<site>_probs`, `(N, ..., classes)`. With several latent
+    sites each is conditional on a draw of those before it.
+
+    Args:
+        data: rows, one or more, as `open_data` reads them; by default all of the run's. Columns go by their names,
+            and scale, binarization and missing cells by the rules of the run.
+        scale: divides the first field of `data`, in place of the run's scale.
+        draws: take mean and standard deviation over so many draws, for a guide without a mean in closed form (a flow).
+        opening: as for `Run.pair`.
+
+    Raises:
+        InputError: other columns or shapes than the run's, or a row outside the support of its likelihood.
+    """
+    check_seed(seed)
+    if draws is not None and draws < 2:
+        raise InputError(f"draws is {draws}: a standard deviation needs at least 2")
+    with isolated(seed), torch.no_grad():
+        pair = run.pair(**opening)
+        rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
+        found: dict[str, list[Tensor]] = {}
+        for batch in rows.batches(run.config.batch_size):
+            for name, x in _codes(run, pair, batch, draws).items():
+                found.setdefault(name, []).append(x.cpu())
+    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+
+
+def _codes(run: Run, pair: Pair, batch: Batch, draws: int | None) -> dict[str, Tensor]:
+    with running(f"the pair of {run.folder}"):
+        t = terms(pair.model, pair.guide, _moved(run, batch), draws or 1)
+    return {f"{site}_{name}": x for site in t.q for name, x in _summary(t, site, draws).items()}
+
+
+def _summary(t: Terms, site: str, draws: int | None) -> dict[str, Tensor]:
+    """What is told of q(z|x) at one site, a row each."""
+    q = t.q[site]
+    under = family(q)
+    if isinstance(under, Categorical):
+        each = [t.by_row(site, probs)[0] for probs in under.probs.unbind(-1)]
+        return {"probs": torch.stack(each, -1)}
+    if isinstance(under, OneHotCategorical):
+        return {"probs": t.by_row(site, under.probs)[0]}
+    if draws is None:
+        if site in t.points and len(t.q) > 1:
+            raise InputError(f"site {site!r}: a Delta of other draws has the spread of those: ask for draws")
+        return {"mean": t.by_row(site, mean_of(site, q))[0], "sd": t.by_row(site, q.variance.sqrt())[0]}
+    z = t.layouts[site].rows_first(t.values[site], q)
+    if not z.is_floating_point():
+        raise InputError(f"site {site!r}: {type(under).__name__} draws codes, of which there is no mean")
+    return {"mean": z.mean(0), "sd": z.std(0)}
+
+
+def _conditions(run: Run, wanted: list[str], given: Mapping[str, Any], num: int) -> dict[str, Tensor]:
+    """The values `(num, *shape)` of the fields that the model is given."""
+    if unknown := [name for name in given if name not in wanted]:
+        has = f"the model of {run.folder} is given {', '.join(wanted)}" if wanted else "it draws all by itself"
+        raise InputError(f"given {unknown[0]}: {has}; leave {unknown[0]} out")
+    rules, found = run.rules, {}
+    for name, shape, dtype in zip(rules.fields, rules.shapes, rules.dtypes, strict=True):
+        if name not in wanted:
+            continue
+        if name not in given:
+            example = ",".join(["0"] * max(1, math.prod(shape))) if len(shape) < 2 else "..."
+            raise InputError(f"the model of {run.folder} is given {name}: say what, as in --given {name}={example}")
+        try:
+            value = torch.as_tensor(np.asarray(given[name], dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"given {name}: {given[name]!r} is no number, nor an array of them") from error
+        if not value.isfinite().all():
+            raise InputError(f"given {name}: a number is not finite")
+        if not dtype.is_floating_point and (value != value.round()).any():
+            bad = value[value != value.round()][0].item()
+            raise InputError(f"given {name}: {bad:g} is no whole number, and the run was fitted to whole numbers here")
+        if tuple(value.shape) not in (shape, (num, *shape)):
+            raise InputError(
+                f"given {name} is of shape {tuple(value.shape)}: give one datum, {shape}, or one for each of the {num} "
+                f"samples, {(num, *shape)}"
+            )
+        if name == rules.fields[0] and rules.scale is not None:
+            value = value / rules.scale
+        found[name] = value.to(dtype).expand(num, *shape)
+    return found
+
+
+def _moved(run: Run, rows: Batch) -> Batch:
+    return tuple(x.to(run.config.device) for x in rows)
+
+
+def _likelihoods(model: Any, like: Batch) -> dict[str, Distribution]:
+    """p(x|z) of each observed site; the random state stays as it was."""
+    with torch.no_grad(), torch.random.fork_rng():
+        trace = poutine.trace(poutine.uncondition(model)).get_trace(*like)
+    observed = {name: site["fn"] for name, site in samples(trace) if site["infer"].get("was_observed")}
+    return {name: fn for name, fn in observed.items() if not isinstance(fn, Unit)}
+
+
+def _is_discrete(p: Distribution) -> bool:
+    """Is it shown by draws? So is a row of a table, whose cells have the numbers of their kinds."""
+    if isinstance(family(p), Cells):
+        return True
+    try:
+        return p.support.is_discrete
+    except NotImplementedError:
+        return False

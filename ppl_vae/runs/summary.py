@@ -1,0 +1,55 @@
+"""What a fit has come to: the best step, its validation numbers, and whether they were still rising."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ppl_vae.core.results import Result
+
+
+@dataclass(frozen=True, repr=False)
+class Summary(Result):
+    """A run in a few lines.
+
+    Args:
+        run: its folder.
+        target: what its objective estimates.
+        best: the best step.
+        valid: the validation numbers there, by which it was selected, in nats per datum.
+        fresh: the same at other draws than it was selected by; None before the end of `fit`.
+        still_rising: was the best step the last one?
+    """
+
+    run: str
+    target: str
+    best: int
+    valid: Mapping[str, Any]
+    fresh: Mapping[str, Any] | None
+    still_rising: bool
+
+    def fields(self) -> dict[str, Any]:
+        names = ("run", "best", "valid", "fresh", "still_rising")
+        return {name: getattr(self, name) for name in names}
+
+    def lines(self) -> Iterator[str]:
+        v = self.valid
+        if "objective" in v:
+            yield f"{self.target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:"
+        yield (
+            f"best step {self.best}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} (validation, s.e. over data), "
+            f"rate {_rate(v)}, distortion {v['distortion']:.2f} nats per datum"
+        )
+        if self.fresh:
+            own = f"{self.target} {self.fresh['objective']:.2f}, " if "objective" in self.fresh else ""
+            yield f"the same state at other draws than it was selected by: {own}ELBO {self.fresh['elbo']:.2f}"
+        if self.still_rising:
+            what = f"the {self.target}" if "objective" in v else "the ELBO"
+            yield f"{what} was still rising at the last step: more epochs may help"
+        yield f"run: {self.run}"
+
+
+def _rate(numbers: Mapping[str, Any]) -> str:
+    """A rate that any site was sampled for comes with its error: draws of a small one may average below 0."""
+    sampled = [site for site, how in numbers["rate_how"].items() if how != "closed form"]
+    rate = f"{numbers['rate']:.2f}"
+    return f"{rate} ± {numbers['rate_se_data']:.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate

@@ -1,0 +1,189 @@
+"""Epochs over data: steps, an evaluation after each epoch, the best so far, patience. It knows no folder and no file.
+
+What is done along the way, such as writing checkpoints or showing progress, is done by callbacks.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from ppl_vae.core.errors import NumericalError
+from ppl_vae.data import Data
+from ppl_vae.data.protocol import Split
+from ppl_vae.programs import terms
+from ppl_vae.programs.scores import Batch
+from ppl_vae.programs.state import evaluating
+from ppl_vae.training.config import FitConfig
+from ppl_vae.training.evaluation import evaluate
+from ppl_vae.training.schedule import schedule
+from ppl_vae.training.step import Step, Stepper
+
+VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
+
+
+@dataclass
+class State:
+    """Where training stands; with the tensors of the stepper, all that the next step depends on."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    rows: int = 0
+    value: float = 0.0
+    elbo: float = 0.0
+    rate: float = 0.0
+    distortion: float = 0.0
+    gradient_norm: float = 0.0
+    best_step: int = 0
+    best_value: float = -math.inf
+    waited: int = 0
+
+    def add(self, seen: Step, rows: int) -> None:
+        self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
+        self.value += seen.value
+        self.elbo += seen.elbo
+        self.rate += seen.rate
+        self.distortion += seen.distortion
+        self.gradient_norm += seen.gradient_norm
+
+    def means(self) -> dict[str, float]:
+        """Nats per datum over the epoch so far, while the parameters moved."""
+        totals = {"objective": self.value, "elbo": self.elbo, "rate": self.rate, "distortion": self.distortion}
+        return {name: total / self.rows for name, total in totals.items()}
+
+    def next_epoch(self) -> None:
+        self.epoch, self.batch, self.rows = self.epoch + 1, 0, 0
+        self.value = self.elbo = self.rate = self.distortion = self.gradient_norm = 0.0
+
+
+class Callback(Protocol):
+    """What is told of the training as it goes on. It may end the training by an exception."""
+
+    def assessed(self, loop: "Loop", line: Mapping[str, Any]) -> None:
+        """After an evaluation on the validation rows; `line` is what there is to say of it and of the epoch before."""
+        ...
+
+    def stepped(self, loop: "Loop") -> None:
+        """After each step, and after the evaluation where the step was the last of an epoch."""
+        ...
+
+
+@dataclass
+class Loop:
+    """Training from where `state` stands to the end.
+
+    Args:
+        config: its epochs, batch size, seed, learning rate, schedule, patience and device.
+        callbacks: told of each step and evaluation, in this order.
+    """
+
+    stepper: Stepper
+    data: Data
+    config: FitConfig
+    callbacks: Sequence[Callback] = ()
+    state: State = field(default_factory=State)
+
+    def __post_init__(self) -> None:
+        self.steps_per_epoch = self.data.steps_per_epoch(self.config.batch_size)
+        self.steps = self.steps_per_epoch * self.config.epochs
+        self.learning_rate = schedule(self.config.schedule, self.config.lr, self.steps)
+        self.means: dict[str, float] = {}
+        """Nats per datum over the epoch of the last step."""
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            NumericalError: a loss or gradient that is not finite; the step was not taken.
+        """
+        self.clock = time.perf_counter()
+        while not self.done():
+            position = {"epoch": self.state.epoch, "seed": self.config.seed, "start": self.state.batch}
+            for batch in self.data.batches("train", self.config.batch_size, **position):
+                self.step(batch)
+                if self.state.batch == self.steps_per_epoch:
+                    self.finish_epoch()
+                for callback in self.callbacks:
+                    callback.stepped(self)
+
+    def done(self) -> bool:
+        patience = self.config.patience
+        return self.state.epoch >= self.config.epochs or (patience is not None and self.state.waited >= patience)
+
+    def step(self, batch: Batch) -> None:
+        self.stepper.learning_rate = self.learning_rate(self.state.step)
+        try:
+            seen = self.stepper.step(self.move(batch))
+        except NumericalError as error:
+            raise NumericalError(
+                f"step {self.state.step + 1} (epoch {self.state.epoch + 1}, batch {self.state.batch + 1}): "
+                f"{error}{self.rows_of_data(error.rows)}; the step was not taken",
+                error.rows,
+            ) from error
+        self.state.add(seen, len(batch[0]))
+        self.means = self.reported(self.state.means())
+
+    def rows_of_data(self, rows: list[int]) -> str:
+        """Rows of the present batch, by their numbers in the data."""
+        config, state = self.config, self.state
+        parts = self.data.parts("train", config.batch_size, epoch=state.epoch, seed=config.seed)
+        numbers = self.data.numbers("train")[parts[state.batch][rows]].tolist()
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        return f" in rows {', '.join(map(str, numbers[:5]))}{more} of the data" if rows else ""
+
+    def finish_epoch(self) -> None:
+        now = time.perf_counter()
+        line = {
+            "train": self.means,
+            "gradient_norm": self.state.gradient_norm / self.state.batch,
+            "lr": self.stepper.learning_rate,
+            "seconds": now - self.clock,
+        }
+        self.clock = now
+        self.state.next_epoch()
+        self.assess(line)
+
+    def assess(self, about: Mapping[str, Any] | None = None) -> None:
+        """Evaluate on the validation rows, note whether this is the best by the objective's value, and tell of it.
+
+        Args:
+            about: what else to tell.
+        """
+        seen = evaluate(self.stepper.pair, self.stepper.objective, self.rows("valid"), VALIDATION_SEED).summary()
+        value = -math.inf if math.isnan(seen["objective"]) else seen["objective"]
+        better = value > self.state.best_value or self.state.step == 0
+        self.state.waited = 0 if better else self.state.waited + 1
+        if better:
+            self.state.best_step, self.state.best_value = self.state.step, value
+        line = {"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(seen)} | dict(about or {})
+        for callback in self.callbacks:
+            callback.assessed(self, line)
+
+    def about(self) -> Iterator[str]:
+        """What is trained, on what, and by which estimator."""
+        pair, objective = self.stepper.pair, self.stepper.objective
+        yield from (f"{kind}: {source}" for kind, source in pair.sources.items())
+        yield f"data: {self.data.describe()}"
+        if self.config.standardize:
+            yield "    standardized by column for the programs; log p(x) is that of the data as given"
+        yield f"objective: {objective.name}, an estimate of {objective.target}"
+        probe = self.move(self.data.first(1))
+        with torch.no_grad(), torch.random.fork_rng(), evaluating(pair.model, pair.guide):
+            how = objective.how(terms(pair.model, pair.guide, probe))
+        yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
+
+    def reported(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """The numbers, without the objective's own value where that is the ELBO."""
+        own = "objective" if self.stepper.objective.target == "ELBO" else ()
+        return {name: x for name, x in numbers.items() if not name.startswith(own)}
+
+    def rows(self, split: Split) -> Iterator[Batch]:
+        """The rows of a split in their order, in batches, on the device."""
+        return map(self.move, self.data.batches(split, self.config.batch_size))
+
+    def move(self, batch: Batch) -> Batch:
+        return tuple(x.to(self.config.device) for x in batch)

@@ -1,0 +1,90 @@
+"""Options that several verbs have, each typed and described once; and how the command line takes them. No torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import tyro
+from typing_extensions import Doc
+
+from ppl_vae.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the command line takes an option whose Python type it can't write.
+
+    Args:
+        type: of the option there; None for one that it does not have.
+        default: in place of the function's.
+        read: from what was typed to what the function takes; without a type, from whether JSON is asked for.
+    """
+
+    type: Any
+    default: Any = ...
+    read: Callable[[Any], Any] = lambda typed: typed
+
+
+def _listed(typed: tuple[str, ...]) -> list[str] | None:
+    return list(typed) or None
+
+
+def _conditions(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`("y=3", "v=0.1,0.2")` as numbers and lists of them."""
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            numbers = [float(number) for number in text.split(",")]
+        except ValueError:
+            raise InputError(f"--given {pair}: write it as y=3, or y=0.1,0.2") from None
+        given[name] = numbers if len(numbers) > 1 else numbers[0]
+    return given
+
+
+Several = tyro.conf.UseAppendAction[tuple[str, ...]]
+
+Place: TypeAlias = str | PathLike[str]
+"""A path, or a `ppl_vae.Run`, which stands for its folder."""
+Program: TypeAlias = str | Path | Callable[..., Any]
+"""A name, a file, `file.py:Name`, `pkg.mod:Name`, an `nn.Module` or a Pyro function."""
+
+Model = Annotated[Program, Flag(str)]
+Guide = Annotated[Program, Flag(str)]
+Data = Annotated[Any, Flag(tuple[str, ...], (), _listed)]
+Objective = Annotated[Any, Flag(str)]
+Settings = Annotated[Mapping[str, Any] | Sequence[str] | str, Flag(Several)]
+SettingsAgain = Annotated[
+    Mapping[str, Any] | None,
+    Doc("The settings again that were given from Python and have no text, such as a class."),
+    Flag(None, read=lambda json: None),
+]
+Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda json: not json)]
+
+RunFolder = Annotated[Place, Doc("The folder of the run."), Flag(tyro.conf.Positional[Path])]
+ModelAgain = Annotated[
+    Program | None, Doc("Name the model again, if it is not a shipped one; once is enough."), Flag(str | None)
+]
+GuideAgain = Annotated[
+    Program | None, Doc("Name the guide again, if it is not a shipped one; once is enough."), Flag(str | None)
+]
+DataAgain = Annotated[Any, Doc("The data of the run again, if they were moved."), Flag(tuple[str, ...], (), _listed)]
+Rows = Annotated[
+    Any,
+    Doc("Rows, one or more, which are read by the rules of the run; by default the run's own."),
+    Flag(tuple[str, ...], (), _listed),
+]
+Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
+Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]
+Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]
+Force = Annotated[bool, Doc("Accept programs or data whose hash is not the run's.")]
+Seed = Annotated[int, Doc("Random seed of the draws.")]
+Show = Literal["draws", "means"]
+Given = Annotated[
+    Mapping[str, Any] | None,
+    Doc("What a conditional model is given, as y=3; several numbers as y=0.1,0.2. May be repeated."),
+    Flag(Several, (), _conditions),
+]
+Out = Annotated[str | Path | None, Flag(Path | None)]

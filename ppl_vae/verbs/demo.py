@@ -1,0 +1,80 @@
+"""The verb `demo`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.console import RenderableType
+from typing_extensions import Doc
+
+from ppl_vae.core.results import Result
+from ppl_vae.verbs import _options as o
+
+if TYPE_CHECKING:
+    from ppl_vae.diagnostics.results import Comparison
+    from ppl_vae.runs.run import Run
+
+FILES = {
+    "learning.png": "ELBO over epochs, split into rate and distortion",
+    "reconstructions.png": "test digits and their reconstructions",
+    "samples.png": "x ~ p(x|z), z ~ p(z)",
+    "sample_means.png": "E[x|z] at the same z",
+    "latent.png": "where the guide puts each digit",
+    "compare.png": "the two estimators of the ELBO (numbers in compare.json and compare.nc)",
+    "arviz.nc": "draws of the guide: arviz.from_netcdf opens it",
+    "metrics.jsonl": "one line an epoch",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Demo(Result):
+    """The run, its comparison of estimators, and the files that were written."""
+
+    run: "Run"
+    comparison: "Comparison"
+
+    def fields(self) -> dict[str, Any]:
+        return {"comparison": self.comparison.fields(), "files": FILES, "run": str(self.run.folder)}
+
+    def lines(self) -> Iterator[RenderableType]:
+        yield from self.run.lines()
+        yield ""
+        yield from self.comparison.lines()
+        yield f"\nIn {self.run.folder}:"
+        yield from (f"  {name:22} {what}" for name, what in FILES.items())
+        yield (
+            "\nNext: swap the prior. `ppl-vae new mine`, then in mine/models/bernoulli.py edit the line of p(z), "
+            "say to\n"
+            "  dist.MixtureSameFamily(dist.Categorical(x.new_ones(2)),\n"
+            "      dist.Normal(x.new_tensor([[-1.0], [1.0]]).expand(2, self.latent_dim), 1.0).to_event(1))\n"
+            "and `cd mine && ppl-vae fit --model bernoulli --guide diagonal_normal --data mnist-5k --out runs/mixture`."
+        )
+
+
+def demo(
+    out: Annotated[str | Path, Doc("The folder of the run."), o.Flag(Path, Path("demo-run"))] = "demo-run",
+    *,
+    epochs: Annotated[int, Doc("Passes over the 4000 training digits.")] = 40,
+    draws: Annotated[int, Doc("Draws of each estimator in the comparison.")] = 100,
+    progress: o.Progress = False,
+) -> Demo:
+    """Do the main job on real digits, in about a minute: fit, compare, sample, reconstruct, export, figures."""
+    from ppl_vae.data.builtin import BUILTIN
+    from ppl_vae.reports import figures
+    from ppl_vae.verbs.compare import compare
+    from ppl_vae.verbs.encode import encode
+    from ppl_vae.verbs.export import export
+    from ppl_vae.verbs.fit import fit
+    from ppl_vae.verbs.reconstruct import reconstruct
+    from ppl_vae.verbs.sample import sample
+
+    run = fit("bernoulli", "diagonal_normal", "mnist-5k", out, epochs=epochs, progress=progress)
+    comparison = compare(run, draws=draws, progress=progress)
+    sample(run)
+    sample(run, show="means", out=run.folder / "sample_means.npz")
+    reconstruct(run)
+    labels = BUILTIN["mnist-5k"].labels()  # which only colour the picture
+    figures.latent_scatter(encode(run)["z_mean"], run.folder / "latent.png", labels)
+    export(run)
+    return Demo(run, comparison)  # type: ignore[arg-type]

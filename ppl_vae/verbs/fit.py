@@ -1,0 +1,84 @@
+"""The verb `fit`."""
+
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typing_extensions import Doc
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.training.config import Binarize, FitConfig, Missing, Schedule
+from ppl_vae.verbs import _options as o
+
+if TYPE_CHECKING:
+    from ppl_vae.runs.run import Run
+
+
+def _needed(out: Path | None) -> Path:
+    if out is None:
+        raise InputError("fit needs --out, the folder of the run")
+    return out
+
+
+def fit(
+    model: Annotated[o.Program | None, o.Flag(str | None)] = None,
+    guide: Annotated[o.Program | None, o.Flag(str | None)] = None,
+    data: o.Data = None,
+    out: Annotated[
+        str | Path | None,
+        Doc("The folder to make for the run. In Python, without it, a temporary one that goes with the object."),
+        o.Flag(Path | None, None, _needed),
+    ] = None,
+    *,
+    objective: o.Objective = FitConfig.objective,
+    epochs: int = FitConfig.epochs,
+    batch_size: int = FitConfig.batch_size,
+    lr: float = FitConfig.lr,
+    schedule: Schedule = FitConfig.schedule,
+    clip: float | None = FitConfig.clip,
+    patience: int | None = FitConfig.patience,
+    seed: int = FitConfig.seed,
+    split_seed: int = FitConfig.split_seed,
+    binarize: Binarize | None = FitConfig.binarize,
+    scale: float | None = FitConfig.scale,
+    standardize: bool = FitConfig.standardize,
+    missing: Missing = FitConfig.missing,
+    set: o.Settings = (),
+    device: str = FitConfig.device,
+    checkpoint_every: int = FitConfig.checkpoint_every,
+    keep_every: int | None = FitConfig.keep_every,
+    resume: Annotated[bool, Doc("Go on with the run in --out: another name for `ppl-vae resume`.")] = False,
+    trust: Annotated[bool, Doc("With --resume: execute the programs in RUN/sources.")] = False,
+    force: Annotated[bool, Doc("With --resume: accept programs or data whose hash is not the run's.")] = False,
+    progress: o.Progress = False,
+) -> "Run":
+    """Fit a model and a guide to data: check the pair, train it, keep the best state; the run is a folder.
+
+    In Python `objective` may also be a subclass of `ppl_vae.objectives.Objective` or an instance of one, and `set` a
+    dict.
+
+    Raises:
+        InputError: anything that `check` refuses, an option that does not fit, an existing folder.
+        NumericalError: a loss or gradient that is not finite; the state before that step has been saved.
+        Interrupted: Ctrl-C or SIGTERM, after the state has been saved.
+    """
+    asked = locals()
+    options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
+    if resume:  # an option at its default counts as not said
+        options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
+    from ppl_vae.runs.fitting import fit as train
+
+    run = train(model, guide, data, out, resume=resume, trust=trust, force=force, progress=progress, **options)
+    draw_learning(run)
+    return run
+
+
+def draw_learning(run: "Run") -> None:
+    """Draw `learning.png`; a figure that fails is a warning, for the run is whole without it."""
+    from ppl_vae.reports import figures
+
+    try:
+        figures.learning_curves(run.metrics, run.folder / "learning.png")
+    except Exception as error:
+        warnings.warn(f"learning.png was not drawn: {error}", stacklevel=3)

@@ -1,0 +1,52 @@
+"""The verb `reconstruct`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from typing_extensions import Doc
+
+from ppl_vae.verbs import _options as o
+
+if TYPE_CHECKING:
+    from ppl_vae.verbs._arrays import Samples
+
+
+def reconstruct(
+    run: o.RunFolder,
+    data: o.Rows = None,
+    *,
+    scale: o.Scale = None,
+    num: Annotated[int, Doc("How many rows, the first ones.")] = 12,
+    show: Annotated[
+        o.Show, Doc("Show E[x|z], or draws of p(x|z), as a likelihood without a mean in closed form needs.")
+    ] = "means",
+    seed: o.Seed = 0,
+    out: Annotated[
+        o.Out, Doc("Where to write the arrays, RUN/reconstructions.npz if not said; images are drawn beside it.")
+    ] = None,
+    checkpoint: o.Checkpoint = "best",
+    model: o.ModelAgain = None,
+    guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
+    trust: o.Trust = False,
+    force: o.Force = False,
+) -> "Samples":
+    """Put test rows, or those of --data, beside what the model makes of a draw of q(z|x): E[x|z].
+
+    The arrays are the rows of each observed site, and `<site>_mean` (or `<site>_draw`).
+    """
+    from ppl_vae.reports import figures
+    from ppl_vae.runs.run import Run
+    from ppl_vae.runs.sampling import reconstructed
+    from ppl_vae.verbs._arrays import npz_path, written
+
+    run = Run.of(run)
+    path = npz_path(out, run.folder / "reconstructions.npz")
+    opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
+    values, again = reconstructed(run, data, scale, num, show, seed, **opening)
+    for site, x in values.items():
+        images, images_again = (figures.as_images(each, run.image) for each in (x, again[site]))
+        if images is not None and images_again is not None:
+            label = "E[x|z]" if show == "means" else "x ~ p(x|z)"
+            figures.reconstructions(images, images_again, path.with_suffix(".png"), label)
+            break
+    return written(values | {f"{site}_{show.removesuffix('s')}": x for site, x in again.items()}, path)

@@ -1,0 +1,69 @@
+"""Numbers with errors, and results that print themselves and turn into JSON."""
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from ppl_vae.core.results import Result, as_text, number, table
+from ppl_vae.core.statistics import Estimate
+
+
+@dataclass(frozen=True, repr=False)
+class Small(Result):
+    value: Estimate
+
+    def fields(self) -> dict[str, Any]:
+        return {"value": self.value.value, "z": self.value.z, "each": [math.inf, 1]}
+
+    def lines(self) -> Iterator[RenderableType]:
+        yield f"a [line] with brackets and {'words ' * 20}"
+        made = table("name", "number")
+        made.add_row("a", number(self.value.value, ".1f"))
+        made.add_row("b", number(math.nan, ".1f"))
+        yield made
+
+
+def test_an_estimate_prints_its_error_where_there_is_one() -> None:
+    assert f"{Estimate(1.0, 0.5, 'draws'):.3f}" == "1.000 ± 0.500"
+    assert Estimate(3.0, 1.5, "seeds").z == 2.0
+    assert math.isnan(Estimate(3.0, 0.0, "seeds").z), "without noise there is no z"
+    with pytest.raises(FrozenInstanceError):
+        Estimate(1.0, 1.0, "draws").value = 2.0  # type: ignore[misc]
+
+
+def test_what_is_not_defined_is_nan_null_and_a_dash() -> None:
+    small = Small(Estimate(1.25, 0.0, "draws"))
+    assert math.isnan(small.value.z)
+    assert small.asdict() == {"value": 1.25, "z": None, "each": [None, 1]}
+    assert json.loads(small.to_json(), parse_constant=pytest.fail) == small.asdict()
+    assert small["value"] == 1.25
+    lines = str(small).splitlines()
+    assert lines[0] == f"a [line] with brackets and {'words ' * 20}".rstrip() or lines[0].startswith("a [line] with")
+    assert [line.split() for line in lines[1:]] == [["name", "number"], ["a", "1.2"], ["b", "–"]]
+    assert repr(small) == str(small)
+
+
+def test_lines_are_never_broken_and_tables_are_as_wide_as_asked() -> None:
+    small = Small(Estimate(1.25, 0.0, "draws"))
+    first, *rest = as_text(small, width=30).splitlines()
+    assert len(first) > 100
+    assert max(map(len, rest)) <= 30
+
+
+def test_print_leaves_the_writing_to_python() -> None:
+    """So that a reader who leaves, a broken pipe, is met where the command line expects it."""
+
+    class Left(io.StringIO):
+        def write(self, text: str) -> int:
+            if text:
+                raise BrokenPipeError
+            return 0
+
+    with pytest.raises(BrokenPipeError):
+        Small(Estimate(1.0, 1.0, "draws")).print(Console(file=Left()))

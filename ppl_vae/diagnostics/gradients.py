@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.moments import Moments, sums
+from ppl_vae.programs.program import owner_of
 
 GROUPS = ("model", "guide")
 
@@ -33,7 +34,7 @@ class Gradients:
 
     def __post_init__(self) -> None:
         self.noise, self.signal, self.product = torch.zeros(3, len(self.names), dtype=torch.float64)
-        self.groups = {group: torch.tensor([name.startswith(f"{group}.") for name in self.names]) for group in GROUPS}
+        self.groups = {group: torch.tensor([owner_of(name) == group for name in self.names]) for group in GROUPS}
         self._errors = dict.fromkeys(GROUPS, 0.0)
 
     def add(self, own: Moments, reference: Moments) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.gradients import GROUPS
 from ppl_vae.diagnostics.results import GradientBias
+from ppl_vae.programs.program import owner_of
 
 PROJECTIONS = 4  # of each group
 MOST_DF = 20  # the t of a skewed gradient (REINFORCE) has heavier tails than Student's of 198 degrees of freedom
@@ -27,7 +28,7 @@ class Projections:
 
     def __init__(self, trained: Mapping[str, Tensor]) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.groups = {g: [i for i, name in enumerate(trained) if name.startswith(f"{g}.")] for g in GROUPS}
+        self.groups = {g: [i for i, name in enumerate(trained) if owner_of(name) == g] for g in GROUPS}
         sizes = [parameter.numel() for parameter in trained.values()]
         like = next(iter(trained.values()))
         self.weights = {

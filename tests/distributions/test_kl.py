@@ -543,7 +543,7 @@ def test_no_class_of_pyro_or_torch_has_a_density_of_its_own_under_a_parents_rule
     families = {c: next((f for f in c.__mro__ if f in registered), None) for c in library}
     changed = {c.__name__ for c, f in families.items() if f and _own(c, f)}
     assert changed == {
-        *("AutoregressiveFlow", "ExtendedBinomial", "Flow", "FoldedDistribution"),
+        *("AutoregressiveFlow", "ExtendedBinomial", "FlowDistribution", "FoldedDistribution"),
         *("NanMaskedMultivariateNormal", "NanMaskedNormal"),
         *("RelaxedBernoulliStraightThrough", "RelaxedOneHotCategoricalStraightThrough", "Wishart"),
     }

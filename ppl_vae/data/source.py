@@ -1,6 +1,5 @@
 """What a user names as data: a built-in set, files with names and keys, or arrays; as fields that are read."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -9,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.registry import did_you_mean
 from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.data.raw import Raw, as_raw
 from ppl_vae.data.readers import READERS
@@ -134,6 +134,5 @@ def _no_file(path: str) -> str:
         around = os.listdir(folder or ".")
     except (OSError, ValueError):
         around = []
-    close = difflib.get_close_matches(base, [*BUILTIN, *around], n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(base, [*BUILTIN, *around], "{}")
     return f"{path}: no such file{hint}\nBuilt-in sets: {', '.join(BUILTIN)}"

@@ -22,6 +22,7 @@ from ppl_vae.training.evaluation import evaluate
 from ppl_vae.training.schedule import schedule
 from ppl_vae.training.step import Step, Stepper
 
+OWN_VALUE = ("objective", "objective_se_data")
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
 
 
@@ -178,8 +179,8 @@ class Loop:
 
     def reported(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
         """The numbers, without the objective's own value where that is the ELBO."""
-        own = "objective" if self.stepper.objective.target == "ELBO" else ()
-        return {name: x for name, x in numbers.items() if not name.startswith(own)}
+        left_out = OWN_VALUE if self.stepper.objective.target == "ELBO" else ()
+        return {name: x for name, x in numbers.items() if name not in left_out}
 
     def rows(self, split: Split) -> Iterator[Batch]:
         """The rows of a split in their order, in batches, on the device."""

@@ -1,1 +1,1 @@
-"""Training: fit, checkpoints, the run folder."""
+"""Training: one step, the loop over epochs, schedule and progress. Nothing here writes a file."""

@@ -30,7 +30,7 @@ from ppl_vae.programs.scores import log_weight
 from ppl_vae.training.setup import isolated
 from ppl_vae.training.step import Trainer
 
-B, K, STEPS, LR = 200, 10, 60, 3e-2
+B, K, STEPS, LR = 200, 10, 80, 3e-2
 STANDARD_ERRORS = 4
 CELLS = every_cell()
 

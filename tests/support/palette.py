@@ -23,7 +23,7 @@ def draws(likelihood: Any, n: int) -> Tensor:
 
     Scales are small, so that the clusters are apart and the tails of a log-normal no longer than networks can bear.
     """
-    clusters = 1.5 * torch.randn(2, likelihood.size).sign()
+    clusters = 2 * torch.randn(2, likelihood.size).sign()
     if getattr(likelihood, "scale", None) == "datum":
         clusters[:, likelihood.size // 2 :] = -1.0
     return likelihood(clusters[torch.arange(n) % 2]).sample().float()

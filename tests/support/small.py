@@ -42,7 +42,7 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "mixture_normal": {"components": 3},
         "iaf": {"steps": 2, "hidden": 8, "context": 2},
     },
-    "network": {"residual": {"blocks": 1}, "convolutional": {"channels": 8}},
+    "network": {"residual": {"blocks": 1}, "convolutional": {"channels": 12}},
 }
 
 

@@ -7,6 +7,7 @@ import typeguard
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.palette import PARTS
 from ppl_vae.core.registry import Registry
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
@@ -15,6 +16,7 @@ Missing: TypeAlias = Literal["error", "nan"]
 
 
 _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
+_PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
 COUNTS = ("epochs", "batch_size", "patience", "checkpoint_every", "keep_every")
 
@@ -75,8 +77,9 @@ class FitConfig:
     set: Annotated[
         tuple[str | dict[str, str], ...],
         Doc(
-            "One constructor setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or "
-            "latent_dim=16 for every constructor that has it. May be repeated."
+            "One setting: model.latent_dim=16, guide.hidden=200, objective.num_particles=5, or latent_dim=16 for every "
+            "constructor that has it. A part of vae or amortized is chosen by name, and has settings: prior=mixture, "
+            f"prior.components=20. May be repeated. The parts are, for {_PARTS}."
         ),
     ] = ()
     device: Annotated[str, Doc("The torch device to train on.")] = "cpu"

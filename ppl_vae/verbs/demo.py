@@ -44,11 +44,10 @@ class Demo(Result):
         yield f"\nIn {self.run.folder}:"
         yield from (f"  {name:22} {what}" for name, what in FILES.items())
         yield (
-            "\nNext: swap the prior. `ppl-vae new mine`, then in mine/models/bernoulli.py edit the line of p(z), "
-            "say to\n"
-            "  dist.MixtureSameFamily(dist.Categorical(x.new_ones(2)),\n"
-            "      dist.Normal(x.new_tensor([[-1.0], [1.0]]).expand(2, self.latent_dim), 1.0).to_event(1))\n"
-            "and `cd mine && ppl-vae fit --model bernoulli --guide diagonal_normal --data mnist-5k --out runs/mixture`."
+            "\nNext: swap the prior,\n"
+            "  ppl-vae fit --model vae --guide amortized --data mnist-5k --set prior=mixture --set prior.components=20 "
+            "--out runs/mixture\n"
+            "or edit the line of p(z) in a copy of the model files, which `ppl-vae new mine` makes."
         )
 
 

@@ -22,7 +22,7 @@ PIECES = {
     "simulate": "programs",
     "terms": "programs",
     "Run": "runs.run",
-    "open_run": "runs.opened",
+    "open_run": "runs.opening",
 }
 """What is no verb, and the module that it is in."""
 

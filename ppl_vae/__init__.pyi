@@ -8,7 +8,7 @@ from ppl_vae.programs import resolve as resolve
 from ppl_vae.programs import score as score
 from ppl_vae.programs import simulate as simulate
 from ppl_vae.programs import terms as terms
-from ppl_vae.runs.opened import open_run as open_run
+from ppl_vae.runs.opening import open_run as open_run
 from ppl_vae.runs.run import Run as Run
 from ppl_vae.verbs.check import check as check
 from ppl_vae.verbs.compare import compare as compare

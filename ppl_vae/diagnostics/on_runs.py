@@ -13,10 +13,10 @@ from ppl_vae.diagnostics.run_comparison import RunComparison
 from ppl_vae.diagnostics.runs import compare_groups, differences, groups_of, row_values, value_of
 from ppl_vae.objectives import Objective
 from ppl_vae.programs.scores import Batch, batches
-from ppl_vae.runs.opened import Opened, open_run
+from ppl_vae.runs.opening import Opened, open_run
 from ppl_vae.runs.run import Run
+from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
-from ppl_vae.training.setup import isolated
 
 CHUNK = 1000  # rows at a time
 

@@ -10,7 +10,7 @@ from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.standardize import resolve_standardized
 from ppl_vae.training import settings
-from ppl_vae.training.setup import split_objective, to_device
+from ppl_vae.training.prepare import split_objective, to_device
 
 if TYPE_CHECKING:
     from ppl_vae.runs.run import Run

@@ -23,8 +23,8 @@ from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals
 from ppl_vae.training.loop import Loop
+from ppl_vae.training.prepare import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
 from ppl_vae.training.progress import Progress
-from ppl_vae.training.setup import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
 from ppl_vae.training.step import TorchNoise, Trainer
 
 Set: TypeAlias = Mapping[str, Any] | str | Iterable[str]

@@ -30,7 +30,7 @@ from ppl_vae.runs.summary import Summary
 from ppl_vae.runs.trust import Trust
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
-from ppl_vae.training.setup import isolated, make_objective, open_config_data, split_objective
+from ppl_vae.training.prepare import isolated, make_objective, open_config_data, split_objective
 
 if TYPE_CHECKING:
     import numpy

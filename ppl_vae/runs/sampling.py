@@ -17,9 +17,9 @@ from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
 from ppl_vae.programs.scores import Batch
-from ppl_vae.runs.opened import check_seed, rows_of, running
+from ppl_vae.runs.opening import check_seed, rows_of, running
 from ppl_vae.runs.run import Run
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 
 Show = Literal["draws", "means"]
 Arrays = dict[str, np.ndarray]

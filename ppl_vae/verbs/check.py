@@ -31,7 +31,7 @@ def check(
     from ppl_vae.checks.pair import check_pair
     from ppl_vae.data import as_data
     from ppl_vae.programs.resolution import parse_settings
-    from ppl_vae.training.setup import isolated, resolve_for, split_objective
+    from ppl_vae.training.prepare import isolated, resolve_for, split_objective
 
     settings, own = split_objective(parse_settings(set))
     dataset = as_data(data, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed)

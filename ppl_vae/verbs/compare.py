@@ -73,7 +73,7 @@ def compare(
     """
     from ppl_vae.core.files import check_file, write_json
     from ppl_vae.diagnostics.on_runs import compare_on_run, compare_runs
-    from ppl_vae.runs.opened import check_seed
+    from ppl_vae.runs.opening import check_seed
     from ppl_vae.runs.run import Run
 
     check_seed(seed)

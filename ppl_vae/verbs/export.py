@@ -62,9 +62,9 @@ def export(
     from ppl_vae.core.errors import at_least
     from ppl_vae.core.files import check_file
     from ppl_vae.reports.arviz import export_draws
-    from ppl_vae.runs.opened import check_seed, rows_of, running
+    from ppl_vae.runs.opening import check_seed, rows_of, running
     from ppl_vae.runs.run import Run
-    from ppl_vae.training.setup import isolated
+    from ppl_vae.training.prepare import isolated
 
     _arviz()
     check_seed(seed)

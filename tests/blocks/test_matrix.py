@@ -27,7 +27,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data import open_data
 from ppl_vae.programs import Pair, parameters, terms
 from ppl_vae.programs.scores import log_weight
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
 
 B, K, STEPS, LR = 200, 10, 80, 3e-2

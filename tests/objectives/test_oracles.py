@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 import ppl_vae
 from ppl_vae.diagnostics.compare import compare_estimators
 from ppl_vae.objectives import AnalyticKL_ELBO, Trace_ELBO
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 
 pytestmark = pytest.mark.slow
 

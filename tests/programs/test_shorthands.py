@@ -21,7 +21,7 @@ from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, parameters, resolve_pair, score
 from ppl_vae.programs.find import Finder, locate, sha256_of, shipped_folder
 from ppl_vae.runs.run import Run
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
 
 SUPPORT = Path(__file__).parents[1] / "support"

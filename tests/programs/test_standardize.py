@@ -22,7 +22,7 @@ from ppl_vae.models import bernoulli, gaussian
 from ppl_vae.programs import owned, resolve_pair, simulate, terms
 from ppl_vae.programs.scores import log_weight
 from ppl_vae.programs.standardize import resolve_standardized
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 
 SMALL = {"latent_dim": 2, "hidden": 8}
 SCALES = torch.tensor([0.01, 1.0, 300.0, 2.0])

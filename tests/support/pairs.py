@@ -9,7 +9,7 @@ from support.runs import ROWS, binary_rows
 from torch import Tensor
 
 from ppl_vae.programs import Pair, resolve_pair
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 
 B = 5
 

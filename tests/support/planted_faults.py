@@ -14,7 +14,7 @@ from ppl_vae import objectives
 from ppl_vae.checks.pair import CheckReport, check_pair
 from ppl_vae.data.dataset import Dataset, open_data
 from ppl_vae.programs import resolve_pair
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 
 SOUND = """\
 import random

@@ -17,8 +17,8 @@ from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.fitting import fit
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.loop import Loop
+from ppl_vae.training.prepare import isolated
 from ppl_vae.training.schedule import SCHEDULES, schedule
-from ppl_vae.training.setup import isolated
 from ppl_vae.training.step import Step, TorchNoise, Trainer
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")

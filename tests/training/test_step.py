@@ -19,7 +19,7 @@ from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import owned, resolve_pair
 from ppl_vae.programs.scores import batches
 from ppl_vae.training.evaluation import evaluate
-from ppl_vae.training.setup import isolated
+from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

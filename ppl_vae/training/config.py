@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
-import typeguard
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError, at_least
@@ -89,6 +88,8 @@ class FitConfig:
     keep_every: Annotated[int | None, Doc("Also keep the checkpoints at multiples of this many steps.")] = None
 
     def __post_init__(self) -> None:
+        import typeguard  # here, so that help is quick
+
         for name, expected in get_type_hints(FitConfig).items():
             value = getattr(self, name)
             try:

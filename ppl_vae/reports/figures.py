@@ -163,10 +163,10 @@ def _variance_against_time(axes: Axes, rivals: Mapping[str, Estimator], styles: 
         longest = 1.15 * max(ms for ms, _ in seen.values())
         times = np.geomspace(longest / 10, longest)
         line = min(ms * v for ms, v in seen.values()) / times
-        axes.plot(times, line, "--", color="0.6", lw=0.9, zorder=0, label="variance × time of the best")
+        axes.plot(times, line, "--", color="0.6", lw=0.9, zorder=0)
+        axes.set_xlabel("ms per step; dashed: variance × time of the best")
         axes.set_xlim(0, longest)
         axes.margins(y=0.2)
-        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.08 if silent else 0))
         _name_points(axes, seen)
 
 

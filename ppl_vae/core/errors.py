@@ -50,3 +50,14 @@ def at_least(least: float, where: str = "", /, **settings: float | None) -> None
             finite = "" if math.isfinite(value) else "a finite number, "
             begin = f"{where}: " if where else ""
             raise InputError(f"{begin}{name} is {value}: it must be {finite}at least {least}")
+
+
+def check_seeds(**seeds: int) -> None:
+    """Check that torch takes each of the seeds.
+
+    Raises:
+        InputError: a seed is below 0, or not below 2**63.
+    """
+    for name, seed in seeds.items():
+        if not 0 <= seed < 2**63:
+            raise InputError(f"{name} is {seed}: it must be between 0 and 2**63 - 1")

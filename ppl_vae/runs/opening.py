@@ -107,9 +107,3 @@ def running(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"{what} fails: {blame(error, None)}") from error
-
-
-def check_seed(seed: int) -> None:
-    """Raise `InputError` for what torch takes no seed of."""
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed}: it must be between 0 and 2**63 - 1")

@@ -11,13 +11,13 @@ from pyro.distributions import Categorical, Distribution, OneHotCategorical, Uni
 from torch import Tensor
 
 from ppl_vae.blocks.likelihoods.table import Cells
-from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.errors import InputError, at_least, check_seeds
 from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
 from ppl_vae.programs.scores import Batch
-from ppl_vae.runs.opening import check_seed, rows_of, running
+from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.training.prepare import isolated
 
@@ -44,7 +44,7 @@ def sampled(
             `{"y": 3}`, or an array with one for each. It stands beside the samples, under the name of the field.
         opening: as for `Run.pair`.
     """
-    check_seed(seed)
+    check_seeds(seed=seed)
     at_least(1, num=num)
     with isolated(seed):
         pair = run.pair(**opening)
@@ -65,7 +65,7 @@ def reconstructed(
 ) -> tuple[Arrays, Arrays]:  # fmt: skip
     """The first `num` rows of each observed site, and E[x|z], or a draw of p(x|z), at a draw of q(z|x)."""
     at_least(1, num=num)
-    check_seed(seed)
+    check_seeds(seed=seed)
     with isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
@@ -97,7 +97,7 @@ def encoded(
     Raises:
         InputError: other columns or shapes than the run's, or a row outside the support of its likelihood.
     """
-    check_seed(seed)
+    check_seeds(seed=seed)
     if draws is not None and draws < 2:
         raise InputError(f"draws is {draws}: a standard deviation needs at least 2")
     with isolated(seed), torch.no_grad():

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from typing_extensions import Doc
 
-from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.errors import InputError, at_least, check_seeds
 from ppl_vae.core.palette import PARTS
 from ppl_vae.core.registry import Registry
 
@@ -16,6 +16,7 @@ Missing: TypeAlias = Literal["error", "nan"]
 
 _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
+_SUFFIXES = ", ".join(Registry[Any]("ppl_vae.data.readers", "kind of file"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
 COUNTS = ("epochs", "batch_size", "patience", "checkpoint_every", "keep_every")
 
@@ -32,7 +33,10 @@ class FitConfig:
     ] = ""
     data: Annotated[
         tuple[str, ...],
-        Doc(f"{_SETS}, or a file (npy, npz:key, csv:columns, parquet); several fields as x=FILE y=FILE."),
+        Doc(
+            f"{_SETS}, or a file ({_SUFFIXES}), with columns or an array of it after a colon, as in "
+            "a.csv:height,weight; several fields as x=FILE y=FILE."
+        ),
     ] = ()
     objective: Annotated[
         str,
@@ -103,9 +107,7 @@ class FitConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} is {value}: it must be a finite number above 0")
-        for name in ("seed", "split_seed"):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be between 0 and 2**63 - 1")
+        check_seeds(seed=self.seed, split_seed=self.split_seed)
 
     def asdict(self) -> dict[str, Any]:
         return asdict(self)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from typing_extensions import Doc
 
-from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.errors import InputError, at_least, check_seeds
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -73,10 +73,9 @@ def compare(
     """
     from ppl_vae.core.files import check_file, write_json
     from ppl_vae.diagnostics.on_runs import compare_on_run, compare_runs
-    from ppl_vae.runs.opening import check_seed
     from ppl_vae.runs.run import Run
 
-    check_seed(seed)
+    check_seeds(seed=seed)
     at_least(2, draws=draws)
     at_least(1, num_samples=min(num_samples, default=1))
     checkpoints = [checkpoint] if isinstance(checkpoint, int | str) else list(checkpoint)

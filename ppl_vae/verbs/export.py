@@ -59,15 +59,15 @@ def export(
 
     Its groups and dimensions are those of `ppl_vae.reports.arviz.export_draws`.
     """
-    from ppl_vae.core.errors import at_least
+    from ppl_vae.core.errors import at_least, check_seeds
     from ppl_vae.core.files import check_file
     from ppl_vae.reports.arviz import export_draws
-    from ppl_vae.runs.opening import check_seed, rows_of, running
+    from ppl_vae.runs.opening import rows_of, running
     from ppl_vae.runs.run import Run
     from ppl_vae.training.prepare import isolated
 
     _arviz()
-    check_seed(seed)
+    check_seeds(seed=seed)
     at_least(1, rows=rows, draws=draws)
     run = Run.of(run)
     path = Path(out).expanduser() if out else run.folder / "arviz.nc"

@@ -122,6 +122,11 @@ class Layout:
         data, _ = self._data()
         return value.movedim(value.dim() - fn.event_dim + data, 1)
 
+    def rows_back(self, value: Tensor, fn: Distribution) -> Tensor:
+        """The inverse of `rows_first`."""
+        data, _ = self._data()
+        return value.movedim(1, value.dim() - fn.event_dim + data)
+
     def spread(self, weights: Tensor, fn: Distribution) -> Tensor:
         """The weights, `(K, B)`, in a shape that multiplies a value of the site in its program."""
         data, size = self._data()

@@ -7,7 +7,7 @@ samples per row have a dimension left of all plates, so that every log-probabili
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
@@ -80,6 +80,32 @@ def terms(
     with Detach() if detached else nullcontext():
         guide_trace = layout.trace(guide, batch)
     return collect(model, guide, guide_trace, batch, layout, detached)
+
+
+class Joint(NamedTuple):
+    """log p(x, z) of the model alone, term by term: `log_prior` and `log_lik` by site, `(K, B)`."""
+
+    log_prior: Values
+    log_lik: Values
+
+
+def joint(model: ProgramLike, batch: Tensor | Batch, values: Mapping[str, Tensor]) -> Joint:
+    """Compute log p(z) and log p(x|z) at the given values `(K, B, *event)`; the guide is not run.
+
+    Raises:
+        InputError: as `score`.
+    """
+    batch = as_batch(batch)
+    layout = layout_of([model], batch, len(next(iter(values.values()))))
+    with Substitute(values, layout) as substitute:
+        sites = dict(samples(layout.trace(model, batch)))
+    if substitute.missing:
+        raise InputError(f"no value is given for the latent site {_names(substitute.missing)}")
+    log_p = {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in sites.items()}
+    return Joint(
+        {name: x for name, x in log_p.items() if not sites[name]["is_observed"]},
+        {name: x for name, x in log_p.items() if sites[name]["is_observed"]},
+    )
 
 
 @torch.no_grad()

@@ -37,10 +37,12 @@ class Chart(NamedTuple):
     Args:
         unconstrain: u of z; on the sphere a draw, since the radius is one.
         constrain: z of u, and log |∂z/∂u| as a number for each u, in a shape that is summed over all but `(K, B)`.
+        smooth: is the density of u smooth? On the sphere it has no limit at u = 0.
     """
 
     unconstrain: Callable[[Tensor], Tensor]
     constrain: Callable[[Tensor], tuple[Tensor, Tensor]]
+    smooth: bool = True
 
 
 def chart_of(site: str, fn: Distribution) -> Chart:
@@ -53,7 +55,7 @@ def chart_of(site: str, fn: Distribution) -> Chart:
     if isinstance(family(fn), ExpRelaxedCategorical):
         return Chart(lambda y: y[..., :-1] - y[..., -1:], _from_log_ratios)
     if support is constraints.sphere:
-        return Chart(_with_radius, _without_radius)
+        return Chart(_with_radius, _without_radius, smooth=False)
     if support is None or support.is_discrete:
         raise InputError(f"site {site!r}: {describe(fn)} has no coordinates that are real numbers")
     try:

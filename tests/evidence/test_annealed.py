@@ -44,10 +44,15 @@ def test_a_linear_gaussian(make: Callable[[bool], Any], start: Start, exact: boo
 
 
 @pytest.mark.parametrize("start", ["guide", "prior"])
-@pytest.mark.parametrize("log_size", [-3.0, 0.7])
+@pytest.mark.parametrize("log_size", [-3.0, 0.5])
 def test_weights_are_unbiased_both_ways(start: Start, log_size: float) -> None:
-    """E[w] = p(x) forward and E[1/w] = 1/p(x) in reverse, with four temperatures and steps far from good."""
+    """E[w] = p(x) forward and E[1/w] = 1/p(x) in reverse, with four temperatures and steps far from good.
+
+    Variances are finite even of chains that do not move: x says little, and the guide is a little too narrow.
+    """
     s, chains = one(False), 20_000
+    s.model.s.data += 1.2
+    s.guide.u.data.fill_(-0.2)
     latents = Latents(s.model, s.guide, s.x)
     path, steps = Path(latents, start), fixed(log_size, latents)
     truth = s.log_px(s.model, s.x).detach()
@@ -58,7 +63,7 @@ def test_weights_are_unbiased_both_ways(start: Start, log_size: float) -> None:
     for log_ratio in (forward.log_w - truth, truth - back.log_w):
         ratio = log_ratio.exp()
         se = ratio.std(0) / chains**0.5
-        assert (se < 0.1).all()
+        assert ((se > 1e-4) & (se < 0.01)).all()
         assert ((ratio.mean(0) - 1).abs() < STANDARD_ERRORS * se).all()
 
 
@@ -75,7 +80,7 @@ def posterior(s: Any, chains: int) -> Tensor:
 def nonlinear_model(x: Tensor) -> None:
     with pyro.plate("data", x.shape[0]):
         z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
-        pyro.sample("x", dist.Normal(torch.tanh(2 * z) @ W + 0.3 * z.prod(-1, keepdim=True), 0.7).to_event(1), obs=x)
+        pyro.sample("x", dist.Normal(torch.tanh(z) @ W + 0.3 * z.prod(-1, keepdim=True), 0.7).to_event(1), obs=x)
 
 
 def nonlinear_guide(x: Tensor) -> None:
@@ -155,23 +160,23 @@ def test_simulated_rows_are_enclosed(name: str, start: Start, monkeypatch: pytes
         return batch, z
 
     monkeypatch.setattr(bdmc, "simulated", spied)
-    how: dict[str, Any] = {"start": start, "temperatures": 8, "chains": 2, "leapfrog": 2, "batch_size": 100}
+    how: dict[str, Any] = {"start": start, "temperatures": 10, "chains": 2, "leapfrog": 2, "batch_size": 100}
     found = bidirectional(model, guide, torch.zeros(200, 3).double(), **how)
     truth = by_grid(model, guide, torch.cat(seen))
     for slack in (truth - found.lower, found.upper - truth):
         se = slack.std() / 200**0.5
         assert slack.mean() > -STANDARD_ERRORS * se
-        assert slack.mean() < 1.5
+        assert slack.mean() < 2
     assert found.gap.value > 0
     assert found.gap.over == "data"
 
 
 def test_the_gap_falls_as_one_over_temperatures() -> None:
-    temperatures = [40, 80, 160, 320]
+    temperatures = [20, 40, 80, 160]
     gaps = []
     for t in temperatures:
-        how: dict[str, Any] = {"temperatures": t, "chains": 1, "leapfrog": 3, "batch_size": 400}
-        gaps.append(bidirectional(nonlinear_model, nonlinear_guide, torch.zeros(400, 3).double(), **how).gap.value)
+        how: dict[str, Any] = {"temperatures": t, "chains": 1, "leapfrog": 3, "batch_size": 300}
+        gaps.append(bidirectional(nonlinear_model, nonlinear_guide, torch.zeros(300, 3).double(), **how).gap.value)
     x, y = torch.tensor(temperatures).double().log(), torch.tensor(gaps).double().log()
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
     assert slope.item() == pytest.approx(-1, abs=0.25), gaps

@@ -48,13 +48,18 @@ def measure(passes: Iterable[Terms], sites: Iterable[str]) -> Dimensions:
     for t in passes:
         by_site, how = rates_of(t)
         rates.append(sum_sites(by_site).mean(0).double().cpu())
-        values = [t.layouts[site].rows_first(t.values[site], t.q[site]).flatten(2).double().cpu() for site in sites]
+        values = [_numbers(t.layouts[site].rows_first(t.values[site], t.q[site])) for site in sites]
         names = tuple(name for site, z in zip(sites, values, strict=True) for name in _names(site, z.shape[-1]))
         each = [_rates(site, t, z, notes) for site, z in zip(sites, values, strict=True)]
         total = total + torch.cat(each, -1).mean(0).sum(0)
         moments.add(torch.cat([_means(site, t, z, notes) for site, z in zip(sites, values, strict=True)], -1))
     rate = torch.cat(rates)
     return Dimensions(names, rate, how, total / len(rate), moments.covariance, tuple(notes))
+
+
+def _numbers(x: Tensor) -> Tensor:
+    """`(K, B, ...)` as `(K, B, J)`, in float64."""
+    return x.reshape(*x.shape[:2], -1).double().cpu()
 
 
 def _names(site: str, dimensions: int) -> list[str]:
@@ -82,7 +87,7 @@ def _means(site: str, t: Terms, z: Tensor, notes: dict[str, None]) -> Tensor:
     except InputError:
         return z
     batch_shape = layout.check(mean.shape[: mean.dim() - q.event_dim])
-    return t.by_row(site, mean.expand(batch_shape + q.event_shape)).flatten(2).double().cpu()
+    return _numbers(t.by_row(site, mean.expand(batch_shape + q.event_shape)))
 
 
 class _Covariance:

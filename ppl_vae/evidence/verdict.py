@@ -50,8 +50,8 @@ def judge(
     """The verdict, by these rules.
 
     A dimension is active by its variance if Var_x(E_q[z|x]) > 0.01 (Burda et al. 2016), and by its rate if this is
-    above 0.01 nats. It *carries information* if it is active by both, or by the one that is known: a rate alone can be that
-    of a q(z|x) that is the same for every x but is not the prior.
+    above 0.01 nats. It *carries information* if it is active by both, or by the one that is known: a rate alone can be
+    that of a q(z|x) that is the same for every x but is not the prior.
 
     - Collapsed: an upper bound of I_q(x; z), or the rate, is below 0.05 nats; or no dimension carries information
       (and the lower bound of I_q does not exceed 0.05 nats by 2 standard errors).

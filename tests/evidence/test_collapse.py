@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.distributions import PowerSpherical, SphericalUniform
-from ppl_vae.evidence.aggregate import energy_test, information
+from ppl_vae.evidence.aggregate import draw_both, energy_test, information
 from ppl_vae.evidence.collapse import Collapse, collapse
 from ppl_vae.guides.linear_gaussian import Guide
 from ppl_vae.models.linear_gaussian import Model
@@ -98,6 +98,7 @@ def test_a_posterior_that_is_the_same_for_all_rows_has_collapsed_whatever_its_ra
     c = collapse(*pair(lambda x: dist.Normal(torch.full_like(x, 2.0), 1.0).to_event(1)), torch.randn(200, D))
     assert c.rate.value == pytest.approx(2.0 * D)
     assert c.verdict.active_units["rate"]["active"] == D
+    assert c.verdict.active_units["both"]["active"] == 0
     assert c.verdict.text.startswith("collapsed")
     assert c.two_sample.p == 0.001
     assert c.information.marginal_upper.value == pytest.approx(2.0 * D, abs=0.1)
@@ -144,6 +145,16 @@ def test_rows_that_are_all_told_apart_are_said_to_be() -> None:
     assert not collapse(*some_used(1), torch.randn(100, D)).information.saturated
 
 
+def test_the_bounds_of_rows_that_are_alike_or_apart() -> None:
+    alike = information(torch.zeros(5, 5), torch.zeros(5), shared=False)
+    assert (alike.lower.value, alike.upper.value) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
+    apart = information(torch.eye(5).double() * 30, torch.full((5,), 9.0).double(), shared=False)
+    assert (apart.lower.value, apart.upper.value) == (pytest.approx(math.log(5)), pytest.approx(30))
+    by_rate = information(torch.eye(5).double() * 30, torch.full((5,), 9.0).double(), shared=True)
+    assert (by_rate.upper.value, by_rate.upper_by, by_rate.marginal_lower.value) == (9, "rate", 0)
+    assert by_rate.marginal_upper.value == pytest.approx(9 - math.log(5))
+
+
 def test_the_errors_of_the_bounds() -> None:
     """The spread of the bounds over data sets is the standard error that each of them has."""
     lower, upper, errors = [], [], []
@@ -179,6 +190,15 @@ def test_a_class_as_latent() -> None:
     assert c.verdict.text.startswith("no collapse")
     assert "delta_normal" not in c.verdict.advice
     assert c.two_sample.p > 0.01
+
+
+def test_any_two_classes_are_equally_far_apart() -> None:
+    logits = torch.tensor([0.0, 0.5, -0.5, 1.0])
+    model, guide = pair(lambda x: dist.Categorical(logits=logits + 0 * x[:, :4]), dist.Categorical(logits=logits))
+    draws = draw_both(model, guide, (torch.randn(40, 5),))
+    points = draws.points(draws.q, draws.p)
+    apart = torch.cdist(points, points).unique()
+    torch.testing.assert_close(apart, torch.tensor([0, math.sqrt(2)]).to(apart))
 
 
 def test_a_direction_as_latent() -> None:
@@ -287,3 +307,17 @@ def test_too_few_rows_are_refused() -> None:
         collapse(*some_used(1), torch.randn(2, D))
     with pytest.raises(InputError, match="num_samples"):
         collapse(*some_used(1), torch.randn(5, D), num_samples=1)
+
+
+def test_of_many_rows_the_aggregate_takes_some_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in the order of their size, and so of their rate."""
+    monkeypatch.setattr("ppl_vae.evidence.collapse.MOST_ROWS", 50)
+    x = torch.randn(1000, D)
+    x = x[x.norm(dim=-1).argsort()]
+    calls: list[None] = []
+    c = collapse(*some_used(D, noise=0.01), x, batch_size=300, advance=lambda: calls.append(None))
+    i = c.information
+    assert (c.rows, i.rows, len(c.posterior), len(calls)) == (1000, 50, 50, 4)
+    assert i.upper_by == "rate"
+    assert abs(i.upper.value - c.rate.value) < 4 * i.upper.se
+    assert i.upper.se / c.rate.se == pytest.approx(math.sqrt(20), rel=0.4)

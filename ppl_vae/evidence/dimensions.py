@@ -8,7 +8,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.wrappers import support_of
+from ppl_vae.distributions.wrappers import describe, support_of
 from ppl_vae.objectives.rate import by_dimension, rates_of
 from ppl_vae.programs.passes import mean_of
 from ppl_vae.programs.scores import Terms, sum_sites
@@ -80,7 +80,8 @@ def _means(site: str, t: Terms, z: Tensor, notes: dict[str, None]) -> Tensor:
     """E_q[z_site|·] given the draws before it, `(K, B, J)`: in closed form, or the draws themselves."""
     q, layout = t.q[site], t.layouts[site]
     if support_of(t.p[site]) is not constraints.real:
-        notes[f"site {site!r}: E[z|x] is not measured, for its values are not any real numbers"] = None
+        kind = describe(t.p[site])
+        notes[f"site {site!r}: the variance of E[z|x] is measured for vectors of real numbers, not for a {kind}"] = None
         return torch.full_like(z, torch.nan)
     try:
         mean = mean_of(site, q)

@@ -6,15 +6,16 @@ from torch import Tensor
 
 from ppl_vae.core.statistics import Estimate
 from ppl_vae.evidence.aggregate import Information, TwoSample
+from ppl_vae.runs.recording import COLLAPSED
 
 ACTIVE = 0.01
-COLLAPSED = 0.05  # nats per datum, the rate below which `fit` warns too
 SURE = 2.0  # standard errors
 MISFIT, REJECTED = 0.1, 0.01  # nats that a better prior is worth, and a p-value
 
 
 class Verdict(NamedTuple):
-    """
+    """What the numbers come to.
+
     Args:
         text: `no collapse: …`, `partly collapsed: …`, `collapsed: …`, or `not known: …`.
         advice: what to try.
@@ -58,7 +59,7 @@ def judge(
     - Partly collapsed: fewer than half of the dimensions carry information.
     - No collapse: half of them or more. Spare dimensions are no fault: a fit prunes what log p(x) does not need.
 
-    The last two thresholds are this project's own.
+    The threshold of 0.05 nats, at which `fit` warns too, and that of a half are this project's own.
 
     Args:
         rates, variances: of each dimension, `(D,)`; NaN where they are not known.
@@ -112,8 +113,8 @@ def _about_the_prior(found: Information, two_sample: TwoSample, real: bool) -> s
     if not two_sample.p < REJECTED or not high > MISFIT:
         return ""
     how = " (--model vae --set prior=mixture, vamp or flow)" if real else ""
-    worth = f"{low:.2f} to {high:.2f}" if low > 0 else f"at most {high:.2f}"
+    gain = f"{low:.2f} to {high:.2f}" if low > 0 else f"at most {high:.2f}"
     return (
-        f". q(z) is not p(z) (p = {two_sample.p:.2g}), so that samples of the model are worse than reconstructions: a "
-        f"better prior alone is worth {worth} nats of the ELBO{how}"
+        f". q(z) is not p(z) (p = {two_sample.p:.2g}), so that a draw of the prior need not be like the code of any "
+        f"datum: a better prior alone can raise the ELBO by {gain} nats{how}"
     )

@@ -8,16 +8,19 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from support.oracles import SCENARIOS
 from support.pairs import PAIRS
+from support.programs import PAIRS as WRITTEN
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.distributions import PowerSpherical, SphericalUniform
-from ppl_vae.evidence.aggregate import draw_both, energy_test, information
+from ppl_vae.evidence.aggregate import draw_both, energy_test, information, log_q_of_all
 from ppl_vae.evidence.collapse import Collapse, collapse
 from ppl_vae.guides.linear_gaussian import Guide
 from ppl_vae.models.linear_gaussian import Model
-from ppl_vae.programs import simulate
+from ppl_vae.programs import score, simulate
+from ppl_vae.programs.scores import sum_sites
 
 D = 10
 Program = Callable[[Tensor], None]
@@ -186,7 +189,7 @@ def test_a_class_as_latent() -> None:
     assert c.information.lower.value == pytest.approx(math.log(4), abs=1e-4)
     assert c.mean_variance.isnan().all()
     assert c.verdict.active_units["covariance"] == {"active": 0, "of": 0}
-    assert any("E[z|x] is not measured" in note for note in c.notes)
+    assert any("not for a Categorical" in note for note in c.notes)
     assert c.verdict.text.startswith("no collapse")
     assert "delta_normal" not in c.verdict.advice
     assert c.two_sample.p > 0.01
@@ -279,6 +282,22 @@ def test_every_shipped_pair(name: str) -> None:
     assert c.to_json()
 
 
+@pytest.mark.parametrize("name", [name for name in WRITTEN if "masked" not in name])
+def test_the_draw_of_a_row_is_scored_at_the_others(name: str) -> None:
+    """Against `score`, which is given every row the draw of the row before it."""
+    case = WRITTEN[name]
+    model, guide = case.make()
+    x = case.data()
+    with torch.no_grad():
+        draws = draw_both(model, guide, (x,))
+        log_q = log_q_of_all(model, guide, (x,), draws, batch_size=len(x))
+        t = draws.first
+        moved = {s: t.layouts[s].rows_back(z.roll(1, 0).unsqueeze(0), t.q[s]) for s, z in draws.q.items()}
+        expected = sum_sites(score(model, guide, x, moved).log_q)[0]
+    torch.testing.assert_close(log_q.roll(1, 0).diagonal(), expected.double(), rtol=1e-4, atol=1e-4)
+    assert not collapse(model, guide, x, num_samples=2, batch_size=4).information.why
+
+
 def test_a_guide_with_dropout_has_no_information_to_show() -> None:
     model, guide = pair(lambda x: dist.Normal(torch.nn.functional.dropout(x), 0.1).to_event(1))
     c = collapse(model, guide, torch.randn(50, D))
@@ -321,3 +340,17 @@ def test_of_many_rows_the_aggregate_takes_some_at_random(monkeypatch: pytest.Mon
     assert i.upper_by == "rate"
     assert abs(i.upper.value - c.rate.value) < 4 * i.upper.se
     assert i.upper.se / c.rate.se == pytest.approx(math.sqrt(20), rel=0.4)
+
+
+def test_a_guide_with_an_auxiliary_draw_has_a_rate_and_no_information() -> None:
+    scenario = SCENARIOS["change of variables"](True)
+    x = torch.randn(400).double()
+    c = collapse(scenario.model, scenario.guide, x, num_samples=200)
+    rate = scenario.exact(scenario.model, scenario.guide, x).rates.sum(-1).mean().item()
+    assert c.rate.value == pytest.approx(rate, abs=0.03)
+    assert c.rate_how["z"].startswith("Monte Carlo")
+    assert "'u' is masked, a point or auxiliary" in c.information.why
+    assert c.dimensions == ("z",)
+    slope = (scenario.guide.t.exp() * scenario.guide.k).item()
+    assert c.mean_variance.item() == pytest.approx(slope**2 * x.var().item(), rel=0.05)
+    assert c.verdict.text == "no collapse: 1 of 1 dimensions carry information"

@@ -37,7 +37,8 @@ class Exported(Result):
         return self.data[key]
 
     def fields(self) -> dict[str, Any]:
-        return {"files": [str(self.file)], "unreliable_rows": self.unreliable}
+        rows = {} if self.unreliable is None else {"unreliable_rows": list(self.unreliable)}
+        return {"files": [str(self.file)], **rows}
 
     def lines(self) -> Iterator[str]:
         yield f"written: {self.file}; open it with arviz.from_netcdf({str(self.file)!r})"

@@ -272,7 +272,7 @@ def test_unreliable_rows_are_said(run: ppl_vae.Run, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("ppl_vae.evidence.khat.MOST_KHAT", -10.0)
     found = ppl_vae.export(run, rows=2, draws=4, posterior="resampled", out=tmp_path / "a.nc")
     assert "the draws of 2 rows are unreliable" in str(found)
-    assert ppl_vae.export(run, rows=2, draws=4, out=tmp_path / "b.nc").asdict()["unreliable_rows"] is None
+    assert ppl_vae.export(run, rows=2, draws=4, out=tmp_path / "b.nc").unreliable is None
 
 
 @pytest.mark.usefixtures("few_transitions")

@@ -1,8 +1,8 @@
-"""NetCDF files that ArviZ opens, 0.23 as `InferenceData`, 1.x as a `DataTree`: draws of the guide, comparisons."""
+"""NetCDF files that ArviZ opens, 0.23 as `InferenceData`, 1.x as a `DataTree`: draws of latents, comparisons."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,39 +11,89 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.diagnostics.results import Estimator, SideBySide
-from ppl_vae.programs import Pair, terms
-from ppl_vae.programs.scores import Batch, sum_sites
+from ppl_vae.evidence.posterior import Posterior, by_hmc, resampled
+from ppl_vae.programs import Pair, score, terms
+from ppl_vae.programs.scores import Batch, Terms, sum_sites
 
 CHUNK = 20
 LIBRARY = {"inference_library": "ppl_vae", "inference_library_version": ppl_vae.__version__}
-ATTRIBUTES = LIBRARY | {
-    "sampling": "independent draws of the guide q(z|x), not of a Markov chain nor of the exact posterior",
+Way = Literal["guide", "resampled", "hmc"]
+SAMPLING: dict[Way, str] = {
+    "guide": "independent draws of the guide q(z|x), not of a Markov chain nor of the exact posterior",
+    "resampled": "draws of the posterior p(z|x) by importance resampling of draws of the guide, not of a Markov chain; "
+    "khat and ess in sample_stats say of which rows they are unreliable",
+    "hmc": "draws of the posterior p(z|x) by Hamiltonian Monte Carlo begun at draws of the guide, evenly spaced along "
+    "its chains; rhat in sample_stats, over all transitions, says of which rows they are unreliable",
 }
 
 
 @torch.no_grad()
-def export_draws(pair: Pair, rows: Batch, numbers: Tensor, draws: int, path: Path) -> None:
-    """Write `draws` independent draws of q(z|x) for each row, with what they imply.
+def export_draws(
+    pair: Pair, rows: Batch, numbers: Tensor, draws: int, path: Path, posterior: Way = "guide"
+) -> list[int] | None:
+    """Write `draws` draws of z for each row, with what they imply, and return the numbers of the unreliable rows.
 
-    Groups: `posterior`, z ~ q(z|x) per latent site; `posterior_predictive`, x ~ p(x|z); `log_likelihood`,
-    log p(x|z) per row; `observed_data`; `sample_stats`, log p(x, z) as `log_p` and log q(z|x) as `log_q`.
-    Dimensions `(chain=1, draw, row, ...)`. The draws are the guide's, not a Markov chain's and not the exact
-    posterior's: R-hat and effective sample sizes say nothing about them, and the attributes say so.
+    Groups: `posterior`, z per latent site; `posterior_predictive`, x ~ p(x|z), which `arviz.plot_ppc` shows beside the
+    data; `log_likelihood`, log p(x|z) per row; `observed_data`; `sample_stats`, log p(x, z) as `log_p` and log q(z|x)
+    as `log_q`. Dimensions `(chain, draw, row, ...)`.
+
+    By default the draws are those of the guide, in one chain, though they are no Markov chain's and not the exact
+    posterior's: R-hat and effective sample sizes say nothing about them, the attributes say so, and None is returned.
+    Draws of the posterior come with `reliable` per row in `sample_stats`, and what it rests on: `khat` and `ess` of
+    `resampled`, `rhat` and `acceptance` of `hmc`, whose draws stand by chain. The attribute `unreliable_rows` names
+    the rows, or says none.
 
     Args:
         numbers: the rows' numbers in the data, for the coordinate `row`.
+        posterior: what is drawn from: q(z|x), or p(z|x) by `evidence.posterior`.
+
+    Raises:
+        InputError: as `resampled` and `by_hmc`.
     """
-    parts = [_chunk(pair, rows, min(CHUNK, draws - start)) for start in range(0, draws, CHUNK)]
+    t = terms(pair.model, pair.guide, rows)
+    found = None if posterior == "guide" else _posterior(pair, rows, draws, posterior)
+    parts = []
+    for start in range(0, draws, CHUNK):
+        size = min(CHUNK, draws - start)
+        drawn = (
+            terms(pair.model, pair.guide, rows, size) if found is None else _scored(pair, rows, t, found, start, size)
+        )
+        parts.append(_chunk(drawn))
+    chains = found.chains if found else 1
     groups = {
-        group: {name: torch.cat([part[group][name] for part in parts])[None] for name in parts[0][group]}
+        group: {
+            name: torch.cat([part[group][name] for part in parts]).unflatten(0, (chains, -1))
+            for name in parts[0][group]
+        }
         for group in parts[0]
     }
-    coords = {"chain": np.zeros(1, int), "draw": np.arange(draws), "row": numbers.cpu().numpy()}
-    tree = {f"/{group}": _dataset(arrays, coords) for group, arrays in groups.items()}
-    t = terms(pair.model, pair.guide, rows)
+    coords = {"chain": np.arange(chains), "draw": np.arange(draws // chains), "row": numbers.cpu().numpy()}
+    unreliable = None if found is None else numbers.cpu()[~found.reliable.cpu()].tolist()
+    attributes = LIBRARY | {"sampling": SAMPLING[posterior]}
+    if unreliable is not None:
+        attributes["unreliable_rows"] = ", ".join(map(str, unreliable)) or "none"
+    tree = {f"/{group}": _dataset(arrays, coords, attributes) for group, arrays in groups.items()}
+    if found is not None:
+        each = found.diagnostics | {"reliable": found.reliable}
+        stats = {name: ("row", x.cpu().numpy()) for name, x in each.items()}
+        tree["/sample_stats"] = tree["/sample_stats"].assign(stats)
     observed = {site: t.by_row(site, x)[0] for site, x in t.observed.items() if x.numel()}
-    tree["/observed_data"] = _dataset(observed, {"row": coords["row"]})
+    tree["/observed_data"] = _dataset(observed, {"row": coords["row"]}, attributes)
     _write(tree, path)
+    return unreliable
+
+
+def _posterior(pair: Pair, rows: Batch, draws: int, way: Way) -> Posterior:
+    return (resampled if way == "resampled" else by_hmc)(pair.model, pair.guide, rows, draws)
+
+
+def _scored(pair: Pair, rows: Batch, like: Terms, found: Posterior, start: int, draws: int) -> Terms:
+    """The terms at some of the posterior's draws."""
+    values = {
+        site: like.layouts[site].rows_back(z[start : start + draws], (like.q | like.p)[site])
+        for site, z in found.values.items()
+    }
+    return score(pair.model, pair.guide, rows, values)
 
 
 def write_comparison(results: Mapping[int, SideBySide], numbers: Tensor, path: Path) -> None:
@@ -105,9 +155,8 @@ def _write(tree: Mapping[str, xr.Dataset], path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _chunk(pair: Pair, rows: Batch, draws: int) -> dict[str, dict[str, Tensor]]:
-    """One chunk of draws; every array is `(draws, B, ...)`."""
-    t = terms(pair.model, pair.guide, rows, draws)
+def _chunk(t: Terms) -> dict[str, dict[str, Tensor]]:
+    """What one chunk of draws implies; every array is `(draws, B, ...)`."""
     predicted = {site: t.by_row(site, t.p[site].sample()) for site in t.log_lik}
     return {
         "posterior": {site: t.layouts[site].rows_first(z, t.q[site]) for site, z in t.values.items()},
@@ -117,10 +166,10 @@ def _chunk(pair: Pair, rows: Batch, draws: int) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def _dataset(arrays: dict[str, Tensor], coords: dict[str, np.ndarray]) -> xr.Dataset:
+def _dataset(arrays: dict[str, Tensor], coords: dict[str, np.ndarray], attributes: dict[str, str]) -> xr.Dataset:
     """Arrays whose first dimensions are those of `coords`; the others are named after the site."""
     variables = {}
     for name, x in arrays.items():
         extra = [f"{name}_dim_{i}" for i in range(x.dim() - len(coords))]
         variables[name] = ((*coords, *extra), x.cpu().numpy())
-    return xr.Dataset(variables, coords, ATTRIBUTES)
+    return xr.Dataset(variables, coords, attributes)

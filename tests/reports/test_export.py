@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from support.runs import D, Z, binary_rows, fitted
 
 import ppl_vae
 from ppl_vae.core.errors import InputError
+from ppl_vae.evidence.posterior import by_hmc
 from ppl_vae.objectives import Trace_ELBO
 
 pytestmark = pytest.mark.filterwarnings("ignore:the loss does not depend on")  # some small programs have spare tensors
@@ -227,3 +229,75 @@ def test_a_failing_export_leaves_nothing(run: ppl_vae.Run, tmp_path: Path, monke
 def test_bad_options(run: ppl_vae.Run, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         ppl_vae.export(run, **options)
+
+
+# ---- draws of the posterior ----
+
+
+@pytest.fixture
+def few_transitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppl_vae.reports.arviz.by_hmc", partial(by_hmc, transitions=20, warmup=10))
+
+
+@pytest.mark.usefixtures("few_transitions")
+@pytest.mark.parametrize(("way", "names"), [("resampled", {"khat", "ess"}), ("hmc", {"rhat", "acceptance"})])
+def test_draws_of_the_posterior_say_what_they_are(run: ppl_vae.Run, tmp_path: Path, way: Any, names: set[str]) -> None:
+    draws = 40
+    found = ppl_vae.export(run, rows=ROWS, draws=draws, posterior=way, out=tmp_path / "a.nc")
+    stats = found.data.sample_stats
+    assert set(stats.data_vars) == {"log_p", "log_q", "reliable"} | names
+    for name in {"reliable"} | names:
+        assert stats[name].dims == ("row",)
+    chains = 8 if way == "hmc" else 1
+    z = found.data.posterior["z"]
+    assert z.sizes == {"chain": chains, "draw": draws // chains, "row": ROWS, "z_dim_0": Z}
+    numbers = ppl_vae.open_run(run).dataset.numbers("test")[:ROWS]
+    expected = numbers[torch.tensor(stats["reliable"].values) == 0].tolist()
+    assert list(found.unreliable) == found.asdict()["unreliable_rows"] == expected
+    for group in GROUPS:
+        attributes = found.data[group].attrs
+        assert "draws of the posterior p(z|x)" in attributes["sampling"]
+        assert attributes["unreliable_rows"] == (", ".join(map(str, expected)) or "none")
+    opened = ppl_vae.open_run(run)
+    x = opened.dataset.test[0][:ROWS]
+    at = torch.tensor(z.values.reshape(draws, ROWS, Z))
+    with torch.no_grad():
+        log_p = opened.pair.model.prior(x).log_prob(at) + opened.pair.model.likelihood(at).log_prob(x)
+    np.testing.assert_allclose(stats["log_p"].values.reshape(draws, ROWS), log_p, rtol=1e-4, atol=1e-4)
+    assert len(arviz.summary(found.data, var_names=["z"], kind="diagnostics" if way == "hmc" else "stats")) == ROWS * Z
+    found.data.close()
+
+
+def test_unreliable_rows_are_said(run: ppl_vae.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppl_vae.evidence.khat.MOST_KHAT", -10.0)
+    found = ppl_vae.export(run, rows=2, draws=4, posterior="resampled", out=tmp_path / "a.nc")
+    assert "the draws of 2 rows are unreliable" in str(found)
+    assert ppl_vae.export(run, rows=2, draws=4, out=tmp_path / "b.nc").unreliable is None
+
+
+@pytest.mark.usefixtures("few_transitions")
+@pytest.mark.parametrize("name", ["two", "inner left", "inner right"])
+def test_draws_of_the_posterior_with_several_sites(name: str, tmp_path: Path) -> None:
+    data = torch.randn(30, 3)
+    model, guide = PAIRS[name].make()
+    run = ppl_vae.fit(model, guide, data, tmp_path / "run", epochs=1)
+    for way in ("resampled", "hmc"):
+        named = {"model": model, "guide": guide, "data": data, "posterior": way}
+        found = ppl_vae.export(run, rows=3, draws=24, **named).data
+        sites = {"a", "b"} if name == "two" else {"a", "z"}
+        assert set(found.posterior.data_vars) == sites
+        assert all(np.isfinite(x).all() for x in found.posterior.data_vars.values())
+        found.close()
+
+
+@pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping")  # ArviZ 0.23 under matplotlib 3.11
+def test_arviz_shows_the_posterior_predictive(run: ppl_vae.Run, tree: xr.DataTree) -> None:
+    if not arviz.__version__.startswith("0."):
+        pytest.skip("plot_ppc is of ArviZ 0.x")
+    import matplotlib
+
+    matplotlib.use("agg")
+    data = arviz.from_netcdf(run.folder / "arviz.nc")
+    axes = arviz.plot_ppc(data, num_pp_samples=10, random_seed=1)
+    assert len(np.ravel(axes)[0].lines) > 0
+    data.close()

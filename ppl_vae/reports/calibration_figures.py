@@ -1,0 +1,54 @@
+"""The figure of a calibration: by how much the ranks of each quantity depart from uniform ones."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ppl_vae.evidence.calibration import LEVEL, LOG_JOINT, LOG_LIK, Calibration
+from ppl_vae.evidence.uniform import bands, counts
+from ppl_vae.reports.figures import BLUE, GREY, RED, _figure, _save
+
+COLUMNS, MOST_PANELS = 4, 12
+
+
+def calibration(found: Calibration, path: Path) -> None:
+    """For each quantity, the fraction of ranks below r less r/(L + 1), with its band, in a panel of its own.
+
+    Uniform ranks of all quantities stay in their bands together with a probability of 95 %. A line that leaves its
+    band, in red, is a rejection by Holm's rule, whose levels the bands have. The densities come first, then the numbers
+    of z, the least uniform before others.
+
+    A line that is above 0 on the left and below it on the right is a q that is too narrow, the reverse one too wide. A
+    line below 0 throughout is a q that draws too low, one above 0 a q that draws too high.
+
+    Source: Säilynoja, Bürkner & Vehtari 2022.
+    """
+    names = sorted(found.quantities, key=lambda name: (name not in (LOG_LIK, LOG_JOINT), found.quantities[name].p))
+    shown = names[:MOST_PANELS]
+    columns = min(COLUMNS, len(shown))
+    lines = math.ceil(len(shown) / columns)
+    figure = _figure(2.6 * columns + 0.6, 2.1 * lines + 0.9)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    uniform = np.arange(1, found.draws + 1) / (found.draws + 1)
+    rejected = found.rejected
+    order = list(rejected)
+    for axes, name in zip(panels, shown, strict=False):
+        before = order.index(name) if name in rejected else len(order)
+        level = LEVEL / (len(names) - before)  # Holm's
+        low, high = (edge.numpy() - uniform for edge in bands(found.simulations, found.draws, level, found.repeats))
+        q = found.quantities[name]
+        below = counts(q.ranks.unsqueeze(-1), found.draws)[0].numpy() / found.simulations
+        axes.fill_between(uniform, low, high, step="mid", color=GREY, alpha=0.2, lw=0)
+        axes.axhline(0, color=GREY, lw=0.6)
+        axes.step(uniform, below - uniform, where="mid", color=RED if name in rejected else BLUE, lw=1.3)
+        axes.set_title(name + (f": {q.looks}" if q.looks else ""), fontsize=9)
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    figure.supxlabel("rank among the draws of q(z|x), as a fraction", fontsize=9)
+    figure.supylabel("ECDF − uniform", fontsize=9)
+    left_out = f"; {len(shown)} shown" if len(names) > len(shown) else ""
+    figure.suptitle(
+        f"{len(rejected)} of {len(names)} quantities leave their band (95 % for all together){left_out}", fontsize=10
+    )
+    _save(figure, path)

@@ -1,7 +1,8 @@
 """How far annealed bounds are apart: bidirectional Monte Carlo, on rows that the model draws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -47,6 +48,25 @@ class Bidirectional:
         gap = self.upper - self.lower
         se = gap.std().item() / len(gap) ** 0.5 if len(gap) > 1 else float("nan")
         return Estimate(gap.mean().item(), se, "data")
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "rows": len(self.lower),
+            "lower": self.lower.mean().item(),
+            "upper": self.upper.mean().item(),
+            "gap": self.gap.value,
+            "gap_se_data": self.gap.se,
+            "start": self.start,
+            "temperatures": self.temperatures,
+            "acceptance": self.acceptance.mean().item(),
+        }
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"{len(self.lower)} rows drawn from the model: annealed bounds on their log p(x) are {self.gap:.2f} nats "
+            f"apart, {self.temperatures} temperatures from the {self.start}"
+        )
+        yield "(so far from the truth may annealing be on such rows; of real rows there is no upper bound)"
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ class Local:
     @torch.no_grad()
     def moments(self, num_samples: int) -> dict[str, Tensor]:
         """`<site>_mean` and `<site>_sd` of each site, `(B, ...)`; of draws where there is no closed form."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, q in self.q().items():
             try:
                 mean, sd = q.mean, q.variance.sqrt()

@@ -11,6 +11,8 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.diagnostics.results import Estimator, SideBySide
+from ppl_vae.evidence.evaluation import Evaluation
+from ppl_vae.evidence.log_px import METHODS
 from ppl_vae.evidence.posterior import Posterior, by_hmc, resampled
 from ppl_vae.programs import Pair, score, terms
 from ppl_vae.programs.scores import Batch, Terms, sum_sites
@@ -140,6 +142,36 @@ def write_comparison(results: Mapping[int, SideBySide], numbers: Tensor, path: P
     for group in tree.values():
         group.attrs.update(LIBRARY | {"sampling": "independent draws of each estimator at fixed parameters and data"})
     _write(tree, path)
+
+
+def write_evidence(found: Evaluation, path: Path) -> None:
+    """Write what an evaluation found of each row, `(row,)`, in the group `constant_data`.
+
+    `log_px` and its error `log_px_se`, whether that is `reliable`, the `method`; of importance sampling `elbo`,
+    `elbo_se`, `iwae`, `khat` and `ess`; the gap's parts `approximation` and `amortization` with their errors, NaN in
+    rows whose gap was not explained. All errors are over draws.
+    """
+    w = found.found.weighted
+    columns: dict[str, Any] = {
+        "log_px": found.found.value,
+        "log_px_se": found.found.se,
+        "reliable": found.found.reliable,
+        "elbo": w.elbo,
+        "elbo_se": w.elbo_se,
+        "iwae": w.log_px,
+        "khat": w.khat,
+        "ess": w.ess,
+    }
+    if found.gap is not None:
+        parts = ("approximation", "approximation_se", "amortization", "amortization_se")
+        for name in parts:
+            column = torch.full_like(found.found.value, torch.nan)
+            column[found.gap_rows] = getattr(found.gap, name).to(column)
+            columns[name] = column
+    variables = {name: ("row", x.cpu().numpy()) for name, x in columns.items()}
+    variables["method"] = ("row", [METHODS[code] for code in found.found.method.tolist()])
+    dataset = xr.Dataset(variables, {"row": found.numbers.cpu().numpy()}, LIBRARY | {"errors": "over draws"})
+    _write({"/constant_data": dataset}, path)
 
 
 def _write(tree: Mapping[str, xr.Dataset], path: Path) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.evidence.collapse import Collapse
+from ppl_vae.evidence.evaluation import Evaluation
 from ppl_vae.evidence.verdict import ACTIVE
-from ppl_vae.reports.figures import BLUE, GREY, ORANGE, _figure, _save
+from ppl_vae.reports.figures import BLACK, BLUE, GREY, ORANGE, SKY, _figure, _save
 
 MOST_BARS, MOST_NAMES, MOST_CELLS = 60, 12, 60
 
@@ -96,3 +98,47 @@ def _correlations(axes: Axes, collapse: Collapse, order: np.ndarray) -> None:
         axes.set_xlabel("dimensions, in the order of the first panel")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def evaluation(found: Evaluation, path: Path) -> None:
+    """log p(x) and the ELBO of each row, with the parts of the gap between them; and the same in the mean."""
+    rows = found.gap_rows if found.gap is not None else torch.arange(min(len(found.numbers), 50))
+    log_px = found.found.value[rows]
+    order = log_px.argsort()
+    top = log_px[order].numpy()
+    elbo = found.found.weighted.elbo[rows][order].numpy()
+    figure = _figure(10.5, 3.8)
+    each, average = figure.subplots(1, 2, width_ratios=(3, 1))
+    x = np.arange(len(rows))
+    if found.gap is None:
+        each.bar(x, top - elbo, bottom=elbo, width=0.9, color=SKY, label="the gap, KL(q(z|x) ‖ p(z|x))")
+    else:
+        amortization = found.gap.amortization[order].numpy()
+        approximation = found.gap.approximation[order].numpy()
+        start = top - approximation - amortization
+        each.bar(x, amortization, bottom=start, width=0.9, color=ORANGE, label="amortization gap: the encoder's")
+        each.bar(
+            x, approximation, bottom=start + amortization, width=0.9, color=SKY, label="approximation gap: the family's"
+        )
+    reliable = found.found.reliable[rows][order].numpy()
+    each.plot(x[reliable], top[reliable], "o", color=BLACK, ms=3.5, label="log p(x)")
+    each.plot(x[~reliable], top[~reliable], "^", color=BLACK, ms=3.5, label="log p(x), a lower bound")
+    each.plot(x, elbo, "_", color=BLUE, ms=6, mew=1.6, label="ELBO")
+    each.set(xlabel=f"{len(rows)} rows, by log p(x)", ylabel="nats", title="each row")
+    each.legend(frameon=False, fontsize=8, loc="lower right")
+    _mean_gap(average, found)
+    _save(figure, path)
+
+
+def _mean_gap(axes: Axes, found: Evaluation) -> None:
+    """The gap's parts in the mean, as bars with their errors over data."""
+    shown = {"gap": found.log_px_gap} if found.gap is None else found.gap_means
+    for i, (name, m) in enumerate(shown.items()):
+        error = m.over_data.se if m.over_data.se == m.over_data.se else 0.0
+        axes.bar([i], [m.value], yerr=[error], width=0.6, color={"amortization": ORANGE}.get(name, SKY), capsize=4)
+        axes.annotate(
+            f"{m.value:.2f}", (i, m.value + error), (0, 3), textcoords="offset points", ha="center", fontsize=9
+        )
+    axes.set_xticks(range(len(shown)), list(shown))
+    axes.set(ylabel="nats per datum", title="mean over rows")
+    axes.margins(y=0.15)

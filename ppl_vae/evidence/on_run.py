@@ -1,0 +1,122 @@
+"""A run, evaluated: log p(x) of its rows, the gap explained, collapse, and what simulated rows say."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.randomness import seed_torch
+from ppl_vae.evidence.bidirectional import Bidirectional, bidirectional
+from ppl_vae.evidence.calibration import Calibration, calibration
+from ppl_vae.evidence.collapse import collapse
+from ppl_vae.evidence.evaluation import Evaluation
+from ppl_vae.evidence.gap import GapParts, Refined, gap_parts, refined
+from ppl_vae.evidence.log_px import Method, log_px
+from ppl_vae.evidence.units import units
+from ppl_vae.runs.opening import rows_of, running
+from ppl_vae.runs.run import Run
+from ppl_vae.training.prepare import isolated
+from ppl_vae.training.progress import Progress
+
+COLLAPSE_ROWS = 1000  # at most: the mutual information looks at every pair of rows
+
+
+def evaluate_on_run(
+    run: Run,
+    data: Any,
+    scale: float | None,
+    *,
+    method: Method | None,
+    num_samples: int,
+    rows: int | None,
+    gap_rows: int,
+    annealed_rows: int,
+    temperatures: int | None,
+    seconds: float | None,
+    simulations: int,
+    calibrations: int,
+    seed: int,
+    progress: bool,
+    checkpoint: int | str = "best",
+    **opening: Any,
+) -> Evaluation:
+    """Everything that an evaluation finds, each part at the noise of `seed`, whatever the others do.
+
+    Raises:
+        InputError: the run can't be opened, its rows can't be read, or the method that is named is not for the pair.
+    """
+    with isolated(seed), running(f"the pair of {run.folder}"):
+        pair = run.pair(checkpoint=checkpoint, **opening)
+        read = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
+        count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
+        batch = tuple(x.to(run.config.device) for x in read.first(count))
+        size = run.config.batch_size
+        with Progress(progress, -(-count // size)) as bar:
+            seed_torch(seed)
+            found = log_px(
+                pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
+                most_annealed=annealed_rows, temperatures=temperatures, seconds=seconds,
+                advance=lambda rows: bar.advance(),
+            )  # fmt: skip
+        refused: dict[str, str] = {}
+
+        def part(name: str, wanted: bool, make: Callable[[], Any]) -> Any:
+            if not wanted:
+                return None
+            seed_torch(seed)
+            try:
+                return make()
+            except InputError as error:
+                refused[name] = str(error)
+                return None
+
+        some = torch.arange(min(gap_rows, count))
+        first = tuple(x[some] for x in batch)
+        few = tuple(x[:COLLAPSE_ROWS] for x in batch)
+        options: dict[str, Any] = {} if temperatures is None else {"temperatures": temperatures}
+        gap: GapParts | None = part(
+            "the gap's parts",
+            gap_rows > 0,
+            lambda: gap_parts(
+                pair.model, pair.guide, first, found.value[some], found.se[some], reliable=found.reliable[some]
+            ),
+        )
+        carried = part("collapse", count > 1, lambda: collapse(pair.model, pair.guide, few, batch_size=size))
+        simulated: Bidirectional | None = part(
+            "annealing of simulated data",
+            simulations > 0,
+            lambda: bidirectional(pair.model, pair.guide, batch, rows=simulations, seconds=seconds, **options),
+        )
+        calibrated: Calibration | None = part(
+            "calibration",
+            calibrations > 0,
+            lambda: calibration(pair.model, pair.guide, batch, simulations=calibrations, batch_size=size),
+        )
+        return Evaluation(
+            data=" ".join(run.config.data) or "data given from Python" if data is None else "the rows given",
+            split="test" if data is None else "new",
+            step=run.step(checkpoint),
+            seed=seed,
+            num_samples=num_samples,
+            numbers=read.numbers[:count],
+            found=found,
+            units=units(pair, run.config, batch),
+            gap_rows=some,
+            gap=gap,
+            collapse=carried,
+            simulated=simulated,
+            calibration=calibrated,
+            refused=refused,
+        )
+
+
+def refine_on_run(
+    run: Run, found: Evaluation, data: Any, scale: float | None, checkpoint: int | str, **opening: Any
+) -> Refined:
+    """Each row's best q(z|x), from the encoder's answer, for the rows that were evaluated."""
+    with isolated(found.seed), running(f"the pair of {run.folder}"):
+        pair = run.pair(checkpoint=checkpoint, **opening)
+        read = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
+        batch = tuple(x.to(run.config.device) for x in read.first(len(found.numbers)))
+        return refined(pair.model, pair.guide, batch)

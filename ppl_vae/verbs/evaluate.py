@@ -1,0 +1,98 @@
+"""The verb `evaluate`: log p(x), the gap explained, collapse and calibration."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typing_extensions import Doc
+
+from ppl_vae.verbs import _options as o
+
+if TYPE_CHECKING:
+    from ppl_vae.evidence.evaluation import Evaluation
+
+Method = Literal["exact", "sum", "quadrature", "importance", "annealed"]
+
+
+def evaluate(
+    run: o.RunFolder,
+    data: o.Rows = None,
+    *,
+    scale: o.Scale = None,
+    method: Annotated[
+        Method | None,
+        Doc(
+            "How log p(x) is computed: exact by the model's own log_px, the sum over discrete latents, quadrature for "
+            "up to 3 latent dimensions, importance sampling from the guide, or annealed importance sampling. By "
+            "default the first that there is for the model; then some of the rows where importance sampling is not "
+            "reliable are annealed."
+        ),
+    ] = None,
+    num_samples: Annotated[int, Doc("K, the draws of importance sampling for each row.")] = 1000,
+    rows: Annotated[int | None, Doc("Evaluate only so many rows, the first ones.")] = None,
+    gap_rows: Annotated[int, Doc("Explain the gap of so many rows, the first ones; 0 for none.")] = 50,
+    annealed_rows: Annotated[
+        int, Doc("Anneal at most so many of the rows where importance sampling is not reliable; 0 for none.")
+    ] = 20,
+    temperatures: Annotated[int | None, Doc("How many temperatures annealing takes.")] = None,
+    seconds: Annotated[
+        float | None, Doc("How long annealing may take; the number of temperatures is chosen by it.")
+    ] = None,
+    simulations: Annotated[
+        int, Doc("Bound log p(x) from both sides on so many data drawn from the model; 0 for none.")
+    ] = 20,
+    calibrations: Annotated[
+        int, Doc("Rank the latents of so many data drawn from the model among draws of the guide; 0 for none.")
+    ] = 500,
+    refine: Annotated[
+        bool, Doc("Write the means and standard deviations of each row's best q(z|x) to RUN/refined.npz.")
+    ] = False,
+    seed: o.Seed = 0,
+    checkpoint: o.Checkpoint = "best",
+    model: o.ModelAgain = None,
+    guide: o.GuideAgain = None,
+    set: o.SettingsAgain = None,
+    trust: o.Trust = False,
+    force: o.Force = False,
+    progress: o.Progress = False,
+) -> "Evaluation":
+    """Find out how tight the ELBO is, and whether the latent collapsed, on test rows or those of --data.
+
+    log p(x) = ELBO + KL(q(z|x) ‖ p(z|x)): this estimates the other two, for each row and with an error, says which part
+    of the gap is the family's and which the encoder's, what the latent carries, and whether q(z|x) is calibrated. It
+    is written into the run as `evaluate.json`, `evidence.nc`, `evaluate.png`, `latent_use.png` and `calibration.png`.
+    """
+    from ppl_vae.core.errors import at_least, check_seeds
+    from ppl_vae.core.files import write_json
+    from ppl_vae.evidence.on_run import evaluate_on_run, refine_on_run
+    from ppl_vae.reports import arviz, calibration_figures, evidence_figures
+    from ppl_vae.runs.run import Run
+    from ppl_vae.verbs._arrays import written
+
+    check_seeds(seed=seed)
+    at_least(2, num_samples=num_samples)
+    given = {"rows": rows, "temperatures": temperatures}
+    at_least(1, **{name: value for name, value in given.items() if value is not None})
+    counts = {"gap_rows": gap_rows, "annealed_rows": annealed_rows, "simulations": simulations}
+    at_least(0, **counts, calibrations=calibrations)
+    run = Run.of(run)
+    opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
+    found = evaluate_on_run(
+        run, data, scale, method=method, num_samples=num_samples, rows=rows, temperatures=temperatures,
+        seconds=seconds, calibrations=calibrations, seed=seed, progress=progress, **counts, **opening,
+    )  # fmt: skip
+    place = {name: run.folder / name for name in ("evaluate.json", "evidence.nc", "evaluate.png")}
+    write_json(place["evaluate.json"], found.asdict())
+    arviz.write_evidence(found, place["evidence.nc"])
+    evidence_figures.evaluation(found, place["evaluate.png"])
+    if found.collapse is not None:
+        place["latent_use.png"] = run.folder / "latent_use.png"
+        evidence_figures.aggregate_posterior(found.collapse, place["latent_use.png"])
+    if refine:
+        place["refined.npz"] = run.folder / "refined.npz"
+        best = refine_on_run(run, found, data, scale, **opening)
+        columns = {"elbo": best.elbo, "elbo_se": best.elbo_se, "converged": best.converged, "row": found.numbers}
+        written({name: x.cpu().numpy() for name, x in (best.arrays | columns).items()}, place["refined.npz"])
+    if found.calibration is not None:
+        place["calibration.png"] = run.folder / "calibration.png"
+        calibration_figures.calibration(found.calibration, place["calibration.png"])
+    return replace(found, files=tuple(map(str, place.values())))

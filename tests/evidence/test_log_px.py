@@ -1,0 +1,132 @@
+"""The choice of a method, and what each says of its rows."""
+
+import math
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.evidence.log_px import METHODS, LogPx, choose, log_px
+from ppl_vae.guides import linear_gaussian as posterior
+from ppl_vae.models import linear_gaussian
+from ppl_vae.programs import resolve_pair
+
+
+class Without(linear_gaussian.Model):
+    """The same model, of which nothing is known in closed form."""
+
+    log_px = None  # type: ignore[assignment]
+
+
+class Stale(linear_gaussian.Model):
+    """Its prior was edited, and its log_px was not."""
+
+    def prior(self, x: Tensor) -> dist.Distribution:
+        return dist.Normal(x.new_zeros(self.latent_dim), 2.0).to_event(1)
+
+
+def wide(model: Any) -> Any:
+    exact = posterior.Guide((4,), model)
+
+    def guide(x: Tensor) -> None:
+        q = exact.posterior(x)
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.MultivariateNormal(q.loc, scale_tril=1.3 * q.scale_tril))
+
+    return guide
+
+
+@pytest.fixture
+def linear() -> tuple[Any, Any, Tensor]:
+    model = linear_gaussian.Model((4,), 2).double()
+    return model, wide(model), torch.randn(20, 4).double()
+
+
+def without(model: Any) -> Any:
+    other = Without((4,), model.latent_dim).double()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_every_method_gives_the_same_number(linear: Any) -> None:
+    model, guide, x = linear
+    truth = model.log_px(x)
+    for method in ("exact", "quadrature", "importance", "annealed"):
+        found = log_px(model, guide, x, method, num_samples=2000, temperatures=50)
+        assert found.reliable.all(), method
+        assert ((found.value - truth).abs() <= 4.5 * found.se + 1e-9).all(), method
+        assert found.counts == {method: 20}
+
+
+def test_the_gap_is_the_kl_to_the_posterior(linear: Any) -> None:
+    """log p(x) − ELBO − KL(q(z|x) ‖ p(z|x)) = 0, with nothing estimated."""
+    model, _, x = linear
+    exact = posterior.Guide((4,), model).posterior(x)
+    q = dist.Normal(exact.mean + 0.3, 0.7).to_event(1)
+    W, sigma = model.W, model.log_sigma.exp()
+    noise = x - q.mean @ W.T - model.b
+    expected = dist.Normal(0.0, sigma).log_prob(noise).sum(-1) - 0.49 * W.square().sum() / sigma**2 / 2
+    rate = torch.distributions.kl_divergence(q, dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+    Λ = exact.precision_matrix
+    d = q.mean - exact.mean
+    gap = (0.49 * Λ.diagonal(dim1=-2, dim2=-1).sum(-1) + torch.einsum("bi,bij,bj->b", d, Λ, d) - 2) / 2
+    gap = gap - torch.logdet(Λ) / 2 - 2 * math.log(0.7)
+    found = log_px(model, wide(model), x, "exact")
+    assert (found.value - (expected - rate) - gap).abs().max() < 1e-10
+
+
+def test_the_method_is_the_first_that_there_is(linear: Any) -> None:
+    model, guide, x = linear
+    assert choose(model, guide, (x,)) == "exact"
+    assert choose(without(model), guide, (x,)) == "quadrature"
+    bits = torch.bernoulli(torch.full((6, 5), 0.4))
+    pair = resolve_pair("categorical", "categorical", (bits,), {"classes": 4, "latent_dim": 4})
+    pair.model.log_px = None  # type: ignore[assignment]
+    assert choose(pair.model, pair.guide, (bits,)) == "sum"
+    pair = resolve_pair("bernoulli", "diagonal_normal", (bits,), {"latent_dim": 4})
+    assert choose(pair.model, pair.guide, (bits,)) == "importance"
+
+
+def test_a_model_that_was_edited_can_not_keep_its_answer(linear: Any) -> None:
+    _, guide, x = linear
+    with pytest.raises(InputError, match="log_px is not its log p"):
+        log_px(Stale((4,), 2).double(), guide, x)
+
+
+def narrow(x: Tensor) -> None:
+    with pyro.plate("data", x.shape[0]):
+        pyro.sample("z", dist.Normal(x.new_zeros(5), 0.2).to_event(1))
+
+
+def test_rows_that_can_not_be_relied_on_are_annealed(linear: Any) -> None:
+    model = linear_gaussian.Model((4,), 5).double()
+    hidden, x = without(model), torch.randn(12, 4).double()
+    found = log_px(hidden, narrow, x, num_samples=500, most_annealed=4, temperatures=400)
+    assert found.counts == {"importance": 8, "annealed": 4}
+    assert not found.reliable[found.of("importance")].any()
+    rows = found.of("annealed")
+    truth = model.log_px(x)
+    assert found.reliable[rows].all()
+    assert ((found.value - truth)[rows].abs() <= 4.5 * found.se[rows]).all()
+    assert "400 temperatures" in found.remarks[0]
+    named = log_px(hidden, narrow, x, "importance", num_samples=500)
+    assert named.counts == {"importance": 12}
+
+
+def test_the_elbo_is_there_whatever_the_method(linear: Any) -> None:
+    model, guide, x = linear
+    found: LogPx = log_px(model, guide, x, num_samples=2000)
+    assert (found.value > found.weighted.elbo).all()
+    assert METHODS[int(found.method[0])] == "exact"
+
+
+def test_a_method_that_does_not_go_with_the_pair_is_refused(linear: Any) -> None:
+    model, guide, x = linear
+    with pytest.raises(InputError, match="is not discrete"):
+        log_px(model, guide, x, "sum")
+    with pytest.raises(InputError, match="no method log_px"):
+        log_px(without(model), guide, x, "exact")

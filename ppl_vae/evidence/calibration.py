@@ -161,7 +161,7 @@ def _ranks(model: ProgramLike, guide: ProgramLike, like: Batch, draws: int) -> d
 def _counted(t: Terms, site: str) -> Tensor:
     """Which elements of a site's value the density counts, `(K, B, ...)` or what broadcasts to it."""
     if site not in t.counted:
-        return torch.ones((), dtype=torch.bool)
+        return torch.ones((), dtype=torch.bool, device=t.values[site].device)
     shape = t.layouts[site].lift(t.values[site], t.q[site]).shape
     return t.by_row(site, t.counted[site].expand(shape))
 

@@ -161,7 +161,7 @@ def split_rhat(path: Tensor) -> Tensor:
     """The rank-normalized split R-hat of draws `(T, K, ...)` of K chains: `(...)`, near 1 where the chains agree.
 
     The larger of two, of the draws and of their distances from the median, which sees chains of different spread. It
-    is 1 where nothing moves at all in any chain, and ∞ where each chain stands still elsewhere.
+    is ∞ where there are fewer than 4 transitions.
 
     Source: Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021.
     """

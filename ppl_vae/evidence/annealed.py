@@ -120,9 +120,9 @@ def annealed(
     rows: Tensor | Batch,
     *,
     start: Start = "guide",
-    temperatures: int = 200,
+    temperatures: int = 500,
     chains: int = 16,
-    leapfrog: int = 5,
+    leapfrog: int = 2,
     batch_size: int = 50,
     seconds: float | None = None,
     advance: Callable[[float], None] | None = None,
@@ -143,7 +143,8 @@ def annealed(
         start: anneal from the `guide` or from the `prior`.
         temperatures: T, how many steps β takes from 0 to 1.
         chains: K, for each row.
-        leapfrog: steps of a trajectory; one temperature costs as many gradients.
+        leapfrog: steps of a trajectory; one temperature costs as many gradients. More temperatures with short
+            trajectories are better than few with long ones.
         batch_size: rows at a time.
         seconds: the time for all rows, from which T is chosen in place of `temperatures`, before the chains that count
             begin; the same number given as `temperatures` gives the same result.

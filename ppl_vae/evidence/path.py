@@ -22,8 +22,8 @@ from ppl_vae.distributions.wrappers import describe, family
 from ppl_vae.evidence import hmc
 from ppl_vae.evidence.hmc import Point, first_step_size, point_at, transition
 from ppl_vae.evidence.latents import Latents
-from ppl_vae.programs import score, terms
-from ppl_vae.programs.scores import Batch, ProgramLike
+from ppl_vae.programs import Terms, joint, score, terms
+from ppl_vae.programs.scores import Batch, ProgramLike, sum_sites
 
 Start = Literal["guide", "prior"]
 
@@ -53,7 +53,8 @@ class Path:
 
     def __init__(self, latents: Latents, start: Start) -> None:
         self.latents, self.start = latents, start
-        self.density: hmc.Density = latents.log_both if start == "guide" else latents.log_parts
+        self.density: hmc.Density = self._log_both if start == "guide" else latents.log_parts
+        self.q: dict[int, Terms] = {}
 
     def powers(self, beta: float) -> tuple[float, float]:
         """The powers of the two terms of `density` in f_β."""
@@ -67,6 +68,21 @@ class Path:
     def draw(self, chains: int) -> Tensor:
         """u ~ f_0, `(K, B, D)`."""
         return self.latents.draw_q(chains) if self.start == "guide" else self.latents.draw_p(chains)
+
+    def _log_both(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x, u) and log q(u|x), each `(K, B)`; a guide with one site is run once for each K."""
+        k = len(u)
+        if k not in self.q:
+            with torch.random.fork_rng(), torch.no_grad():  # its draws are not used
+                self.q[k] = terms(self.latents.model, self.latents.guide, self.latents.batch, k)
+        t = self.q[k]
+        if len(t.q) > 1:
+            return self.latents.log_both(u)
+        ((site, q),) = t.q.items()
+        values, log_det = self.latents.values(u)
+        p = joint(self.latents.model, self.latents.batch, values)
+        log_q = t.rows(site, q.log_prob(t.layouts[site].lift(values[site], q)))
+        return sum_sites(p.log_prior) + sum_sites(p.log_lik) + log_det, log_q + log_det
 
 
 class Steps(NamedTuple):

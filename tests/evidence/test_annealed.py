@@ -171,6 +171,7 @@ def test_simulated_rows_are_enclosed(name: str, start: Start, monkeypatch: pytes
     assert found.gap.over == "data"
 
 
+@pytest.mark.slow
 def test_the_gap_falls_as_one_over_temperatures() -> None:
     temperatures = [20, 40, 80, 160]
     gaps = []

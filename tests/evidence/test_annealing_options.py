@@ -15,7 +15,8 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.evidence import hmc
 from ppl_vae.evidence.annealed import LEAST_TEMPERATURES, annealed
 from ppl_vae.evidence.bidirectional import bidirectional, simulated
-from ppl_vae.evidence.path import FIRST, GRID, LATER, Steps, beta
+from ppl_vae.evidence.latents import Latents
+from ppl_vae.evidence.path import FIRST, GRID, LATER, Path, Steps, beta
 from ppl_vae.programs import score
 
 
@@ -72,6 +73,22 @@ def test_steps_are_interpolated_and_scales_go_from_one_end_to_the_other() -> Non
     assert [beta(t) for t in (0, 0.5, 1)] == pytest.approx([0, 0.5, 1])
 
 
+@pytest.mark.parametrize("name", ["full_normal", "bottom_up", "power_spherical", "convolutional", "autoregressive"])
+def test_the_density_of_a_path_is_that_of_the_latents(name: str) -> None:
+    """Of the shipped guides too, for several numbers of chains; and its slopes are those of the density."""
+    case = PAIRS[name]
+    pair = case.pair()
+    latents = Latents(pair.model, pair.guide, case.data(4))
+    path = Path(latents, "guide")
+    for chains in (1, 3):
+        with torch.no_grad():
+            u = path.draw(chains)
+        found = hmc.point_at(path.density, u)
+        expected = hmc.point_at(latents.log_both, u)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
 def test_an_autoregressive_flow_is_annealed_from_the_prior() -> None:
     case = PAIRS["iaf"]
     pair, x = case.pair(), case.data()[0][:3]
@@ -118,7 +135,7 @@ def test_a_flow_without_an_inverse_is_annealed_from_the_prior() -> None:
 def test_seconds_choose_the_temperatures_and_nothing_else() -> None:
     s = one(False)
     torch.manual_seed(3)
-    timed = annealed(s.model, s.guide, s.x, chains=4, leapfrog=1, seconds=2.0, batch_size=2)
+    timed = annealed(s.model, s.guide, s.x, chains=4, leapfrog=1, seconds=1.0, batch_size=2)
     assert timed.temperatures > LEAST_TEMPERATURES
     torch.manual_seed(3)
     again = annealed(s.model, s.guide, s.x, chains=4, leapfrog=1, temperatures=timed.temperatures, batch_size=2)
@@ -160,7 +177,7 @@ def test_a_conditional_model_with_missing_cells_is_enclosed(monkeypatch: pytest.
         return batch, z
 
     monkeypatch.setattr(module, "simulated", spied)
-    found = bidirectional(shifted, shifted_guide, (x, y), rows=301, temperatures=6, chains=2, leapfrog=2)
+    found = bidirectional(shifted, shifted_guide, (x, y), rows=301, temperatures=6, chains=2, batch_size=301)
     off = torch.cat(seen)
     assert len(off) == len(found.lower) == 301
     both = torch.distributions.MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double() + 1)

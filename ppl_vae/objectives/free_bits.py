@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
-from ppl_vae.distributions.kl import kl_by_dimension
 from ppl_vae.objectives.base import Objective, need_paths
-from ppl_vae.objectives.rate import closed_form
+from ppl_vae.objectives.rate import by_dimension
 from ppl_vae.programs.scores import Terms, sum_sites
 
 
@@ -46,19 +45,10 @@ class FreeBits_ELBO(Objective):
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)
         try:
-            rate = torch.cat([_by_dimension(site, terms) for site in terms.q], -1)
+            rate = torch.cat([by_dimension(site, terms) for site in terms.q], -1)
         except InputError as error:
             raise InputError(f"{self.name}: {error}; use trace or beta") from error
         below = rate.mean((0, 1)) < self.floor
         charged = torch.where(below, self.floor, rate).sum(-1)
         value = (sum_sites(terms.log_lik) - charged).mean(0)
         return value, value
-
-
-def _by_dimension(site: str, terms: Terms) -> Tensor:
-    """The KL of each of the J dimensions of a site, those of its inner plates included: `(K, B, J)`."""
-    q = terms.q[site]
-    rate = closed_form(site, terms, kl_by_dimension)
-    batch_shape = terms.layouts[site].check(rate.shape[: rate.dim() - q.event_dim])
-    rate = terms.by_row(site, rate.expand(batch_shape + q.event_shape))
-    return rate.reshape(*rate.shape[:2], -1)

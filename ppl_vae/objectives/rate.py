@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.kl import kl
+from ppl_vae.distributions.kl import kl, kl_by_dimension
 from ppl_vae.programs.scores import Terms
 
 
@@ -37,6 +37,19 @@ def _closed_form(site: str, terms: Terms, form: Callable[[Any, Any], Tensor]) ->
     if form is kl:
         terms.closed_forms[site] = found
     return found
+
+
+def by_dimension(site: str, terms: Terms) -> Tensor:
+    """The KL of each of the J dimensions of a site, those of its inner plates included: `(K, B, J)`.
+
+    Raises:
+        InputError: as `closed_form`, or q or p does not factorize over the dimensions.
+    """
+    q = terms.q[site]
+    rate = closed_form(site, terms, kl_by_dimension)
+    batch_shape = terms.layouts[site].check(rate.shape[: rate.dim() - q.event_dim])
+    rate = terms.by_row(site, rate.expand(batch_shape + q.event_shape))
+    return rate.reshape(*rate.shape[:2], -1)
 
 
 def check_order(site: str, terms: Terms) -> None:

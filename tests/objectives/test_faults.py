@@ -124,8 +124,8 @@ def baseline_with_the_draw_itself(log_w: Tensor) -> Tensor:
 
 
 def floor_under_each_datum(self: Any, terms: Terms) -> Per:
-    rate = torch.cat([objectives.free_bits._by_dimension(site, terms) for site in terms.q], -1)
-    value = (sum_sites(terms.log_lik) - rate.clamp(min=self.floor).sum(-1)).mean(0)
+    rates = torch.cat([rate.by_dimension(site, terms) for site in terms.q], -1)
+    value = (sum_sites(terms.log_lik) - rates.clamp(min=self.floor).sum(-1)).mean(0)
     return value, value
 
 

@@ -1,4 +1,4 @@
-"""The learning rate and the weight of the rate as functions of the step, so that a resumed run keeps nothing of them."""
+"""The learning rate and the weight of the rate as functions of the step, so that a resumed run keeps nothing them."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A warm-up weights the rate by the step, follows the gradient that this gives, and reports the ELBO without a weight."""
+"""A warm-up weights the rate by the step, follows the gradient of that, and reports the ELBO without a weight."""
 
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def test_objectives_without_a_rate_of_their_own_are_refused(tmp_path: Path, name
 
 
 def test_trace_without_a_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a warm-up: the guide's site '.*' has no reparameterized draw"):
+    with pytest.raises(InputError, match=r"a warm-up: the guide's site '.*' has no reparameterized draw"):
         fit("categorical", "categorical", BITS, tmp_path / "run", warmup=1, set={"latent_dim": 3}, epochs=1)
     assert not (tmp_path / "run").exists()
 

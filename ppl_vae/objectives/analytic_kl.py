@@ -27,6 +27,7 @@ class AnalyticKL_ELBO(Objective):
     """
 
     name: ClassVar[str] = "analytic-kl"
+    warms_up: ClassVar[bool] = True
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)

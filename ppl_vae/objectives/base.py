@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.programs.passes import terms
-from ppl_vae.programs.scores import Batch, ProgramLike, Terms
+from ppl_vae.programs.scores import Batch, ProgramLike, Terms, sum_sites
 
 
 class Pass(NamedTuple):
@@ -61,6 +61,8 @@ class Objective(ELBO):
 
     None means that this objective is never used so.
     """
+    warms_up: ClassVar[bool] = False
+    """Is the value E_q[log p(x|z)] less a price of the latent, such as the rate, which a warm-up can weight?"""
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
         at_least(1, getattr(self, "name", type(self).__name__), num_particles=num_particles)
@@ -83,6 +85,23 @@ class Objective(ELBO):
         """Draw from the guide once, score both programs once, and reduce the terms to one value per example."""
         t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
         return Pass(*self.per_example(t), t)
+
+    def weighted(self, seen: Pass, weight: float) -> Pass:
+        """The same pass, in which the price R of the latent counts `weight` times: E_q[log p(x|z)] − w R.
+
+        As the value is E_q[log p(x|z)] − R, this is w · value + (1 − w) · E_q[log p(x|z)]. For the ELBO, R is the rate.
+
+        Raises:
+            InputError: the value is not of this form, or a site has no reparameterized draw.
+        """
+        if not self.warms_up:
+            raise InputError(
+                f"{self.name}: a warm-up weights the rate, and this objective has no rate that stands by itself; leave "
+                "out warmup, or use trace, analytic-kl, mean-field, beta or free-bits"
+            )
+        distortion = -self.expect(seen.terms, sum_sites(seen.terms.log_lik))
+        value, surrogate = (weight * x - (1 - weight) * distortion for x in (seen.value, seen.surrogate))
+        return Pass(value, surrogate, seen.terms)
 
     @property
     def arrangement(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Beta_ELBO(Objective):
     """
 
     name: ClassVar[str] = "beta"
+    warms_up: ClassVar[bool] = True
 
     def __init__(self, num_particles: int = 1, beta: float = 4.0, **options: Any) -> None:
         super().__init__(num_particles, **options)

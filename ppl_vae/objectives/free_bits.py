@@ -34,6 +34,7 @@ class FreeBits_ELBO(Objective):
     """
 
     name: ClassVar[str] = "free-bits"
+    warms_up: ClassVar[bool] = True
 
     def __init__(self, num_particles: int = 1, floor: float = 0.1, **options: Any) -> None:
         super().__init__(num_particles, **options)

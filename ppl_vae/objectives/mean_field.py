@@ -26,6 +26,7 @@ class MeanField_ELBO(Objective):
 
     name: ClassVar[str] = "mean-field"
     reference: ClassVar[int | None] = 2
+    warms_up: ClassVar[bool] = True
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)

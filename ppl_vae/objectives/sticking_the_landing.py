@@ -26,6 +26,7 @@ class StickingTheLanding_ELBO(Objective):
     """
 
     name: ClassVar[str] = "sticking-the-landing"
+    warms_up: ClassVar[bool] = True
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         need_paths(terms, self.name)

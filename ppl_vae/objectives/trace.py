@@ -7,7 +7,7 @@ import pyro.infer
 from torch import Tensor
 
 from ppl_vae.distributions.wrappers import own_masks
-from ppl_vae.objectives.base import Objective
+from ppl_vae.objectives.base import Objective, Pass, need_paths
 from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.layout import layout_of, samples
 from ppl_vae.programs.passes import score_function
@@ -31,6 +31,7 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
 
     name: ClassVar[str] = "trace"
     reference: ClassVar[int | None] = 1
+    warms_up: ClassVar[bool] = True
 
     def per_example(self, terms: Terms) -> tuple[Tensor, Tensor]:
         log_ratio = log_weight(terms)
@@ -41,6 +42,10 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
                 surrogate = surrogate + terms.log_q[site]
         value = log_ratio.mean(0)
         return value, value if surrogate is log_ratio else surrogate.mean(0)
+
+    def weighted(self, seen: Pass, weight: float) -> Pass:
+        need_paths(seen.terms, "a warm-up")
+        return super().weighted(seen, weight)
 
     def _get_traces(self, model: ProgramLike, guide: ProgramLike, args: Batch, kwargs: dict[str, Any]) -> Iterator:
         """As in Pyro, but the search for plates uses no random numbers, and a convolution gets repeated rows."""

@@ -32,6 +32,7 @@ class TraceEnum_ELBO(Objective):
     """
 
     name: ClassVar[str] = "trace-enum"
+    warms_up: ClassVar[bool] = True
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
         super().__init__(num_particles, **options)

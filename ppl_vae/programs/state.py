@@ -7,19 +7,21 @@ from typing import Any
 from torch import nn
 
 
-@contextlib.contextmanager
-def buffers_kept(*programs: Any) -> Iterator[None]:
+class buffers_kept(contextlib.AbstractContextManager[None]):
     """Restore all buffers at the end, such as the running mean of a BatchNorm, which every pass changes.
 
     A buffer to which another tensor was assigned is the old tensor again. It is written to by way of `data`, which does
     not count as a change to it, so that a graph which holds it can still be differentiated. Programs that are no
-    `nn.Module` have no buffers.
+    `nn.Module` have no buffers. It is no generator: that of a stack whose exits are dropped by `pop_all` would restore
+    when it is collected.
     """
-    buffers = [(m, name, b, b.clone()) for m in _modules(programs) for name, b in m.named_buffers(recurse=False)]
-    try:
-        yield
-    finally:
-        for module, name, buffer, before in buffers:
+
+    def __init__(self, *programs: Any) -> None:
+        found = ((m, name, b) for m in _modules(programs) for name, b in m.named_buffers(recurse=False))
+        self.buffers = [(module, name, buffer, buffer.clone()) for module, name, buffer in found]
+
+    def __exit__(self, *exc: object) -> None:
+        for module, name, buffer, before in self.buffers:
             buffer.data.copy_(before)
             setattr(module, name, buffer)
 

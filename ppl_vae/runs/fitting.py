@@ -128,6 +128,7 @@ def start(
         to_device(pair, config.device)
         made = make_objective(named, given)
         loop = _loop(config, pair, opened, made)
+        loop.check_warmup()
         _check(pair, opened, made)
         write_record(place, config, pair, opened, example, made, named.source)
         again = _again(pair, {"model": model, "guide": guide, "set": _notes(config, given)})
@@ -198,6 +199,7 @@ def _train(loop: Loop, run: Run, progress: bool) -> Run:
             ) from error
     recording.save(loop)
     recording.measure_best(loop)
+    loop.warn_of_warmup()
     return run
 
 

@@ -18,7 +18,7 @@ _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
 _SUFFIXES = ", ".join(Registry[Any]("ppl_vae.data.readers", "kind of file"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
-COUNTS = ("epochs", "batch_size", "patience", "checkpoint_every", "keep_every")
+COUNTS = ("epochs", "batch_size", "patience", "warmup", "warmup_cycles", "checkpoint_every", "keep_every")
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,19 @@ class FitConfig:
     clip: Annotated[float | None, Doc("Scale the gradient down to this norm where it is larger.")] = None
     patience: Annotated[
         int | None,
-        Doc("Stop after this many epochs without a better validation value of the objective (for trace, the ELBO)."),
+        Doc(
+            "Stop after this many epochs without a better validation value of the objective (for trace, the ELBO); the "
+            "epochs of a warm-up do not count."
+        ),
     ] = None
+    warmup: Annotated[
+        int | None,
+        Doc("Raise the weight of the rate from 0 to 1 over this many epochs, against a collapse of the posterior."),
+    ] = None
+    warmup_cycles: Annotated[
+        int,
+        Doc("Raise it so often: each cycle is a rise over the epochs of warmup, and as many epochs at weight 1."),
+    ] = 1
     seed: Annotated[int, Doc("Random seed of the parameters, the order of the batches and the draws.")] = 0
     split_seed: Annotated[int, Doc("Random seed of the split into training, validation and test rows.")] = 0
     binarize: Annotated[
@@ -107,6 +118,10 @@ class FitConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} is {value}: it must be a finite number above 0")
+        if self.warmup_cycles > 1 and self.warmup is None:
+            raise InputError(
+                f"warmup_cycles is {self.warmup_cycles}, without warmup: give warmup, the epochs of a rise"
+            )
         check_seeds(seed=self.seed, split_seed=self.split_seed)
 
     def asdict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ What is done along the way, such as writing checkpoints or showing progress, is 
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import evaluating
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.evaluation import evaluate
-from ppl_vae.training.schedule import schedule
+from ppl_vae.training.schedule import Warmup, schedule
 from ppl_vae.training.step import Step, Stepper
 
 OWN_VALUE = ("objective", "objective_se_data")
@@ -92,6 +93,7 @@ class Loop:
         self.steps_per_epoch = self.data.steps_per_epoch(self.config.batch_size)
         self.steps = self.steps_per_epoch * self.config.epochs
         self.learning_rate = schedule(self.config.schedule, self.config.lr, self.steps)
+        self.rate_weight = Warmup(self.steps_per_epoch * (self.config.warmup or 0), self.config.warmup_cycles)
         self.means: dict[str, float] = {}
         """Nats per datum over the epoch of the last step."""
 
@@ -117,6 +119,7 @@ class Loop:
 
     def step(self, batch: Batch) -> None:
         self.stepper.learning_rate = self.learning_rate(self.state.step)
+        self.stepper.rate_weight = self.rate_weight(self.state.step)
         try:
             seen = self.stepper.step(self.move(batch))
         except NumericalError as error:
@@ -126,7 +129,8 @@ class Loop:
                 error.rows,
             ) from error
         self.state.add(seen, len(batch[0]))
-        self.means = self.reported(self.state.means())
+        means = self.state.means()
+        self.means = means if self.config.warmup else self.reported(means)
 
     def rows_of_data(self, rows: list[int]) -> str:
         """Rows of the present batch, by their numbers in the data."""
@@ -142,6 +146,7 @@ class Loop:
             "train": self.means,
             "gradient_norm": self.state.gradient_norm / self.state.batch,
             "lr": self.stepper.learning_rate,
+            **({"rate_weight": self.stepper.rate_weight} if self.config.warmup else {}),
             "seconds": now - self.clock,
         }
         self.clock = now
@@ -151,13 +156,15 @@ class Loop:
     def assess(self, about: Mapping[str, Any] | None = None) -> None:
         """Evaluate on the validation rows, note whether this is the best by the objective's value, and tell of it.
 
+        The value has the rate at weight 1, also during a warm-up.
+
         Args:
             about: what else to tell.
         """
         seen = evaluate(self.stepper.pair, self.stepper.objective, self.rows("valid"), VALIDATION_SEED).summary()
         value = -math.inf if math.isnan(seen["objective"]) else seen["objective"]
         better = value > self.state.best_value or self.state.step == 0
-        self.state.waited = 0 if better else self.state.waited + 1
+        self.state.waited = 0 if better or self.state.step <= self.rate_weight.steps else self.state.waited + 1
         if better:
             self.state.best_step, self.state.best_value = self.state.step, value
         line = {"step": self.state.step, "epoch": self.state.epoch, "valid": self.reported(seen)} | dict(about or {})
@@ -176,6 +183,28 @@ class Loop:
         with torch.no_grad(), torch.random.fork_rng(), evaluating(pair.model, pair.guide):
             how = objective.how(terms(pair.model, pair.guide, probe))
         yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
+
+    def check_warmup(self) -> None:
+        """
+        Raises:
+            InputError: there is a warm-up, and the objective has no rate to weight, or not for this pair.
+        """
+        pair, objective = self.stepper.pair, self.stepper.objective
+        if self.config.warmup:
+            with torch.no_grad(), torch.random.fork_rng(), evaluating(pair.model, pair.guide):
+                estimate = objective.estimate(pair.model, pair.guide, self.move(self.data.first(1)))
+                objective.weighted(estimate, 0.0)
+
+    def warn_of_warmup(self) -> None:
+        """Warn where training has ended before the weight of the rate stayed at 1."""
+        if self.state.step < self.rate_weight.steps:
+            needed = self.rate_weight.steps // self.steps_per_epoch
+            warnings.warn(
+                f"the warm-up had not ended after {self.state.epoch} epochs: it takes {needed}, and at the last step "
+                f"the rate had the weight {self.rate_weight(self.state.step - 1):.3g}, so that another objective than "
+                f"{self.stepper.objective.target} was trained. Give more --epochs or a shorter --warmup",
+                stacklevel=5,
+            )
 
     def reported(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
         """The numbers, without the objective's own value where that is the ELBO."""

@@ -19,7 +19,11 @@ from ppl_vae.training.evaluation import per_example
 
 
 class Step(NamedTuple):
-    """What one step saw, before it moved: sums over the batch, in nats, and the norm of the gradient."""
+    """What one step saw, before it moved: sums over the batch, in nats, and the norm of the gradient.
+
+    Under a warm-up `value` is what was followed, with the rate at its weight; the ELBO, the rate and the distortion are
+    without a weight.
+    """
 
     value: float
     elbo: float
@@ -66,6 +70,7 @@ class Stepper(Protocol):
     pair: Pair
     objective: Objective
     learning_rate: float
+    rate_weight: float
 
     def step(self, batch: Batch) -> Step:
         """Take one step. Raises `NumericalError`, with everything as it was before, where a number is not finite."""
@@ -85,6 +90,9 @@ class Trainer:
     """A `Stepper` that runs both programs as they are, with one fused Adam over the parameters of both.
 
     The loss is `Pass.loss`, the mean over the batch. A step whose loss or gradient is not finite is not taken.
+
+    Args:
+        rate_weight: how much the rate counts in the loss, which a warm-up changes from step to step.
     """
 
     pair: Pair
@@ -92,6 +100,7 @@ class Trainer:
     lr: float = 1e-3
     clip: float | None = None
     noise: Noise = field(default_factory=TorchNoise)
+    rate_weight: float = 1.0
 
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
@@ -122,12 +131,13 @@ class Trainer:
     def backward(self, batch: Batch) -> Step:
         """The gradients of one batch. Raises as `step`."""
         estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
+        followed = estimate if self.rate_weight == 1 else self.objective.weighted(estimate, self.rate_weight)
         for p in self.parameters.values():
             p.grad = None
-        estimate.loss.backward()
+        followed.loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         with torch.no_grad():
-            numbers = per_example(self.objective, estimate)
+            numbers = followed.value, *per_example(self.objective, estimate)[1:]
             seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
         if not all(map(math.isfinite, seen)):
             raise diagnose(estimate.terms, self.parameters)

@@ -38,6 +38,8 @@ def fit(
     schedule: Schedule = FitConfig.schedule,
     clip: float | None = FitConfig.clip,
     patience: int | None = FitConfig.patience,
+    warmup: int | None = FitConfig.warmup,
+    warmup_cycles: int = FitConfig.warmup_cycles,
     seed: int = FitConfig.seed,
     split_seed: int = FitConfig.split_seed,
     binarize: Binarize | None = FitConfig.binarize,

@@ -176,7 +176,16 @@ def test_can_be_captured_with_a_free_batch_size(make: Callable[[int], nn.Module]
 
 
 @pytest.mark.parametrize(
-    "name", ["diagonal_normal", "full_normal", "low_rank_normal", "householder_normal", "mixture_normal"]
+    "name",
+    [
+        "diagonal_normal",
+        "full_normal",
+        "low_rank_normal",
+        "householder_normal",
+        "mixture_normal",
+        "delta_normal",
+        "batch_norm_normal",
+    ],
 )
 def test_moments(name: str) -> None:
     family, raw = built(FAMILIES[name], dim=3)

@@ -16,7 +16,15 @@ from ppl_vae.core.palette import PARTS
 from ppl_vae.programs import Pair, resolve_pair
 
 NORMAL = {"standard_normal", "diagonal_normal"}
-CLOSED_FORM = {"diagonal_normal", "full_normal", "low_rank_normal", "householder_normal", "ladder"}
+CLOSED_FORM = {
+    "diagonal_normal",
+    "full_normal",
+    "low_rank_normal",
+    "householder_normal",
+    "delta_normal",
+    "batch_norm_normal",
+    "ladder",
+}
 """Guides whose KL from a normal prior has one."""
 
 

@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "low_rank_normal": {"rank": 2},
         "householder_normal": {"reflections": 3},
         "mixture_normal": {"components": 3},
+        "delta_normal": {"rate": 0.3},
         "iaf": {"steps": 2, "hidden": 8, "context": 2},
     },
     "network": {"residual": {"blocks": 1}, "convolutional": {"channels": 12}},

@@ -101,6 +101,7 @@ class Counting:
     pair: Any
     objective: Any
     learning_rate: float = 0.0
+    rate_weight: float = 1.0
     sizes: list[int] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 

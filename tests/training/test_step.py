@@ -12,6 +12,7 @@ from pyro.infer import SVI
 from support.fits import ROWS, SET, STEPS, FromData, small
 from torch import Tensor, nn
 
+from ppl_vae.core.errors import NumericalError
 from ppl_vae.data import open_data
 from ppl_vae.guides import diagonal_normal
 from ppl_vae.models import linear_gaussian
@@ -88,6 +89,25 @@ def test_evaluate_neither_depends_on_nor_moves_a_batchnorm():
     assert pair.model.training
     assert not pair.guide.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in owned(pair.model, pair.guide))
+
+
+def test_a_step_moves_a_batchnorm_once() -> None:
+    """As the module itself does, at the draw of the step, and only if the step is taken."""
+    rows = torch.randn(23, 5)
+    pair = resolve_pair(FromData, Narrow, (rows,), {"guide.hidden": 8, "latent_dim": 2})
+    trainer = Trainer(pair, Trace_ELBO())
+    alone = nn.BatchNorm1d(2)
+    for _ in range(3):
+        with torch.no_grad():
+            alone(pair.guide.posterior(rows).mean)
+        trainer.step((rows,))
+        torch.testing.assert_close(pair.model.norm.running_mean, alone.running_mean)
+        torch.testing.assert_close(pair.model.norm.running_var, alone.running_var)
+    assert pair.model.norm.num_batches_tracked == 3
+    before = pair.model.norm.running_mean.clone()
+    with isolated(), pytest.raises(NumericalError):
+        trainer.step((torch.full_like(rows, torch.nan),))
+    assert torch.equal(pair.model.norm.running_mean, before)
 
 
 def test_clip_is_that_of_torch():

@@ -16,6 +16,7 @@ from typing import Any
 
 from ppl_vae.blocks import parts
 from ppl_vae.blocks.families.base import MIN_SIGMA
+from ppl_vae.blocks.families.committed import BatchNormNormal, DeltaNormal
 from ppl_vae.blocks.families.discrete import Categorical, RelaxedCategorical
 from ppl_vae.blocks.families.flows import InverseAutoregressiveFlow
 from ppl_vae.blocks.families.normals import (
@@ -35,7 +36,9 @@ def build(family: parts.Part, dim: int, **given: Any) -> Any:
 
 __all__ = [
     "MIN_SIGMA",
+    "BatchNormNormal",
     "Categorical",
+    "DeltaNormal",
     "DiagonalNormal",
     "FullNormal",
     "HouseholderNormal",

@@ -2,8 +2,8 @@
 
 Run `python examples/gap_parts.py --epochs 20`. A Bernoulli VAE is fitted to mnist-5k, and its decoder is frozen. Then a
 diagonal normal, a normal with any covariance, and an inverse autoregressive flow are fitted to this decoder, so that
-their ELBOs are bounds on the same log p(x). With q* the best of the family for one row alone (Cremer, Li & Duvenaud
-2018): approximation = log p(x) − ELBO(q*), amortization = ELBO(q*) − ELBO(q). log p(x) is by importance sampling from the q*
+their ELBOs are bounds on the same log p(x). With q* the best of the family for one row alone (Cremer et al. 2018):
+approximation = log p(x) − ELBO(q*), amortization = ELBO(q*) − ELBO(q). log p(x) is by importance sampling from the q*
 of any covariance; of encoders' answers too few draws count. ±: standard errors over the rows.
 """
 

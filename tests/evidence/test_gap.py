@@ -235,7 +235,7 @@ def test_independent_sites_are_freed_each() -> None:
             b = pyro.sample("b", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
             pyro.sample(
                 "x",
-                dist.Normal(a.unsqueeze(-1) + b.sum(-1, keepdim=True), 1.0).expand(a.shape + (D,)).to_event(1),
+                dist.Normal(a.unsqueeze(-1) + b.sum(-1, keepdim=True), 1.0).expand((*a.shape, D)).to_event(1),
                 obs=x,
             )
 
@@ -260,7 +260,7 @@ def test_what_can_not_be_freed_is_refused_in_words() -> None:
         with pyro.plate("data", x.shape[0]):
             a = pyro.sample("a", dist.Normal(x.new_zeros(()), 1.0))
             b = pyro.sample("b", dist.Normal(a, 1.0))
-            pyro.sample("x", dist.Normal(b.unsqueeze(-1).expand(b.shape + (D,)), 1.0).to_event(1), obs=x)
+            pyro.sample("x", dist.Normal(b.unsqueeze(-1).expand((*b.shape, D)), 1.0).to_event(1), obs=x)
 
     def upwards(x: Tensor) -> None:
         with pyro.plate("data", x.shape[0]):
@@ -271,7 +271,7 @@ def test_what_can_not_be_freed_is_refused_in_words() -> None:
         local(deep, upwards, X)
     with pytest.raises(InputError, match="no rule for StudentT"):
         local(model, guide_of(lambda x: dist.StudentT(5.0, exact_mean(x), 1.0).to_event(1)), X)
-    with pytest.raises(InputError, match="a draw of Poisson .* has no gradient"):
+    with pytest.raises(InputError, match=r"a draw of Poisson .* has no gradient"):
         local(model, guide_of(lambda x: dist.Poisson(exact_mean(x).exp()).to_event(1)), X)
     masked = guide_of(lambda x: wrong_diagonal(x).mask(torch.tensor([True, False, True])))
     with pytest.raises(InputError, match="it is masked"):

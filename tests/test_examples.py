@@ -81,6 +81,15 @@ def test_the_variances_of_the_toy() -> None:
 
 
 @pytest.mark.slow
+def test_the_parts_of_the_gap_add_up(run: Run) -> None:
+    text = run("gap_parts", "--epochs", "1", "--rows", "10", "--samples", "500")
+    for name in ("diagonal", "full", "IAF"):
+        _, _, gap, _, approximation, _, amortization, _, _ = numbers(line_of(text, name))
+        assert gap == pytest.approx(approximation + amortization, abs=0.03)
+        assert amortization > 0
+
+
+@pytest.mark.slow
 def test_which_estimator(run: Run) -> None:
     text = run("which_estimator", "--draws", "400", "--out", "which.png")
     assert Path("which.png").stat().st_size > 10_000

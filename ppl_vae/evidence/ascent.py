@@ -24,37 +24,47 @@ def optimized(start: Local, steps: int, num_samples: int) -> tuple[Local, Tensor
 
     Adam with fresh draws in every step, in cycles. In a cycle the learning rate falls linearly to 0, so that the noise
     averages out; the next cycle begins with the full rate, so that a row that is not there yet can move on. A cycle's
-    answer is compared with the one before it at common fresh noise. It is kept if its ELBO is higher. A row has
-    converged if a whole cycle raises its ELBO by less than 2 standard errors, or by less than `RESOLUTION`.
+    answer is compared with the one before it at common fresh noise, and kept unless it is worse by 2 standard errors.
+    A row has converged if a whole cycle raises its ELBO by less than 2 standard errors, or by less than `RESOLUTION`.
+    Then it gets one more cycle, of small steps with many draws, which takes away the noise of the steps before.
 
     Args:
-        steps: at most.
-        num_samples: draws of the comparison.
+        steps: at most, without those of the last cycle.
+        num_samples: draws of the comparison; a 32nd of them in each step of the last cycle.
     """
     free = [site.free.clone() for site in start.sites.values()]
     converged = torch.zeros(len(free[0]), dtype=torch.bool, device=free[0].device)
-    for taken in range(0, steps, CYCLE):
-        (index,) = (~converged).nonzero(as_tuple=True)
-        if not len(index):
-            break
-        before = start.at(free).rows(index)
-        length = min(CYCLE, steps - taken)
-        after = _cycle(before, length)
+
+    def improve(rows: Tensor, length: int, lr: float, draws: int) -> tuple[Tensor, Tensor]:
+        """The rise of the ELBO of the rows in one cycle, and its standard error."""
+        before = start.at(free).rows(rows)
+        after = _cycle(before, length, lr, draws)
         old, new = paired(before, after, num_samples)
         rise, se = (new - old).mean(0), (new - old).std(0) / num_samples**0.5
-        better = rise > 0
+        kept = rise >= -2 * se
         for x, site in zip(free, after.sites.values(), strict=True):
-            x[index[better]] = site.free[better]
-        converged[index] = (rise <= torch.clamp(2 * se, min=RESOLUTION)) & (length == CYCLE)
+            x[rows[kept]] = site.free[kept]
+        return rise, se
+
+    for taken in range(0, steps, CYCLE):
+        (rows,) = (~converged).nonzero(as_tuple=True)
+        if not len(rows):
+            break
+        length = min(CYCLE, steps - taken)
+        rise, se = improve(rows, length, LR, DRAWS)
+        converged[rows] = (rise <= torch.clamp(2 * se, min=RESOLUTION)) & (length == CYCLE)
+    (rows,) = converged.nonzero(as_tuple=True)
+    if len(rows):
+        improve(rows, CYCLE, LR / 5, max(DRAWS, num_samples // 32))
     return start.at(free), converged
 
 
-def _cycle(q: Local, length: int) -> Local:
+def _cycle(q: Local, length: int, lr: float, draws: int) -> Local:
     free = [site.free.clone().requires_grad_() for site in q.sites.values()]
-    optimizer = torch.optim.Adam(free, lr=LR, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(free, lr=lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1 - t / length)
     for _ in range(length):
-        loss = -q.at(free).log_weight(DRAWS, path=True).mean(0).sum()
+        loss = -q.at(free).log_weight(draws, path=True).mean(0).sum()
         for x, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
             x.grad = gradient
         optimizer.step()

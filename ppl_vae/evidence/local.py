@@ -157,9 +157,16 @@ def _free(t: Terms, name: str, made: list[tuple[Any, Tensor, Any]]) -> Free:
     if len(q.batch_shape) != 1:
         raise _refused(name, "it stands in a plate inside one datum")
     for module, raw, output in made:
-        if output is q:
+        if _is_same(output, q, t.by_row(name, t.values[name][0])[0], t.log_q[name][0]):
             return Free(module, raw)
     return _normal(name, q)
+
+
+def _is_same(output: Any, q: Distribution, z: Tensor, log_q: Tensor) -> bool:
+    """Is it the distribution q, of which a plate holds a copy? It is if it is of its class and gives z its density."""
+    if type(family(output)) is not type(family(q)) or output.event_shape != q.event_shape:
+        return False
+    return torch.allclose(output.log_prob(z), log_q, rtol=1e-3, atol=1e-3)
 
 
 def _normal(name: str, q: Distribution) -> Free:

@@ -1,0 +1,92 @@
+"""What of the gap log p(x) − ELBO is the guide's family, and what is amortization? Three guides of one frozen decoder.
+
+Run `python examples/gap_parts.py --epochs 20`. A Bernoulli VAE is fitted to mnist-5k, and its decoder is frozen. Then a
+diagonal normal, a normal with any covariance, and an inverse autoregressive flow are fitted to this decoder, so that
+their ELBOs are bounds on the same log p(x). With q* the best of the family for one row alone (Cremer et al. 2018):
+approximation = log p(x) − ELBO(q*), amortization = ELBO(q*) − ELBO(q). log p(x) is by importance sampling from the q*
+of any covariance; of encoders' answers too few draws count. ±: standard errors over the rows.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import ppl_vae
+from ppl_vae.blocks import DiagonalNormal, FullNormal, InverseAutoregressiveFlow
+from ppl_vae.evidence.ascent import optimized
+from ppl_vae.evidence.gap import gap_parts
+from ppl_vae.evidence.khat import ess, khat, reliable
+from ppl_vae.evidence.local import local
+from ppl_vae.guides.amortized import Guide
+from ppl_vae.objectives import Trace_ELBO
+
+FAMILIES: dict[str, Any] = {"diagonal": DiagonalNormal, "full": FullNormal, "IAF": InverseAutoregressiveFlow}
+
+
+def fitted(name: str, decoder: Any, x: Tensor, latent_dim: int, epochs: int, seed: int) -> Guide:
+    """A guide of this family, fitted to the decoder, which stays as it is."""
+    torch.manual_seed(seed)
+    guide = Guide(tuple(x.shape[1:]), latent_dim, family=FAMILIES[name], data=x)
+    optimizer, objective = torch.optim.Adam(guide.parameters(), lr=1e-3), Trace_ELBO()
+    for _ in range(epochs):
+        for rows in x[torch.randperm(len(x))].split(100):
+            optimizer.zero_grad()
+            (objective.differentiable_loss(decoder, guide, rows) / len(rows)).backward()
+            optimizer.step()
+    return guide.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def by_importance(decoder: Any, guide: Any, x: Tensor, K: int) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(x) ≈ log (1/K) Σ_k w_k of each row, its standard error by the delta method, and whether this holds."""
+    with torch.enable_grad():
+        best, _ = optimized(local(decoder, guide, x), steps=600, num_samples=1000)
+    found = []
+    for i in torch.arange(len(x)).split(10):
+        log_w = torch.cat([best.rows(i).log_weight(250).double() for _ in range(K // 250)])
+        w = (log_w - log_w.amax(0)).exp()
+        se = w.std(0) / w.mean(0) / K**0.5
+        found.append((w.mean(0).log() + log_w.amax(0), se, reliable(khat(log_w), ess(log_w))))
+    log_px, se, holds = map(torch.cat, zip(*found, strict=True))
+    return log_px, se, holds
+
+
+def shown(x: Tensor) -> str:
+    return f"{x.mean():9.2f} ± {x.std() / len(x) ** 0.5:4.2f}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=20, help="of the VAE, and of each guide after it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=50, help="of the test rows")
+    parser.add_argument("--samples", type=int, default=5000, help="K of log p(x)")
+    parser.add_argument("--latent-dim", type=int, default=10)
+    parser.add_argument("--out", default=None, help="folder of the run; by default a temporary one")
+    args = parser.parse_args(argv)
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(args.out or folder) / "vae"
+        options = {"set": f"latent_dim={args.latent_dim}", "epochs": args.epochs, "seed": args.seed}
+        run = ppl_vae.fit("bernoulli", "diagonal_normal", "mnist-5k", out, **options)
+        decoder, data = run.pair().model.requires_grad_(False), run.data()
+    train, test = data.whole("train")[0], data.whole("test")[0][: args.rows]
+    guides = {name: fitted(name, decoder, train, args.latent_dim, args.epochs, args.seed) for name in FAMILIES}
+
+    torch.manual_seed(args.seed)
+    log_px, se, holds = by_importance(decoder, guides["full"], test, args.samples)
+    print(f"log p(x) {shown(log_px)} over {len(test)} rows, no more than a lower bound in {int((~holds).sum())}")
+    print("family             ELBO              gap    approximation     amortization   not converged")
+    for name, guide in guides.items():
+        p = gap_parts(decoder, guide, test, log_px, se, reliable=holds)
+        columns = (p.elbo, log_px - p.elbo, p.approximation, p.amortization)
+        print(f"{name:10}" + " ".join(map(shown, columns)) + f"{int((~p.converged).sum()):12}")
+
+
+if __name__ == "__main__":
+    main()

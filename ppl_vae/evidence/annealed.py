@@ -16,6 +16,7 @@ from ppl_vae.evidence.path import Path, Start, Steps, pilot, start_of, walk
 from ppl_vae.programs.scores import Batch, ProgramLike, as_batch, batches
 
 LEAST_TEMPERATURES = 10
+MOST_ROWS = 0.5
 TIMED = 3  # temperatures whose time is taken
 
 
@@ -50,12 +51,15 @@ class Annealed:
 
     @property
     def reliable(self) -> Tensor:
-        """May the row's standard error be believed? At least half of the chains count, `(N,)`.
+        """May the row's standard error be believed? Half of its chains count at least, as in most rows, `(N,)`.
 
-        Then the variance of w is at most that of its mean squared, and the bias of `log_px` at most about 1/(2K) nats.
-        Chains that all miss the same mode of the posterior agree with each other: no number here can tell.
+        Then the variance of w is at most about the square of its mean, and the bias of `log_px` about 1/(2K) nats.
+        Where most rows fail, those that pass do so by luck, and their intervals cover too little: then no row is
+        reliable, and more temperatures help. Chains that all miss the same mode of the posterior agree with each other:
+        no number here can tell.
         """
-        return self.ess >= len(self.log_w) / 2
+        enough = (self.ess >= len(self.log_w) / 2) & self.se.isfinite()
+        return enough & (enough.double().mean() > MOST_ROWS)
 
 
 class Annealing:

@@ -171,6 +171,22 @@ def test_simulated_rows_are_enclosed(name: str, start: Start, monkeypatch: pytes
     assert found.gap.over == "data"
 
 
+@pytest.mark.parametrize(("temperatures", "most"), [(3, False), (40, True)])
+def test_intervals_cover_where_rows_are_reliable(temperatures: int, most: bool) -> None:
+    """With a guide that is far too wide: few temperatures leave a few lucky rows, which must not be believed."""
+    s = two(False)
+    s.guide.u.data += 0.6
+    x = s.x.repeat(200)
+    found = annealed(s.model, s.guide, x, temperatures=temperatures, batch_size=600)
+    assert 0 < (found.ess >= 8).double().mean() < 0.5 or most
+    assert (found.reliable.double().mean() > 0.9) == most
+    assert found.reliable.any() == most
+    if most:
+        off = (found.log_px - s.log_px(s.model, x)).abs() / found.se
+        covered = (off < 1.96)[found.reliable].double().mean()
+        assert covered > 0.88  # of 0.95: the logarithm of a mean of 16 weights is skewed
+
+
 @pytest.mark.slow
 def test_the_gap_falls_as_one_over_temperatures() -> None:
     temperatures = [20, 40, 80, 160]

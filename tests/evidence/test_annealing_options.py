@@ -206,4 +206,5 @@ def test_one_chain_has_no_error() -> None:
     s = one(False)
     found = annealed(s.model, s.guide, s.x, chains=1, leapfrog=1, temperatures=3)
     assert found.se.isnan().all()
+    assert not found.reliable.any()
     assert torch.equal(found.log_px, found.log_w[0])

@@ -38,7 +38,7 @@ figures: install
 	rm -rf demo-run
 	$(BIN)/ppl-vae demo --out demo-run
 	$(BIN)/ppl-vae compare demo-run --objectives trace analytic-kl score-function sticking-the-landing iwae:K=5 dreg:K=5
-	cp demo-run/learning.png demo-run/reconstructions.png demo-run/compare.png docs/images/
+	cp demo-run/learning.png demo-run/reconstructions.png demo-run/compare.png demo-run/evaluate.png docs/images/
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-run

@@ -137,7 +137,7 @@ def test_every_verb(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) ->
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    args = ["demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--draws", "2"]
+    args = ["demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--draws", "2", "--rows", "20", "--temperatures", "10"]
     assert main([*args, "--json"]) == 0
     result = strict(capsys.readouterr().out)
     assert set(result) == {"comparison", "files", "run"}

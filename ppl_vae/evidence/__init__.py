@@ -1,1 +1,1 @@
-"""What rests on importance weights: missing cells, and how far a weighted mean may be believed."""
+"""What the data say of a fitted model: log p(x), the gap explained, collapse, calibration, missing cells."""

@@ -67,13 +67,14 @@ class Evaluation(Result):
 
     @property
     def log_px(self) -> Mean:
-        return mean(self.found.value, self.found.se)
+        return mean(self.found.value, None if self.is_bound else self.found.se)
 
     @property
     def log_px_gap(self) -> Mean:
-        """log p(x) − ELBO = KL(q(z|x) ‖ p(z|x)); its error over draws is that of both."""
+        """log p(x) − ELBO = KL(q(z|x) ‖ p(z|x)); its error over draws is that of both, where both are reliable."""
         w = self.found.weighted
-        return mean(self.found.value - w.elbo, (self.found.se.square() + w.elbo_se.square()).sqrt())
+        se = (self.found.se.square() + w.elbo_se.square()).sqrt()
+        return mean(self.found.value - w.elbo, None if self.is_bound else se)
 
     @property
     def bits_per_dim(self) -> Mean:

@@ -13,6 +13,7 @@ from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
     from ppl_vae.diagnostics.results import Comparison
+    from ppl_vae.evidence.evaluation import Evaluation
     from ppl_vae.runs.run import Run
 
 FILES = {
@@ -22,6 +23,9 @@ FILES = {
     "sample_means.png": "E[x|z] at the same z",
     "latent.png": "where the guide puts each digit",
     "compare.png": "the two estimators of the ELBO (numbers in compare.json and compare.nc)",
+    "evaluate.png": "log p(x), the ELBO and the gap between them (numbers in evaluate.json and evidence.nc)",
+    "latent_use.png": "what each latent dimension carries, and q(z) beside p(z)",
+    "calibration.png": "ranks of the latents of simulated digits: is q(z|x) too narrow?",
     "arviz.nc": "draws of the guide: arviz.from_netcdf opens it",
     "metrics.jsonl": "one line an epoch",
 }
@@ -29,18 +33,22 @@ FILES = {
 
 @dataclass(frozen=True, repr=False)
 class Demo(Result):
-    """The run, its comparison of estimators, and the files that were written."""
+    """The run, its comparison of estimators, its evaluation, and the files that were written."""
 
     run: "Run"
     comparison: "Comparison"
+    evaluation: "Evaluation"
 
     def fields(self) -> dict[str, Any]:
-        return {"comparison": self.comparison.fields(), "files": FILES, "run": str(self.run.folder)}
+        found = {"comparison": self.comparison.fields(), "evaluation": self.evaluation.fields()}
+        return found | {"files": FILES, "run": str(self.run.folder)}
 
     def lines(self) -> Iterator[RenderableType]:
         yield from self.run.lines()
         yield ""
         yield from self.comparison.lines()
+        yield ""
+        yield from self.evaluation.lines()
         yield f"\nIn {self.run.folder}:"
         yield from (f"  {name:22} {what}" for name, what in FILES.items())
         yield (
@@ -56,13 +64,16 @@ def demo(
     *,
     epochs: Annotated[int, Doc("Passes over the 4000 training digits.")] = 40,
     draws: Annotated[int, Doc("Draws of each estimator in the comparison.")] = 100,
+    rows: Annotated[int | None, Doc("Evaluate only so many of the 500 test digits.")] = None,
+    temperatures: Annotated[int | None, Doc("How many temperatures annealing takes.")] = None,
     progress: o.Progress = False,
 ) -> Demo:
-    """Do the main job on real digits, in about a minute: fit, compare, sample, reconstruct, export, figures."""
+    """Do the main job on real digits, in two minutes: fit, compare, evaluate, sample, reconstruct, export, figures."""
     from ppl_vae.data.builtin import BUILTIN
     from ppl_vae.reports import figures
     from ppl_vae.verbs.compare import compare
     from ppl_vae.verbs.encode import encode
+    from ppl_vae.verbs.evaluate import evaluate
     from ppl_vae.verbs.export import export
     from ppl_vae.verbs.fit import fit
     from ppl_vae.verbs.reconstruct import reconstruct
@@ -70,10 +81,11 @@ def demo(
 
     run = fit("bernoulli", "diagonal_normal", "mnist-5k", out, epochs=epochs, progress=progress)
     comparison = compare(run, draws=draws, progress=progress)
+    evaluation = evaluate(run, progress=progress, rows=rows, temperatures=temperatures)
     sample(run)
     sample(run, show="means", out=run.folder / "sample_means.npz")
     reconstruct(run)
     labels = BUILTIN["mnist-5k"].labels()  # which only colour the picture
     figures.latent_scatter(encode(run)["z_mean"], run.folder / "latent.png", labels)
     export(run)
-    return Demo(run, comparison)  # type: ignore[arg-type]
+    return Demo(run, comparison, evaluation)  # type: ignore[arg-type]

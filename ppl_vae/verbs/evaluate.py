@@ -39,7 +39,7 @@ def evaluate(
     ] = None,
     simulations: Annotated[
         int, Doc("Bound log p(x) from both sides on so many data drawn from the model; 0 for none.")
-    ] = 20,
+    ] = 10,
     calibrations: Annotated[
         int, Doc("Rank the latents of so many data drawn from the model among draws of the guide; 0 for none.")
     ] = 500,

@@ -137,10 +137,10 @@ def test_every_verb(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) ->
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    args = ["demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--draws", "2", "--rows", "20", "--temperatures", "10"]
-    assert main([*args, "--json"]) == 0
+    args = ["demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--draws", "2"]
+    assert main([*args, "--rows", "20", "--temperatures", "10", "--json"]) == 0
     result = strict(capsys.readouterr().out)
-    assert set(result) == {"comparison", "files", "run"}
+    assert set(result) == {"comparison", "evaluation", "files", "run"}
     for name in result["files"]:
         assert (tmp_path / "demo" / name).stat().st_size > 0
     assert (mnist_data()[1] == np.repeat(np.arange(10), 500)).all(), "as the picture of the latents has it"

@@ -56,7 +56,9 @@ def line(run: ppl_vae.Run, K: int) -> str:
     elbo, iwae = bounds.values()
     units = found.verdict.active_units["covariance"]
     information = f"{max(found.information.lower.value, 0):8.2f}"
-    values = f"{elbo['value']:9.2f} ± {elbo['se_data']:.2f}{iwae['value']:9.2f}{found.rate.value:8.2f}{information}"
+    values = (
+        f"{elbo['value']:9.2f} ± {elbo['value_se_data']:.2f}{iwae['value']:9.2f}{found.rate.value:8.2f}{information}"
+    )
     return f"{values}{units['active']:5} of {units['of']}   {found.verdict.text.partition(':')[0]}"
 
 

@@ -31,18 +31,19 @@ PAIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def fitted(name: str, seed: int, folder: Path, epochs: int) -> ppl_vae.Run:
+def fitted(name: str, seed: int, folder: Path, epochs: int, warmup: int | None) -> ppl_vae.Run:
     model, guide, settings = PAIRS[name]
     place = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     if (place / "config.json").is_file():
         run = ppl_vae.Run(place)
         if run.config.epochs != epochs:
             raise SystemExit(f"{place} was fitted for {run.config.epochs} epochs, not {epochs}: give another --out")
+        if run.config.warmup != warmup:
+            raise SystemExit(f"{place} was fitted with warmup {run.config.warmup}: give another --out")
         done = run.metrics[-1]["epoch"] == epochs
         return run if done else ppl_vae.fit(out=place, resume=True)
-    return ppl_vae.fit(
-        model, guide, "mnist-5k", place, epochs=epochs, seed=seed, schedule="cosine", lr=2e-3, set=LATENT | settings
-    )
+    options: dict[str, Any] = {"schedule": "cosine", "lr": 2e-3, "warmup": warmup, "set": LATENT | settings}
+    return ppl_vae.fit(model, guide, "mnist-5k", place, epochs=epochs, seed=seed, **options)
 
 
 def judged(run: ppl_vae.Run, K: int) -> tuple[float, float]:
@@ -60,6 +61,7 @@ def with_se(values: Sequence[float]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--warmup", type=int, help="epochs over which the weight of the rate rises from 0 to 1")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=200, help="K of the importance-weighted bound")
     parser.add_argument("--only", nargs="*", default=list(PAIRS))
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{'':36}{'ELBO':>9}           {f'IWAE_{args.samples}':>9}           IWAE less the first's")
     first: list[float] = []
     for name in args.only:
-        runs = [fitted(name, seed, args.out, args.epochs) for seed in range(args.seeds)]
+        runs = [fitted(name, seed, args.out, args.epochs, args.warmup) for seed in range(args.seeds)]
         elbo, iwae = zip(*(judged(run, args.samples) for run in runs), strict=True)
         first = first or list(iwae)
         paired = [a - b for a, b in zip(iwae, first, strict=True)]

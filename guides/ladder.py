@@ -1,8 +1,9 @@
 """A hierarchy inferred from the top down: q(z2|x) q(z1|x, z2), in the model's order (Sønderby et al. 2016).
 
 For `models/hierarchical.py`. q(z1|x, z2) ∝ N(z1; d(x), diag s(x)²) p(z1|z2): the encoder's evidence, weighed against
-the model's own prior by precision. p(z1|z2) is borrowed from the model. Without a warm-up of the rate, which that paper
-found to be needed, it learns more slowly than `bottom_up.py`.
+the model's own prior by precision. p(z1|z2) is borrowed from the model. It needs a warm-up of the rate, as that paper
+found (`fit --warmup`): without one p(z1|z2) narrows until it has all the weight, and z1 says nothing of x
+that z2 does not (docs/palette.md).
 """
 
 from math import prod

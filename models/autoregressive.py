@@ -1,7 +1,7 @@
 """A decoder that can do without z: p(x|z) = Π_d p(x_d | x_<d, z), by masking (Germain et al. 2015; Chen et al. 2017).
 
 What z could say, the dimensions before say as well, and telling it through z costs the rate: q(z|x) tends to the prior.
-This is the model on which posterior collapse is studied.
+This is the model on which posterior collapse is studied. With `window=W` a dimension sees only the W before it.
 """
 
 import pyro
@@ -12,10 +12,12 @@ from ppl_vae.blocks import AutoregressiveBernoulli, autoregressive_network
 
 
 class Model(nn.Module):
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20, decoder_hidden: int = 800) -> None:
+    def __init__(
+        self, data_shape: tuple[int, ...], latent_dim: int = 20, decoder_hidden: int = 800, window: int | None = None
+    ) -> None:
         super().__init__()
         self.data_shape, self.latent_dim = data_shape, latent_dim
-        self.decoder = autoregressive_network(data_shape, latent_dim, decoder_hidden)
+        self.decoder = autoregressive_network(data_shape, latent_dim, decoder_hidden, window)
 
     def prior(self, x: Tensor) -> dist.Distribution:
         """p(z): swap this line."""

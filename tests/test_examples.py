@@ -71,6 +71,17 @@ def test_priors_and_guides(run: Run) -> None:
         run("priors_and_guides", "--epochs", "2", *only)
 
 
+@pytest.mark.slow
+def test_collapse_and_cures(run: Run) -> None:
+    only = ["--out", "runs", "--samples", "5", "--only", "default", "δ-VAE, 0.2 a dimension"]
+    text = run("collapse_and_cures", "--epochs", "12", *only)
+    assert line_of(text, "default").endswith("collapsed")
+    cured = line_of(text, "δ-VAE")
+    assert "10 of 10" in cured
+    assert cured.endswith("no collapse")
+    assert run("collapse_and_cures", "--epochs", "12", *only) == text, "what is there is not fitted again"
+
+
 def test_the_variances_of_the_toy() -> None:
     example = load("why_reparameterize")
     for d in (1, 3, 10):

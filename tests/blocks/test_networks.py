@@ -108,6 +108,23 @@ def test_a_dimension_is_predicted_from_those_before_it_and_from_z() -> None:
     assert (J_z != 0).all()
 
 
+@pytest.mark.parametrize("window", [2, 3, 4, 5, 6, 9])
+def test_a_window_is_all_that_a_dimension_sees_of_those_before_it(window: int) -> None:
+    network = autoregressive_network((9,), 2, 30, window).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    x, z = torch.randn(9, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
+    J, J_z = torch.autograd.functional.jacobian(network, (x, z))
+    back = torch.arange(9).unsqueeze(-1) - torch.arange(9)
+    assert torch.equal(J != 0, (back > 0) & (back <= window))
+    assert (J_z != 0).all()
+
+
+def test_a_window_of_one_is_refused() -> None:
+    with pytest.raises(InputError, match="window is 1"):
+        autoregressive_network((9,), 2, 30, 1)
+
+
 def test_probabilities_sum_to_one_over_all_binary_data() -> None:
     p = decoder(3)
     torch.testing.assert_close(p.log_prob(EVERY_X.unsqueeze(1)).exp().sum(0), torch.ones(3, dtype=torch.float64))

@@ -6,18 +6,15 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
-from pyro.distributions import Unit
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.errors import at_least
 from ppl_vae.core.statistics import Estimate
 from ppl_vae.evidence.annealed import Annealing, log_mean
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.path import Start
-from ppl_vae.programs import simulate
-from ppl_vae.programs.layout import samples
-from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, batches
+from ppl_vae.evidence.simulated import rows_like, simulated
+from ppl_vae.programs.scores import Batch, ProgramLike, as_batch, batches
 
 
 @dataclass(frozen=True)
@@ -106,51 +103,18 @@ def bidirectional(
     like = as_batch(like)
     rows = len(like[0]) if rows is None else rows
     at_least(1, rows=rows)
-    taken = torch.arange(rows, device=like[0].device) % len(like[0])
     how = Annealing(
         start, temperatures, chains, leapfrog, batch_size, seconds, advance, runs=2, rows=rows
     )  # fmt: skip
     found = []
     with pyro.validation_enabled(False):  # proposals go where a density is not defined, and are rejected there
-        for batch in batches(tuple(field[taken] for field in like), batch_size):
-            x, z = simulated(model, batch)
+        for batch in batches(rows_like(like, rows), batch_size):
+            x, z = simulated(model, guide, batch)
             latents = Latents(model, guide, x)
             path, steps = how.prepare(latents)
             forward, took = how.walk(path, steps, path.draw(chains))
-            exact = latents.coordinates({site.name: z[site.name].unsqueeze(0) for site in latents.sites})
+            exact = latents.coordinates(z)
             back, took_back = how.walk(path, steps, exact.expand(chains, -1, -1), reverse=True)
             found.append((log_mean(forward)[0], -log_mean(-back)[0], (took + took_back) / 2))
     lower, upper, acceptance = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Bidirectional(lower, upper, acceptance, how.start, how.why, how.temperatures, leapfrog)
-
-
-def simulated(model: ProgramLike, batch: Batch) -> tuple[Batch, Values]:
-    """x ~ p(x|z) for z ~ p(z), as a batch whose given fields and missing cells are those of `batch`, and the z.
-
-    Raises:
-        InputError: an observed site is no field of the batch.
-    """
-    drawn = simulate(model, batch)
-    fields = list(batch)
-    for name, site in samples(poutine.trace(model).get_trace(*batch)):
-        if not site["is_observed"] or isinstance(site["fn"], Unit):
-            continue
-        i = next((i for i, field in enumerate(batch) if _same(site["value"], field)), None)
-        if i is None:
-            raise InputError(
-                f"site {name!r} observes no field of the data as it is, so that no rows can be simulated: "
-                "give it obs= with a whole field"
-            )
-        fields[i] = torch.where(_missing(batch[i]), batch[i], drawn[name].reshape(batch[i].shape).to(batch[i].dtype))
-    return tuple(fields), drawn
-
-
-def _same(value: Tensor, field: Tensor) -> bool:
-    if value.numel() != field.numel():
-        return False
-    return torch.equal(value.reshape(field.shape).to(field.dtype).nan_to_num(), field.nan_to_num())
-
-
-def _missing(field: Tensor) -> Tensor:
-    """NaN, or a code below 0."""
-    return field.isnan() if field.is_floating_point() else field < 0

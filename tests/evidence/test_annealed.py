@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ppl_vae.distributions import PowerSpherical, SphericalUniform
 from ppl_vae.evidence.annealed import annealed
-from ppl_vae.evidence.bidirectional import bidirectional, simulated
+from ppl_vae.evidence.bidirectional import bidirectional
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.path import GRID, Path, Start, Steps, walk
+from ppl_vae.evidence.simulated import simulated
 
 STANDARD_ERRORS = 4
 W = torch.tensor([[1.5, -0.8, 0.4], [0.3, 1.2, -1.0]]).double()

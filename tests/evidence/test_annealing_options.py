@@ -14,9 +14,10 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.evidence import hmc
 from ppl_vae.evidence.annealed import LEAST_TEMPERATURES, annealed
-from ppl_vae.evidence.bidirectional import bidirectional, simulated
+from ppl_vae.evidence.bidirectional import bidirectional
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.path import FIRST, GRID, LATER, Path, Steps, beta
+from ppl_vae.evidence.simulated import simulated
 from ppl_vae.programs import score
 
 
@@ -36,7 +37,7 @@ def shifted_guide(x: Tensor, y: Tensor) -> None:
 def squared(x: Tensor, y: Tensor) -> None:
     with pyro.plate("data", x.shape[0]):
         z = pyro.sample("z", dist.Normal(x.new_tensor(0.0), 1.0))
-        pyro.sample("x", dist.LogNormal(z.unsqueeze(-1), 1.0).to_event(1), obs=x**2 + 1)
+        pyro.sample("x", dist.LogNormal(z.unsqueeze(-1) + y, 1.0).to_event(1), obs=x**2 + 1)
 
 
 def test_no_step_size_changes_while_weights_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +157,10 @@ def test_simulated_rows_keep_given_fields_and_missing_cells() -> None:
     y = torch.linspace(-40, 40, 2000).double().unsqueeze(-1).expand(-1, 3)
     x = torch.zeros(2000, 3).double()
     x[::2, 1] = torch.nan
-    (drawn, given), z = simulated(shifted, (x, y))
+    (drawn, given), z = simulated(shifted, shifted_guide, (x, y))
     assert torch.equal(given, y)
     assert torch.equal(drawn.isnan(), x.isnan())
-    noise = drawn - y - z["z"].unsqueeze(-1)
+    noise = drawn - y - z["z"][0].unsqueeze(-1)
     cells = noise[~noise.isnan()]
     assert cells.mean().abs() < 4 / len(cells) ** 0.5
     assert (cells.var() - 1).abs() < 4 * (2 / len(cells)) ** 0.5

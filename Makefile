@@ -30,6 +30,7 @@ check: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/training_step.py
+	$(BIN)/python tests/benchmarks/log_px.py
 
 figures: install
 	$(BIN)/python examples/theory.py --out docs/images/theory.png

@@ -19,6 +19,7 @@ from ppl_vae.runs.run import Run
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
+LONGEST_NAME = 200
 COLLAPSE_ROWS = 1000  # at most: the mutual information looks at every pair of rows
 
 
@@ -94,7 +95,7 @@ def evaluate_on_run(
             lambda: calibration(pair.model, pair.guide, batch, simulations=calibrations, batch_size=size),
         )
         return Evaluation(
-            data=" ".join(run.config.data) or "data given from Python" if data is None else "the rows given",
+            data=_name(run, data),
             split="test" if data is None else "new",
             step=run.step(checkpoint),
             seed=seed,
@@ -109,6 +110,15 @@ def evaluate_on_run(
             calibration=calibrated,
             refused=refused,
         )
+
+
+def _name(run: Run, data: Any) -> str:
+    """What the rows are of: the run's data, or the files that were given in their place."""
+    spec = run.config.data if data is None else data
+    listed = [spec] if isinstance(spec, str) else spec
+    named = isinstance(listed, list | tuple) and all(isinstance(x, str) for x in listed)
+    text = " ".join(listed) if named else ""
+    return text if 0 < len(text) < LONGEST_NAME else "data given from Python"
 
 
 def refine_on_run(

@@ -63,7 +63,7 @@ def test_what_a_person_reads(found: Any) -> None:
     text = str(found)
     for words in ("ELBO", "log p(x)", "approximation", "amortization", "bits per dimension", "± s.e.", "written:"):
         assert words in text
-    assert "12 new rows" in text
+    assert "12 new rows of data given from Python, step" in text
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_else_is_asked(run: Any, data: Any, found: Any) -> None:
@@ -103,6 +103,8 @@ def test_scaled_data_get_the_change_of_variables(tmp_path: Path) -> None:
     run = ppl_vae.fit("gaussian", "diagonal_normal", file, tmp_path / "run", scale=10.0, **options)
     found = ppl_vae.evaluate(run, **LIGHT)
     assert found["methods"] == {"quadrature": 10}
+    assert found["data"] == file
+    assert ppl_vae.evaluate(run, file, **LIGHT)["data"] == file
     shifted = -(found["log_px"] - 3 * np.log(10)) / 3 / np.log(2)
     assert found["bits_per_dim"] == pytest.approx(shifted, rel=1e-6)
     assert "before they were divided by 10" in found["change_of_variables"]

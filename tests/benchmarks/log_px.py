@@ -1,6 +1,7 @@
 """Importance sampling of log p(x) beside the matrix products of its decoder alone, K = 5000, 50-200-200-784.
 
-`make bench`. Seconds per row and draw, and their ratio to the products; k-hat's time apart; the peak memory of the process.
+`make bench`. Seconds per row and draw, and their ratio to the products; k-hat's time apart; the peak memory of the
+process.
 """
 
 import argparse

@@ -77,7 +77,7 @@ def evaluate_on_run(
         few = tuple(x[:COLLAPSE_ROWS] for x in batch)
         options: dict[str, Any] = {} if temperatures is None else {"temperatures": temperatures}
         gap: GapParts | None = part(
-            "the gap's parts",
+            "the explanation of the gap",
             gap_rows > 0,
             lambda: gap_parts(
                 pair.model, pair.guide, first, found.value[some], found.se[some], reliable=found.reliable[some]

@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from sklearn.decomposition import PCA, FactorAnalysis
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
@@ -130,3 +132,33 @@ def test_a_method_that_does_not_go_with_the_pair_is_refused(linear: Any) -> None
         log_px(model, guide, x, "sum")
     with pytest.raises(InputError, match="no method log_px"):
         log_px(without(model), guide, x, "exact")
+
+
+def test_scikit_learn_agrees() -> None:
+    """PCA of scikit-learn is the same model as the exact one; FactorAnalysis is the same by quadrature."""
+    x = np.random.default_rng(0).normal(size=(200, 5)) @ np.random.default_rng(1).normal(size=(5, 5))
+    rows = torch.as_tensor(x)
+    pca = PCA(2).fit(x)
+    model = linear_gaussian.Model((5,), 2).double()
+    size = np.sqrt(pca.explained_variance_ - pca.noise_variance_)
+    with torch.no_grad():
+        model.W.copy_(torch.as_tensor(pca.components_.T * size))
+        model.b.copy_(torch.as_tensor(pca.mean_))
+        model.log_sigma.fill_(0.5 * math.log(pca.noise_variance_))
+    guide = posterior.Guide((5,), model)
+    found = log_px(model, guide, rows)
+    assert found.counts == {"exact": 200}
+    assert np.abs(found.value.numpy() - pca.score_samples(x)).max() < 1e-9
+
+    factors = FactorAnalysis(2).fit(x)
+    W, noise = torch.as_tensor(factors.components_), torch.as_tensor(factors.noise_variance_).sqrt()
+
+    def analysis(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ W + torch.as_tensor(factors.mean_), noise).to_event(1), obs=x)
+
+    found = log_px(analysis, guide, rows[:20])
+    assert found.counts == {"quadrature": 20}
+    assert found.reliable.all()
+    assert np.abs(found.value.numpy() - factors.score_samples(x[:20])).max() < 1e-6

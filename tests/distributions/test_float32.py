@@ -134,7 +134,8 @@ class InTurn(nn.Module):
 ELSEWHERE = {
     "likelihood": {"Autoregressive", "MixedTable"},
     "prior": {"Categorical", "RelaxedCategorical", "Zuko"},
-    "family": {"Categorical", "RelaxedCategorical"},
+    # torch gives no gradient by a batch norm's running statistics; its density is that of DiagonalNormal
+    "family": {"Categorical", "RelaxedCategorical", "BatchNormNormal"},
 }
 """Parts without an entry of their own: their distributions, columns or logits have one, and zuko's flows are zuko's."""
 
@@ -172,6 +173,7 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
 FAMILIES: dict[str, Callable[[], Case]] = {
     "DiagonalNormal, 10": family(blocks.DiagonalNormal(Z), 10.0),
     "DiagonalNormal, σ at its floor": family(blocks.DiagonalNormal(Z), 1.0, -30.0),
+    "DeltaNormal, 1": family(blocks.families.DeltaNormal(Z), 1.0),
     "FullNormal, 1": family(blocks.FullNormal(Z), 1.0),
     "LowRankNormal, 1": family(blocks.LowRankNormal(Z), 1.0),
     "LowRankNormal, σ at its floor": family(blocks.LowRankNormal(Z), 3.0, -20.0),

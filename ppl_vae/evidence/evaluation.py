@@ -14,7 +14,7 @@ from ppl_vae.evidence.bidirectional import Bidirectional
 from ppl_vae.evidence.calibration import Calibration
 from ppl_vae.evidence.collapse import Collapse
 from ppl_vae.evidence.gap import GapParts
-from ppl_vae.evidence.khat import MOST_KHAT
+from ppl_vae.evidence.khat import LEAST_ESS, MOST_KHAT
 from ppl_vae.evidence.log_px import LogPx
 from ppl_vae.evidence.mean import Mean, mean
 from ppl_vae.evidence.units import Units
@@ -27,6 +27,12 @@ WORDS = {
     "importance": "by importance sampling from the guide",
     "annealed": "by annealed importance sampling, a lower bound in expectation",
 }
+DOUBTS = {
+    "quadrature": "not reliable, since log p(x) still moved when the grid was refined, or draws found mass beside it",
+    "importance": f"lower bound, error unreliable (k-hat ≥ {MOST_KHAT}, or an effective sample size below {LEAST_ESS})",
+    "annealed": "lower bound, error unreliable (too few of the chains count)",
+}
+"""Why rows of a method are not reliable; the others are exact."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,12 +173,9 @@ class Evaluation(Result):
         found, n = self.found, len(self.numbers)
         for method, count in found.counts.items():
             yield f"log p(x) of {count} row{'s' * (count > 1)}: {WORDS[method]}"
-        if self.is_bound:
-            doubtful = int((~found.reliable).sum())
-            yield (
-                f"{doubtful} of {n} rows: lower bound, error unreliable (k-hat ≥ {MOST_KHAT}, or an effective sample "
-                "size below 100)"
-            )
+        for method in found.counts:
+            if doubtful := int((~found.reliable & found.of(method)).sum()):
+                yield f"{doubtful} of {n} rows: {DOUBTS[method]}"
         if found.of("annealed").any():
             raised = self.annealing_raises.over_data
             yield f"annealing raises these rows above importance sampling by {raised:.2f} nats"

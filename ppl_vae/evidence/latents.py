@@ -180,12 +180,3 @@ class Latents:
             z = z.reshape(num_samples, self.rows, *z.shape[1:])
             found.append(site.chart.unconstrain(z).reshape(num_samples, self.rows, -1))
         return torch.cat(found, -1)
-
-
-def gradient(f: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor, Tensor]:
-    """f(u), `(K, B)`, and its gradient by u, `(K, B, D)`, where no row depends on another."""
-    with torch.enable_grad():
-        u = u.detach().requires_grad_()
-        value = f(u)
-        (slope,) = torch.autograd.grad(value.sum(), u)
-    return value.detach(), slope

@@ -49,9 +49,9 @@ class LogPx:
         return self.method == METHODS.index(method)
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[Method, int]:
         """How many rows each method has."""
-        found = {method: int(self.of(method).sum()) for method in METHODS}
+        found: dict[Method, int] = {method: int(self.of(method).sum()) for method in METHODS}
         return {method: count for method, count in found.items() if count}
 
 

@@ -35,7 +35,8 @@ def evaluate(
     ] = 20,
     temperatures: Annotated[int | None, Doc("How many temperatures annealing takes.")] = None,
     seconds: Annotated[
-        float | None, Doc("How long annealing may take; the number of temperatures is chosen by it.")
+        float | None,
+        Doc("How long each annealing may take, of real rows and of simulated ones; it chooses the temperatures."),
     ] = None,
     simulations: Annotated[
         int, Doc("Bound log p(x) from both sides on so many data drawn from the model; 0 for none.")

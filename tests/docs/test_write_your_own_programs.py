@@ -137,7 +137,8 @@ def test_fields_come_in_the_order_in_which_they_are_named(
     PAGE.says("in the order in which you name the fields")
     check = ["check", "--model", "labelled.py", "--guide", "labelled.py", "--data"]
     assert main([*check, "b=a.npz:images", "a=a.npz:labels"]) == 0
-    np.savez("swapped.npz", labels=np.load("a.npz")["labels"][:, None], images=np.load("a.npz")["images"])
+    with np.load("a.npz") as a:
+        np.savez("swapped.npz", labels=a["labels"][:, None], images=a["images"])
     capsys.readouterr()
     assert main([*check, "y=swapped.npz:labels", "x=swapped.npz:images"]) == 2
 

@@ -280,7 +280,8 @@ def test_a_fresh_process_has_the_same_numbers(tmp_path: Path) -> None:
     here = ppl_vae.encode(run, out=tmp_path / "here.npz")["z_mean"]
     command = [sys.executable, "-m", "ppl_vae.cli", "encode", str(run.folder), "--out", str(tmp_path / "there.npz")]
     subprocess.run(command, check=True, capture_output=True)
-    assert np.array_equal(np.load(tmp_path / "there.npz")["z_mean"], here)
+    with np.load(tmp_path / "there.npz") as there:
+        assert np.array_equal(there["z_mean"], here)
     pair = run.pair()
     rows = run.data().train[0]
     scale: Any = pair.model.scale

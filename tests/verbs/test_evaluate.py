@@ -77,10 +77,10 @@ def test_the_same_seed_gives_the_same_numbers_whatever_else_is_asked(run: Any, d
 
 def test_refined_posteriors_are_written(run: Any, data: Any) -> None:
     found = ppl_vae.evaluate(run, data, **LIGHT | {"gap_rows": 0, "calibrations": 0, "simulations": 0}, refine=True)
-    best = np.load(run.folder / "refined.npz")
-    assert best["z_mean"].shape == (12, 4)
-    assert best["z_sd"].shape == (12, 4)
-    assert best["elbo"].mean() > found["elbo"] - 0.1
+    with np.load(run.folder / "refined.npz") as best:
+        assert best["z_mean"].shape == (12, 4)
+        assert best["z_sd"].shape == (12, 4)
+        assert best["elbo"].mean() > found["elbo"] - 0.1
 
 
 def test_what_a_pair_does_not_allow_is_left_out_in_words(tmp_path: Path) -> None:

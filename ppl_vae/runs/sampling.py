@@ -62,8 +62,8 @@ def sampled(
 def reconstructed(
     run: Run, data: Any = None, scale: float | None = None, num: int = 12, show: Show = "means", seed: int = 0,
     **opening: Any,
-) -> tuple[Arrays, Arrays]:  # fmt: skip
-    """The first `num` rows of each observed site, and E[x|z], or a draw of p(x|z), at a draw of q(z|x)."""
+) -> tuple[Arrays, Arrays, np.ndarray]:  # fmt: skip
+    """The first `num` rows of each observed site, E[x|z] or a draw of p(x|z) at a draw of q(z|x), and their numbers."""
     at_least(1, num=num)
     check_seeds(seed=seed)
     with isolated(seed), torch.no_grad():
@@ -76,13 +76,15 @@ def reconstructed(
             site: t.by_row(site, mean_of(site, t.p[site]) if show == "means" else t.p[site].sample())[0].cpu().numpy()
             for site in values
         }
-    return values, again
+    return values, again, rows.numbers[:num].numpy()
 
 
 def encoded(
     run: Run, data: Any = None, scale: float | None = None, draws: int | None = None, seed: int = 0, **opening: Any
-) -> Arrays:
+) -> tuple[Arrays, np.ndarray]:
     """Mean and standard deviation of q(z|x) for every row, in the order of the data: `<site>_mean`, `<site>_sd`.
+
+    Beside them come the numbers of the rows.
 
     Of a categorical site it is the probability of each class, `<site>_probs`, `(N, ..., classes)`. With several latent
     sites each is conditional on a draw of those before it.
@@ -107,7 +109,40 @@ def encoded(
         for batch in rows.batches(run.config.batch_size):
             for name, x in _codes(run, pair, batch, draws).items():
                 found.setdefault(name, []).append(x.cpu())
-    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    return {name: torch.cat(parts).numpy() for name, parts in found.items()}, rows.numbers.numpy()
+
+
+def code_names(codes: Arrays) -> dict[str, list[str]]:
+    """The columns of a table of `encoded`: z1, ... and z1_sd, ... of the only site z; of several sites z_1, ...
+
+    The probabilities of classes, whose codes count from 0, are z_prob_0, ...
+    """
+    parts = {name: name.rpartition("_") for name in codes}
+    alone = len({site for site, *_ in parts.values()}) == 1
+    found: dict[str, list[str]] = {}
+    for name, (site, _, what) in parts.items():
+        x, stem = codes[name], site if alone and not site[-1].isdigit() else f"{site}_"
+        end = "_sd" if what == "sd" else ""
+        if what == "probs" and x.ndim == 2:
+            found[name] = [f"{site}_prob_{code}" for code in range(x.shape[1])]
+        elif x.ndim <= 2:
+            found[name] = [f"{stem}{i + 1}{end}" for i in range(x.shape[1])] if x.ndim == 2 else [site + end]
+    return found
+
+
+def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[str]]:
+    """The names of the data's columns with `end` behind them, for each array of a site that observes a named field.
+
+    A site observes the field of its own name, or, as the only one, the first.
+    """
+    columns = run.rules.columns
+    first = columns.get(run.rules.fields[0], ())
+    found = {}
+    for site, x in observed.items():
+        names = columns.get(site, first if len(observed) == 1 else ())
+        if x.shape[1:] == (len(names),):
+            found[site] = [name + end for name in names]
+    return found
 
 
 def _codes(run: Run, pair: Pair, batch: Batch, draws: int | None) -> dict[str, Tensor]:

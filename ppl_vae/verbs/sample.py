@@ -1,5 +1,6 @@
 """The verb `sample`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
@@ -21,7 +22,11 @@ def sample(
     given: o.Given = None,
     seed: o.Seed = 0,
     out: Annotated[
-        o.Out, Doc("Where to write the arrays, RUN/samples.npz if not said; images are drawn beside it.")
+        o.Out,
+        Doc(
+            "Where to write: the samples as a .csv or .parquet with the columns of the data, or as a .npy; with the "
+            "latents as a .npz, RUN/samples.npz if not said. Images are drawn beside it."
+        ),
     ] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
@@ -35,18 +40,24 @@ def sample(
     In Python `given` maps each field that a conditional model is given to one datum for all samples, as in
     `{"y": 3}`, or to an array with one for each; it stands beside the samples, under the name of the field.
     """
+    from ppl_vae.core.frames import out_file
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import sampled
-    from ppl_vae.verbs._arrays import npz_path, written
+    from ppl_vae.runs.sampling import column_names, sampled
+    from ppl_vae.verbs._arrays import written
 
     run = Run.of(run)
-    path = npz_path(out, run.folder / "samples.npz")
+    path = out_file(out, run.folder / "samples.npz")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     found = sampled(run, num, show, given, seed, **opening)
-    label = "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)"
-    for site in found.observed:
-        if (images := figures.as_images(found.arrays[site], run.image)) is not None:
-            figures.image_grid(images, path.with_suffix(".png"), label)
-            break
-    return written(found.arrays, path, {name: found.arrays[name] for name in given or {}})
+    fixed = {name: found.arrays[name] for name in given or {}}
+    names = column_names(run, {site: found.arrays[site] for site in found.observed}) | column_names(run, fixed)
+
+    def draw(picture: Path) -> bool:
+        images = (figures.as_images(found.arrays[site], run.image) for site in found.observed)
+        if (first := next((each for each in images if each is not None), None)) is None:
+            return False
+        figures.image_grid(first, picture, "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)")
+        return True
+
+    return written(found.arrays, path, fixed, names=names, shown=(*found.observed, *fixed), draw=draw)

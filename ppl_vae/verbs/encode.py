@@ -23,7 +23,8 @@ def encode(
     out: Annotated[
         o.Out,
         Doc(
-            "Where to write: a .csv or .parquet of named columns, z1, ..., z1_sd, ..., or a .npz; RUN/encoding.npz if not said."
+            "Where to write: a .csv or .parquet with the columns z1, ..., z1_sd, ..., or a .npz; RUN/encoding.npz if "
+            "not said."
         ),
     ] = None,
     checkpoint: o.Checkpoint = "best",

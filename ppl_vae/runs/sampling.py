@@ -145,6 +145,14 @@ def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[st
     return found
 
 
+def numbered(run: Run, shape: tuple[int, ...], site: str = "x") -> list[str]:
+    """A name for each number of a datum of the first field: the column's, or its place, as x_1 or x_1_28."""
+    names = run.rules.columns.get(run.rules.fields[0], ())
+    if shape == (len(names),):
+        return list(names)
+    return [f"{site}_{'_'.join(str(i + 1) for i in place)}" for place in np.ndindex(*shape)]
+
+
 def _codes(run: Run, pair: Pair, batch: Batch, draws: int | None) -> dict[str, Tensor]:
     with running(f"the pair of {run.folder}"):
         t = terms(pair.model, pair.guide, _moved(run, batch), draws or 1)

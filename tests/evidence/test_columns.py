@@ -8,15 +8,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from support.gaussian_table import COVARIANCE, SIGMA, D, W
+from support.gaussian_table import gaussian_rows as rows
 from torch import Tensor, nn
 
 from ppl_vae.blocks import AutoregressiveBernoulli, MixedTable, autoregressive_network
 from ppl_vae.core.errors import InputError
 from ppl_vae.evidence.columns import Columns, columns, factorized
-
-D, SIGMA = 5, 0.7
-W = torch.tensor([[1.0, 0.5, -0.8, 0.3, 0.0], [0.2, -0.9, 0.4, 0.6, 1.1]], dtype=torch.float64)
-COVARIANCE = W.T @ W + SIGMA**2 * torch.eye(D, dtype=torch.float64)
 
 
 def gaussian(width: float = 1.3, shift: float = 0.2) -> SimpleNamespace:
@@ -42,10 +40,6 @@ def exact(x: Tensor) -> np.ndarray:
     precision = np.linalg.inv(COVARIANCE.numpy())
     off = x.numpy() @ precision / np.diag(precision)
     return -0.5 * off**2 * np.diag(precision) + 0.5 * np.log(np.diag(precision) / (2 * math.pi))
-
-
-def rows(count: int) -> Tensor:
-    return dist.MultivariateNormal(torch.zeros(D).double(), COVARIANCE).sample((count,))
 
 
 def test_columns_are_the_gaussians_conditionals() -> None:

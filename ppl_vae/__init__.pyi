@@ -16,6 +16,7 @@ from ppl_vae.verbs.encode import encode as encode
 from ppl_vae.verbs.evaluate import evaluate as evaluate
 from ppl_vae.verbs.export import export as export
 from ppl_vae.verbs.fit import fit as fit
+from ppl_vae.verbs.impute import impute as impute
 from ppl_vae.verbs.new import new as new
 from ppl_vae.verbs.reconstruct import reconstruct as reconstruct
 from ppl_vae.verbs.resume import resume as resume

@@ -10,6 +10,7 @@ from torch import Tensor
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.distributions.wrappers import family
+from ppl_vae.evidence.adapted import adapted
 from ppl_vae.evidence.importance import CHUNK
 from ppl_vae.evidence.imputation import mean_and_mode
 from ppl_vae.evidence.khat import ess, khat, reliable
@@ -17,10 +18,10 @@ from ppl_vae.evidence.posterior import by_hmc, systematic
 from ppl_vae.programs import Terms, score, terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, log_weight
 
-Method = Literal["nothing missing", "importance", "hmc"]
+Method = Literal["nothing missing", "importance", "adapted", "hmc"]
 METHODS: tuple[Method, ...] = get_args(Method)
 LONGER = 4  # times as long, where the first chains do not agree
-MORE = 20  # times as many draws, where the weights are not reliable
+MORE = 4  # times as many draws, where the weights are not reliable
 KEPT = 1000  # draws of the chains of a row
 CHAIN_ROWS = 200  # at a time
 
@@ -65,15 +66,17 @@ def complete(
     chain_rows: int | None = None,
     transitions: int = 1000,
     advance: Callable[[int], object] = lambda rows: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Completed:
     """Fill the missing cells of each row by p(x_mis|x_obs) = ∫ p(x_mis|z) p(z|x_obs) dz.
 
     Draws z_k ~ q(z|x_obs), k = 1..K, with weights w̃_k ∝ p(x_obs, z_k)/q(z_k|x_obs) stand for p(z|x_obs). The mean, the
     spread and the probabilities are those of the mixture Σ_k w̃_k p(x_mis|z_k); a draw takes z_k with the probability
     w̃_k (systematic resampling), and then x_mis ~ p(x_mis|z_k). A row whose weights are not reliable, k-hat ≥ 0.5 or an
-    effective sample size below 100, gets 20 times as many draws. If its weights are still not, z comes from Hamiltonian
-    Monte Carlo given the observed cells: 8 chains, which run four times as long if they do not agree (R-hat > 1.01).
-    Latents that are not real numbers, such as discrete ones, have no chains.
+    effective sample size below 100, gets four times as many draws of a Student-t that is fitted to its own posterior
+    (`adapted`). If their weights are not reliable either, z comes from Hamiltonian Monte Carlo given the observed
+    cells: 8 chains, which run four times as long if they do not agree (R-hat > 1.01). Latents that are no real numbers,
+    such as discrete ones, get 20 times as many draws of the guide, and have no chains.
 
     Args:
         rows: N rows, one tensor per field; the first is the table, `(N, D)`, NaN where a cell is missing.
@@ -81,7 +84,8 @@ def complete(
         num_samples: K.
         chain_rows: for how many rows chains are run at most, the first ones that need it; by default all.
         transitions: of each chain after its warm-up.
-        advance: called with the number of rows that are done.
+        advance: called with the number of rows with missing cells that are done.
+        say: called with a line before what takes longer.
 
     Raises:
         InputError: the model has no cells that may be missing.
@@ -96,11 +100,16 @@ def complete(
     cells_of(terms(model, guide, work.batch(torch.arange(1))))
     missing = x.isnan().any(1)
     work.made.reliable[missing.cpu()] = False
-    for count in (num_samples, MORE * num_samples):
-        for places in _pieces(work.doubtful(missing), max(1, CHUNK // (count * x.shape[1]))):
-            work.weighted(places, count)
-            advance(len(places))
-    for places in _pieces(work.doubtful(missing)[:chain_rows], CHAIN_ROWS):
+    for places in _pieces(work.doubtful(missing), max(1, CHUNK // (num_samples * x.shape[1]))):
+        work.weighted(places, num_samples)
+        advance(len(places))
+    more = MORE * num_samples
+    for places in _pieces(work.doubtful(missing), max(1, CHUNK // (more * x.shape[1]))):
+        if not work.adapted(places, more):
+            work.weighted(places, 5 * more)
+    if len(still := work.doubtful(missing)[:chain_rows]):
+        say(f"{len(still)} rows whose weights are not reliable get chains, which takes longer")
+    for places in _pieces(still, CHAIN_ROWS):
         if not work.chained(places, transitions):
             break
     return work.made
@@ -151,12 +160,23 @@ class _Work:
         return (missing & ~self.made.reliable.to(missing.device)).nonzero().flatten()
 
     def weighted(self, places: Tensor, num_samples: int) -> None:
-        """Fill these rows by importance sampling."""
+        """Fill these rows by importance sampling from the guide."""
         t = terms(self.model, self.guide, self.batch(places), num_samples)
-        log_w = log_weight(t).double()
-        k, count = khat(log_w), ess(log_w)
         values = {site: t.layouts[site].rows_first(z, t.q[site]) for site, z in t.values.items()}
-        self.fill(places, values, log_w.softmax(0), reliable(k, count), "importance", {"khat": k, "ess": count})
+        self.by_weights(places, values, log_weight(t).double(), "importance")
+
+    def adapted(self, places: Tensor, num_samples: int) -> bool:
+        """Fill these rows by importance sampling from a fitted proposal; False if the latents have no coordinates."""
+        try:
+            values, log_w = adapted(self.model, self.guide, self.batch(places), num_samples)
+        except InputError:
+            return False
+        self.by_weights(places, values, log_w, "adapted")
+        return True
+
+    def by_weights(self, places: Tensor, values: Values, log_w: Tensor, method: Method) -> None:
+        k, count = khat(log_w), ess(log_w)
+        self.fill(places, values, log_w.softmax(0), reliable(k, count), method, {"khat": k, "ess": count})
 
     def chained(self, places: Tensor, transitions: int) -> bool:
         """Fill these rows by chains; False if the latents have none."""

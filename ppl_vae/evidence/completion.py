@@ -4,21 +4,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import pyro
 import torch
 from torch import Tensor
 
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.distributions.wrappers import family
-from ppl_vae.evidence.adapted import adapted
-from ppl_vae.evidence.importance import CHUNK
+from ppl_vae.evidence.fitted import believed, drawn, proposal
+from ppl_vae.evidence.importance import CHUNK, importance, summary
 from ppl_vae.evidence.imputation import mean_and_mode
 from ppl_vae.evidence.khat import ess, khat, reliable
+from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.posterior import by_hmc, systematic
 from ppl_vae.programs import Terms, score, terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, log_weight
 
-Method = Literal["nothing missing", "importance", "adapted", "hmc"]
+Method = Literal["nothing missing", "importance", "fitted", "hmc"]
 METHODS: tuple[Method, ...] = get_args(Method)
 LONGER = 4  # times as long, where the first chains do not agree
 MORE = 4  # times as many draws, where the weights are not reliable
@@ -74,7 +76,7 @@ def complete(
     spread and the probabilities are those of the mixture Σ_k w̃_k p(x_mis|z_k); a draw takes z_k with the probability
     w̃_k (systematic resampling), and then x_mis ~ p(x_mis|z_k). A row whose weights are not reliable, k-hat ≥ 0.5 or an
     effective sample size below 100, gets four times as many draws of a Student-t that is fitted to its own posterior
-    (`adapted`). If their weights are not reliable either, z comes from Hamiltonian Monte Carlo given the observed
+    (`fitted`). If their weights are not reliable either, z comes from Hamiltonian Monte Carlo given the observed
     cells: 8 chains, which run four times as long if they do not agree (R-hat > 1.01). Latents that are no real numbers,
     such as discrete ones, get 20 times as many draws of the guide, and have no chains.
 
@@ -105,7 +107,7 @@ def complete(
         advance(len(places))
     more = MORE * num_samples
     for places in _pieces(work.doubtful(missing), max(1, CHUNK // (more * x.shape[1]))):
-        if not work.adapted(places, more):
+        if not work.fitted(places, more):
             work.weighted(places, 5 * more)
     if len(still := work.doubtful(missing)[:chain_rows]):
         say(f"{len(still)} rows whose weights are not reliable get chains, which takes longer")
@@ -165,13 +167,23 @@ class _Work:
         values = {site: t.layouts[site].rows_first(z, t.q[site]) for site, z in t.values.items()}
         self.by_weights(places, values, log_weight(t).double(), "importance")
 
-    def adapted(self, places: Tensor, num_samples: int) -> bool:
+    def fitted(self, places: Tensor, num_samples: int) -> bool:
         """Fill these rows by importance sampling from a fitted proposal; False if the latents have no coordinates."""
+        batch = self.batch(places)
         try:
-            values, log_w = adapted(self.model, self.guide, self.batch(places), num_samples)
+            latents = Latents(self.model, self.guide, batch)
+            with pyro.validation_enabled(False):
+                u, log_w = drawn(latents, proposal(latents), num_samples)
         except InputError:
             return False
-        self.by_weights(places, values, log_w, "adapted")
+        u = torch.where((log_w > -torch.inf).unsqueeze(-1), u, _taken(u, log_w.argmax(0, keepdim=True)))
+        values = {
+            site.name: site.layout.rows_first(z, site.fn)
+            for site, z in zip(latents.sites, latents.values(u)[0].values(), strict=True)
+        }
+        self.by_weights(places, values, log_w.double(), "fitted")
+        by_guide = importance(self.model, self.guide, batch, num_samples)
+        self.made.reliable[places.cpu()] = believed(summary(log_w), by_guide).reliable.cpu()
         return True
 
     def by_weights(self, places: Tensor, values: Values, log_w: Tensor, method: Method) -> None:

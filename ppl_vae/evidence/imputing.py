@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHOWN = 12  # columns, and rows that are not reliable
 WORDS = {
     "importance": "by importance sampling from the guide",
-    "adapted": "by importance sampling from a Student-t fitted to the row, as the guide's draws were not reliable",
+    "fitted": "by importance sampling from a Student-t fitted to the row, as the guide's draws were not reliable",
     "hmc": "by Hamiltonian Monte Carlo, as neither draws were reliable",
 }
 

@@ -19,7 +19,7 @@ from ppl_vae.evidence.evaluation import methods_said
 from ppl_vae.evidence.importance import chunks
 from ppl_vae.evidence.log_px import LogPx, Method, log_px
 from ppl_vae.evidence.mean import mean
-from ppl_vae.evidence.on_run import name_of
+from ppl_vae.evidence.on_run import STAGES, name_of
 from ppl_vae.evidence.units import Units, units
 from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs import terms
@@ -44,7 +44,7 @@ class Scores(Result):
 
     Args:
         index: what tells the rows, `(N,)`.
-        found: log p(x) and k-hat of each row, of the data as the programs see them.
+        found: log p(x) of each row, of the data as the programs see them, and the k-hat of its weights, if it has any.
         rate: KL(q(z|x) ‖ p(z)), in closed form where there is one, `(N,)`.
         distortion: −E_q log p(x|z), `(N,)`, of the data as the programs see them.
         columns: log p(x_j|x_-j); None where the likelihood has no columns, and `refused` says why.
@@ -74,7 +74,7 @@ class Scores(Result):
         numbers = {
             "log_px": self.found.value + shift, "log_px_se": self.found.se,
             "elbo": shift - self.rate - self.distortion, "rate": self.rate, "distortion": self.distortion - shift,
-            "khat": self.found.weighted.khat, "reliable": self.found.reliable,
+            "khat": self.found.khat, "reliable": self.found.reliable,
         }  # fmt: skip
         if self.columns is not None:
             there = ~self.columns.log_prob.isnan()
@@ -204,10 +204,10 @@ def score_on_run(
         count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
         batch = tuple(x.to(run.config.device) for x in read.first(count))
         size = run.config.batch_size
-        with Progress(progress, -(-count // size)) as bar:
+        with Progress(progress, STAGES * 100) as bar:
             found = log_px(
                 pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
-                most_annealed=annealed_rows, advance=lambda rows: bar.advance(),
+                most_annealed=annealed_rows, advance=lambda part: bar.advance(100 * part),
             )  # fmt: skip
         seed_torch(seed)
         rate, distortion = parts(pair.model, pair.guide, batch, num_samples, size)

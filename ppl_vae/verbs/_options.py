@@ -81,12 +81,12 @@ Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, las
 Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]
 Force = Annotated[bool, Doc("Accept programs or data whose hash is not the run's.")]
 Method = Annotated[
-    Literal["exact", "sum", "quadrature", "importance", "annealed"] | None,
+    Literal["exact", "sum", "quadrature", "importance", "fitted", "annealed"] | None,
     Doc(
         "How log p(x) is computed: exact by the model's own log_px, the sum over discrete latents, quadrature for "
-        "up to 3 latent dimensions, importance sampling from the guide, or annealed importance sampling. By "
-        "default the first that there is for the model; then some of the rows where importance sampling is not "
-        "reliable are annealed."
+        "up to 3 latent dimensions, importance sampling from the guide or from a proposal that is fitted to each "
+        "row, or annealed importance sampling. By default the first that there is for the model; rows where the "
+        "guide is not reliable get a fitted proposal, and some of those where that is not reliable are annealed."
     ),
 ]
 NumSamples = Annotated[int, Doc("K, the draws of importance sampling for each row.")]

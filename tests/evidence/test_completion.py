@@ -87,13 +87,13 @@ def test_intervals_of_draws_cover_the_cells() -> None:
 # ---- where the guide is bad
 
 
-@pytest.mark.parametrize("method", ["adapted", "hmc"])
+@pytest.mark.parametrize("method", ["fitted", "hmc"])
 def test_a_bad_guide_is_replaced(method: str) -> None:
     """By a proposal that is fitted to each row, or by chains, where this has too few draws to be believed."""
     x, gone = holes(6)
     pair = linear_table(width=0.4, gain=0.1, shift=1.5)
     seen = x.masked_fill(gone, math.nan)
-    count = 1000 if method == "adapted" else 20
+    count = 1000 if method == "fitted" else 20
     got = complete(pair.model, pair.guide, seen, 1000, num_samples=count, transitions=150)
     assert [METHODS[code] for code in got.method] == ["nothing missing"] + [method] * 5
     assert got.reliable.double().mean() > 0.8
@@ -112,7 +112,7 @@ def test_chains_are_run_for_so_many_rows_at_most() -> None:
     seen = x.masked_fill(gone, math.nan)
     said: list[str] = []
     got = complete(pair.model, pair.guide, seen, 0, num_samples=20, chain_rows=2, transitions=10, say=said.append)
-    assert [METHODS[code] for code in got.method] == ["nothing missing", "hmc", "hmc"] + ["adapted"] * 3
+    assert [METHODS[code] for code in got.method] == ["nothing missing", "hmc", "hmc"] + ["fitted"] * 3
     assert got.reliable.tolist()[3:] == [False] * 3
     assert said == ["2 rows whose weights are not reliable get chains, which takes longer"]
 

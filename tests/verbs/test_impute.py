@@ -70,7 +70,7 @@ def test_the_numbers_are_those_of_conditional(place: Path) -> None:
     assert off.abs().max() < 5 * 2**0.5 / min(other.ess.min().item(), 4000) ** 0.5
     with np.load(place / "a.npz") as file:
         assert set(file) == {"x", "mean", "sd", "probability", "method", "reliable", "khat", "ess", "rhat"}
-        assert set(file["method"]) <= {"nothing missing", "importance", "adapted"}
+        assert set(file["method"]) <= {"nothing missing", "importance", "fitted"}
 
 
 def test_the_guess_is_better_than_the_columns_mean(place: Path) -> None:

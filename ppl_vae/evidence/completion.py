@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.distributions.wrappers import family
-from ppl_vae.evidence.fitted import believed, drawn, proposal
+from ppl_vae.evidence.fitted import believed, proposal, values_drawn
 from ppl_vae.evidence.importance import CHUNK, importance, summary
 from ppl_vae.evidence.imputation import mean_and_mode
 from ppl_vae.evidence.khat import ess, khat, reliable
@@ -173,14 +173,10 @@ class _Work:
         try:
             latents = Latents(self.model, self.guide, batch)
             with pyro.validation_enabled(False):
-                u, log_w = drawn(latents, proposal(latents), num_samples)
+                z, log_w = values_drawn(latents, proposal(latents), num_samples)
         except InputError:
             return False
-        u = torch.where((log_w > -torch.inf).unsqueeze(-1), u, _taken(u, log_w.argmax(0, keepdim=True)))
-        values = {
-            site.name: site.layout.rows_first(z, site.fn)
-            for site, z in zip(latents.sites, latents.values(u)[0].values(), strict=True)
-        }
+        values = {site.name: site.layout.rows_first(z[site.name], site.fn) for site in latents.sites}
         self.by_weights(places, values, log_w.double(), "fitted")
         by_guide = importance(self.model, self.guide, batch, num_samples)
         self.made.reliable[places.cpu()] = believed(summary(log_w), by_guide).reliable.cpu()

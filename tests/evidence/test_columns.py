@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ppl_vae.blocks import AutoregressiveBernoulli, MixedTable, autoregressive_network
 from ppl_vae.core.errors import InputError
-from ppl_vae.evidence.columns import Columns, columns, factorized
+from ppl_vae.evidence.columns import Columns, columns
+from ppl_vae.evidence.factors import factorized
 
 
 def gaussian(width: float = 1.3, shift: float = 0.2) -> SimpleNamespace:
@@ -96,6 +97,15 @@ def test_a_cell_that_moves_the_posterior_far_is_estimated_anew() -> None:
     assert both.reliable[:, 1].double().mean() > 0.9
     z = ((both.log_prob - torch.as_tensor(exact(x))) / both.se)[both.reliable]
     assert z.abs().max() < 5
+
+
+def test_a_row_whose_weights_are_bad_gets_draws_of_its_own() -> None:
+    x, pair = rows(30), gaussian(width=0.5, shift=0.7)
+    got = columns(pair.model, pair.guide, x, 4000, most_anew=0)
+    assert got.reliable.double().mean() > 0.9
+    z = ((got.log_prob - torch.as_tensor(exact(x))) / got.se)[got.reliable]
+    assert z.abs().max() < 5
+    assert abs(z.square().mean() - 1) < 8 * (2 / len(z)) ** 0.5
 
 
 def test_log_px_that_is_known_better_takes_the_place_of_the_weights() -> None:

@@ -52,11 +52,43 @@ def sampled(
         fields = zip(run.rules.fields, run.zeros(num), strict=True)
         like = tuple(conditions.get(name, x).to(run.config.device) for name, x in fields)
         with running(f"the model of {run.folder}"):
-            likelihoods = _likelihoods(pair.model, tuple(x[:1] for x in like))
-            kind: Show = show or ("draws" if any(map(_is_discrete, likelihoods.values())) else "means")
+            observed = likelihoods(pair.model, tuple(x[:1] for x in like))
+            kind = _shown(show, observed)
             drawn = simulate(pair.model, like, means=kind == "means")
     arrays = {name: x.cpu().numpy() for name, x in (conditions | drawn).items()}
-    return Sampled(arrays, tuple(likelihoods), kind)
+    return Sampled(arrays, tuple(observed), kind)
+
+
+def alike(
+    run: Run, like: Any, scale: float | None = None, num: int = 1, show: Show | None = None, seed: int = 0,
+    **opening: Any,
+) -> Sampled:  # fmt: skip
+    """z ~ q(z|x), then x' ~ p(x|z), or its mean: `num` for each row x of `like`, one row's after another's.
+
+    The array `like` holds the number of the row, `(N·num,)`. The other arguments are those of `sampled`.
+    """
+    check_seeds(seed=seed)
+    at_least(1, num=num)
+    with isolated(seed), torch.no_grad():
+        pair = run.pair(**opening)
+        rows = rows_of(run, pair, like, scale, test=True, force=opening.get("force", False))
+        found: dict[str, list[Tensor]] = {}
+        for batch in rows.batches(run.config.batch_size):
+            with running(f"the pair of {run.folder}"):
+                t = terms(pair.model, pair.guide, _moved(run, batch), num)
+                observed = {site: t.p[site] for site, x in t.observed.items() if x.numel()}
+                kind = _shown(show, observed)
+                values = {site: t.layouts[site].rows_first(z, (t.q | t.p)[site]) for site, z in t.values.items()}
+                for site, p in observed.items():
+                    values[site] = t.by_row(site, mean_of(site, p) if kind == "means" else p.sample())
+            for site, x in values.items():
+                found.setdefault(site, []).append(x.transpose(0, 1).flatten(0, 1).cpu())
+    arrays = {site: torch.cat(parts).numpy() for site, parts in found.items()}
+    return Sampled(arrays | {"like": rows.numbers.repeat_interleave(num).numpy()}, tuple(observed), kind)
+
+
+def _shown(show: Show | None, observed: Mapping[str, Distribution]) -> Show:
+    return show or ("draws" if any(map(_is_discrete, observed.values())) else "means")
 
 
 def reconstructed(
@@ -214,7 +246,7 @@ def _moved(run: Run, rows: Batch) -> Batch:
     return tuple(x.to(run.config.device) for x in rows)
 
 
-def _likelihoods(model: Any, like: Batch) -> dict[str, Distribution]:
+def likelihoods(model: Any, like: Batch) -> dict[str, Distribution]:
     """p(x|z) of each observed site; the random state stays as it was."""
     with torch.no_grad(), torch.random.fork_rng():
         trace = poutine.trace(poutine.uncondition(model)).get_trace(*like)

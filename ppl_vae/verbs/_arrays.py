@@ -15,6 +15,8 @@ from ppl_vae.data.table import listing
 if TYPE_CHECKING:
     import pandas
 
+    from ppl_vae.evidence.copies import Copies
+
 
 @dataclass(frozen=True, repr=False)
 class Samples(Result, Mapping[str, np.ndarray]):
@@ -25,6 +27,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
         names: the columns of the arrays, where they have names of their own.
         shown: the arrays that a table is made of, by default all.
         index: what tells the rows, if they are rows of data.
+        copies: whether samples copy training rows, if that was asked.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -33,6 +36,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
     names: Names = field(default_factory=dict, compare=False)
     shown: Sequence[str] | None = field(default=None, compare=False)
     index: Any = field(default=None, compare=False)
+    copies: "Copies | None" = None
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -52,13 +56,16 @@ class Samples(Result, Mapping[str, np.ndarray]):
         given = {name: x.tolist() for name, x in self.given.items()}
         shapes = {name: list(x.shape) for name, x in self.arrays.items()}
         columns = {"columns": list(self.frame.columns)} if self._is_table else {}
-        return {"files": list(map(str, self.files)), "shapes": shapes} | columns | ({"given": given} if given else {})
+        more = ({"given": given} if given else {}) | ({"copies": self.copies.fields()} if self.copies else {})
+        return {"files": list(map(str, self.files)), "shapes": shapes} | columns | more
 
     def lines(self) -> Iterator[str]:
         if self._is_table:
             yield f"{len(self.frame)} rows; columns {listing(list(self.frame.columns))}"
         else:
             yield from (f"{name:10} {tuple(x.shape)}" for name, x in self.arrays.items())
+        if self.copies is not None:
+            yield from self.copies.lines()
         yield f"written: {', '.join(map(str, self.files))}"
 
     @property

@@ -27,7 +27,8 @@ class Flag:
     read: Callable[[Any], Any] = lambda typed: typed
 
 
-def _listed(typed: tuple[str, ...]) -> list[str] | None:
+def listed(typed: tuple[str, ...]) -> list[str] | None:
+    """What was typed, or None for nothing."""
     return list(typed) or None
 
 
@@ -53,7 +54,7 @@ Program: TypeAlias = str | Path | Callable[..., Any]
 
 Model = Annotated[Program, Flag(str)]
 Guide = Annotated[Program, Flag(str)]
-Data = Annotated[Any, Flag(tuple[str, ...], (), _listed)]
+Data = Annotated[Any, Flag(tuple[str, ...], (), listed)]
 Objective = Annotated[Any, Flag(str)]
 Settings = Annotated[Mapping[str, Any] | Sequence[str] | str, Flag(Several)]
 SettingsAgain = Annotated[
@@ -70,11 +71,11 @@ ModelAgain = Annotated[
 GuideAgain = Annotated[
     Program | None, Doc("Name the guide again, if it is not a shipped one; once is enough."), Flag(str | None)
 ]
-DataAgain = Annotated[Any, Doc("The data of the run again, if they were moved."), Flag(tuple[str, ...], (), _listed)]
+DataAgain = Annotated[Any, Doc("The data of the run again, if they were moved."), Flag(tuple[str, ...], (), listed)]
 Rows = Annotated[
     Any,
     Doc("Rows, one or more, which are read by the rules of the run; by default the run's own."),
-    Flag(tuple[str, ...], (), _listed),
+    Flag(tuple[str, ...], (), listed),
 ]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]

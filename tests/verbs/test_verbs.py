@@ -119,6 +119,41 @@ def test_a_run_prints_itself_and_is_its_folder(run: ppl_vae.Run) -> None:
     assert repr(run).startswith("Run(folder=")
 
 
+def test_samples_are_compared_with_the_data(run: ppl_vae.Run, tmp_path: Path) -> None:
+    found = ppl_vae.sample(run, 200, copies=True, out=tmp_path / "s.npz")
+    assert found.copies is not None
+    assert (found.copies.samples, found.copies.training, found.copies.held_out) == (200, 240, 60)
+    assert not found.copies.copied
+    assert "identical to a training row" in str(found)
+    assert found.fields()["copies"]["samples"] == 200
+    with pytest.raises(InputError, match="means are no samples"):
+        ppl_vae.sample(run, copies=True, show="means")
+    mine = fitted(tmp_path, data=binary_rows(), out=tmp_path / "mine")
+    with pytest.raises(InputError, match="give data= again"):
+        ppl_vae.sample(mine, copies=True)
+    assert ppl_vae.sample(mine, 20, copies=True, data=binary_rows()).copies is not None
+
+
+def test_samples_like_rows_come_from_their_posteriors(run: ppl_vae.Run, tmp_path: Path) -> None:
+    rows = binary_rows()[[3, 7]]
+    found = ppl_vae.sample(run, 4000, like=rows, out=tmp_path / "like.npz")
+    assert found["x"].shape == (8000, D)
+    assert found["like"].tolist() == [0] * 4000 + [1] * 4000
+    codes = ppl_vae.encode(run, rows, out=tmp_path / "z.npz")
+    z = found["z"].reshape(2, 4000, Z)
+    np.testing.assert_allclose(z.mean(1), codes["z_mean"], atol=5 * codes["z_sd"].max() / 4000**0.5)
+    np.testing.assert_allclose(z.std(1), codes["z_sd"], rtol=5 / 8000**0.5)
+    with torch.no_grad():
+        p = run.model.likelihood(torch.tensor(z)).mean.mean(1)
+    share = found["x"].reshape(2, 4000, D).mean(1)
+    assert (np.abs(share - p.numpy()) < 5 * np.sqrt(0.25 / 4000)).all()
+    ppl_vae.sample(run, 2, like=rows, out=tmp_path / "like.csv")
+    assert pd.read_csv(tmp_path / "like.csv")["like"].tolist() == [0, 0, 1, 1]
+    assert set(np.unique(found["x"])) == {0.0, 1.0}
+    with pytest.raises(InputError, match="with like, each row brings what the model is given"):
+        ppl_vae.sample(run, like=rows, given={"y": 1})
+
+
 # ---- reconstruct and encode ----
 
 

@@ -177,16 +177,11 @@ class Evaluation(Result):
 
     def how(self) -> Iterator[str]:
         """How log p(x) was had, and how far it may be believed."""
-        found, n = self.found, len(self.numbers)
-        for method, count in found.counts.items():
-            yield f"log p(x) of {count} row{'s' * (count > 1)}: {WORDS[method]}"
-        for method in found.counts:
-            if doubtful := int((~found.reliable & found.of(method)).sum()):
-                yield f"{doubtful} of {n} rows: {DOUBTS[method]}"
-        if found.of("annealed").any():
+        yield from methods_said(self.found)
+        if self.found.of("annealed").any():
             raised = self.annealing_raises.over_data
             yield f"annealing raises these rows above importance sampling by {raised:.2f} nats"
-        yield from found.remarks
+        yield from self.found.remarks
         if self.gap is not None and not self.gap.converged.all():
             yield (
                 f"the best q(z|x) of {int((~self.gap.converged).sum())} rows is not found yet: their amortization gap "
@@ -194,6 +189,15 @@ class Evaluation(Result):
             )
         if self.units.said:
             yield f"bits per dimension are {self.units.said}"
+
+
+def methods_said(found: LogPx) -> Iterator[str]:
+    """How log p(x) was had, and which rows are not reliable."""
+    for method, count in found.counts.items():
+        yield f"log p(x) of {count} row{'s' * (count > 1)}: {WORDS[method]}"
+    for method in found.counts:
+        if doubtful := int((~found.reliable & found.of(method)).sum()):
+            yield f"{doubtful} of {len(found.value)} rows: {DOUBTS[method]}"
 
 
 def _add(made: Table, name: str, each: Mean, rows: int) -> None:

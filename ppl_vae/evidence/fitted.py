@@ -20,7 +20,7 @@ from ppl_vae.evidence.ascent import climbed
 from ppl_vae.evidence.importance import Weighted, chunks, gather, summary
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.local import full_normal
-from ppl_vae.programs.scores import Batch, ProgramLike, as_batch, batches
+from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, batches
 
 DIAGONAL, FULL = (100, 0.2), (200, 0.05)
 """Steps and learning rate, first of mean and standard deviations alone, which may have a long way, then of all."""
@@ -66,11 +66,23 @@ def fitted(
             t = proposal(latents)
             parts = []
             for k in chunks(batch, num_samples):
-                u = t.sample((k,))
-                parts.append((latents.log_joint(u) - t.log_prob(u)).nan_to_num(nan=-torch.inf, posinf=torch.inf))
+                parts.append(drawn(latents, t, k)[1])
             found.append(summary(torch.cat(parts)))
             advance(latents.rows)
     return gather(found)
+
+
+def drawn(latents: Latents, t: MultivariateStudentT, num_samples: int) -> tuple[Tensor, Tensor]:
+    """K draws u ~ t, `(K, B, D)`, and log p(x, u) − log t(u), `(K, B)`: −∞ where the first is not defined."""
+    u = t.sample((num_samples,))
+    return u, (latents.log_joint(u) - t.log_prob(u)).nan_to_num(nan=-torch.inf, posinf=torch.inf)
+
+
+def values_drawn(latents: Latents, t: MultivariateStudentT, num_samples: int) -> tuple[Values, Tensor]:
+    """`drawn`, as values that `score` takes; one without weight gives its place to the draw with the most."""
+    u, log_w = drawn(latents, t, num_samples)
+    best = u.gather(0, log_w.argmax(0, keepdim=True).unsqueeze(-1).expand_as(u[:1]))
+    return latents.values(torch.where((log_w > -torch.inf).unsqueeze(-1), u, best))[0], log_w
 
 
 def proposal(latents: Latents) -> MultivariateStudentT:

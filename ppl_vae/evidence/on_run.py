@@ -106,7 +106,7 @@ def evaluate_on_run(
             ),
         )
         return Evaluation(
-            data=_name(run, data),
+            data=name_of(run, data),
             split="test" if data is None else "new",
             step=run.step(checkpoint),
             seed=seed,
@@ -124,7 +124,7 @@ def evaluate_on_run(
         )
 
 
-def _name(run: Run, data: Any) -> str:
+def name_of(run: Run, data: Any) -> str:
     """What the rows are of: the run's data, or the files that were given in their place."""
     spec = run.config.data if data is None else data
     listed = [spec] if isinstance(spec, str) else spec

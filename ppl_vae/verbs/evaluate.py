@@ -1,7 +1,7 @@
 """The verb `evaluate`: log p(x), the gap explained, collapse and calibration."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
 
@@ -14,24 +14,14 @@ if TYPE_CHECKING:
 
     from ppl_vae.evidence.evaluation import Evaluation
 
-Method = Literal["exact", "sum", "quadrature", "importance", "fitted", "annealed"]
-
 
 def evaluate(
     run: o.RunFolder,
     data: o.Rows = None,
     *,
     scale: o.Scale = None,
-    method: Annotated[
-        Method | None,
-        Doc(
-            "How log p(x) is computed: exact by the model's own log_px, the sum over discrete latents, quadrature for "
-            "up to 3 latent dimensions, importance sampling from the guide or from a proposal that is fitted to each "
-            "row, or annealed importance sampling. By default the first that there is for the model; rows where the "
-            "guide is not reliable get a fitted proposal, and some of those where that is not reliable are annealed."
-        ),
-    ] = None,
-    num_samples: Annotated[int, Doc("K, the draws of importance sampling for each row.")] = 1000,
+    method: o.Method = None,
+    num_samples: o.NumSamples = 1000,
     rows: Annotated[int | None, Doc("Evaluate only so many rows, the first ones.")] = None,
     gap_rows: Annotated[int, Doc("Explain the gap of so many rows, the first ones; 0 for none.")] = 50,
     annealed_rows: Annotated[

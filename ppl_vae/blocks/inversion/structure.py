@@ -1,0 +1,215 @@
+"""What a guide has to draw, and of what: the latent sites of a model, found by a trace of it.
+
+Which draws a site of the guide has to see follows from the model's graph (Webb et al. 2018, "Faithful inversion of
+generative models for effective amortized inference"). Sites that have a child in common become neighbours, for given
+the child they depend on each other. Then the sites are taken out, last one of the guide's order first: what is around a
+site is what q has to see, and becomes neighbours of each other. So q leaves out no dependence that p(z|x) has.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.inspect import is_sample_site
+from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
+from torch import Tensor, nn
+
+from ppl_vae.blocks.likelihoods.table import Cells
+from ppl_vae.core.errors import InputError
+from ppl_vae.distributions.wrappers import family
+
+Order = Literal["model", "inverted"]
+FIELD, OBSERVED, UNOBSERVED = "field ", "_observed", "_unobserved"
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A latent site.
+
+    Args:
+        fn: its distribution in the model.
+        parents: the latents that its q sees, each of which is drawn before it.
+        sees_data: does its q see the data?
+    """
+
+    name: str
+    fn: Any
+    parents: tuple["Latent", ...] = ()
+    sees_data: bool = True
+
+    @property
+    def key(self) -> str:
+        """The name as an `nn.ModuleDict` takes it."""
+        return "q_" + self.name.replace(".", "_")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a trace of a model shows.
+
+    Args:
+        latents: the latent sites in the order of the guide.
+        fields: which fields of a batch the guide reads; not one that a partly observed site stands for.
+        kinds: of the columns, where the model's likelihood is that of a table.
+        images: does the model work with images, by convolutions?
+    """
+
+    latents: list[Latent]
+    fields: list[int]
+    kinds: str | None = None
+    images: bool = False
+
+
+def structure(
+    model: Callable[..., Any] | None, example: tuple[Tensor, ...], order: Order = "model", latent_dim: int = 20
+) -> Structure:
+    """The latents of a model and what each has to see.
+
+    Args:
+        model: if there is none yet, one latent `z` of `latent_dim` real numbers is taken.
+        example: a batch; its values do not count.
+        order: that of the model (q(z2|x) q(z1|x, z2), where z1 depends on z2), or `inverted` (q(z1|x) q(z2|x, z1)).
+
+    Raises:
+        InputError: no latent site, one outside the plate `data` or in another plate, or no field to read.
+    """
+    if model is None:
+        z = Latent("z", dist.Normal(torch.zeros(latent_dim), 1.0).to_event(1))
+        return Structure([z], list(range(len(example))))
+    sites, observes = _sites(model, example)
+    latents = {name: site["fn"] for name, site in sites.items() if not site["is_observed"]}
+    if not latents:
+        raise InputError("the model has no latent site that a guide could draw")
+    for name in latents:
+        _check_plates(sites[name])
+    graph = {name: _parents(site) & (sites.keys() | _fields(example)) for name, site in sites.items()}
+    names = list(latents) if order == "model" else list(latents)[::-1]
+    around = inverse(graph, names)
+    found: list[Latent] = []
+    for name in names:
+        parents = tuple(before for before in found if before.name in around[name])
+        found.append(Latent(name, latents[name], parents, not parents or bool(around[name] - latents.keys())))
+    return Structure(found, _read(example, graph, observes, latents), _kinds(sites, observes), _convolves(model))
+
+
+def inverse(graph: Mapping[str, Iterable[str]], order: list[str]) -> dict[str, set[str]]:
+    """Of each latent, the nodes that p(latent | those before it in `order`, all that is observed) depends on.
+
+    Args:
+        graph: the parents of each node of the model, latent or observed.
+        order: the latents, each once.
+    """
+    neighbours: dict[str, set[str]] = {}
+    for node, parents in graph.items():
+        _connect(neighbours, {node, *parents})
+    around = {}
+    for name in reversed(order):
+        around[name] = neighbours.pop(name)
+        _connect(neighbours, around[name])
+        for other in around[name]:
+            neighbours[other].discard(name)
+    return around
+
+
+def _connect(neighbours: dict[str, set[str]], nodes: set[str]) -> None:
+    for node in nodes:
+        neighbours.setdefault(node, set())
+    for a, b in combinations(nodes, 2):
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+
+
+class _Tags(poutine.messenger.Messenger):
+    """Tag the value of each site with its name alone, and keep what an observed value was tagged with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observes: dict[str, frozenset[str]] = {}
+
+    def _pyro_post_sample(self, msg: dict) -> None:
+        if is_sample_site(msg):
+            if msg["is_observed"]:
+                self.observes[msg["name"]] = get_provenance(msg["value"])
+            msg["value"] = ProvenanceTensor(detach_provenance(msg["value"]), frozenset({msg["name"]}))
+
+
+def _sites(model: Callable[..., Any], example: tuple[Tensor, ...]) -> tuple[dict[str, dict], dict[str, frozenset[str]]]:
+    """The sites of a trace, whose values know where they come from, and what each observed value is made of."""
+    tagged = [ProvenanceTensor(x[:2], frozenset({f"{FIELD}{i}"})) for i, x in enumerate(example)]
+    modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
+    for module, _ in modes:  # so that no batch normalization counts these rows
+        module.training = False
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.no_grad(),
+            pyro.validation_enabled(False),
+            pyro.get_param_store().scope(),
+            poutine.block(),
+            _Tags() as tags,
+        ):
+            trace = poutine.trace(model).get_trace(*tagged)
+            sites = {name: site for name, site in trace.nodes.items() if is_sample_site(site)}
+            for site in sites.values():
+                site["depends_on"] = get_provenance(site["fn"].log_prob(site["value"]))
+    finally:
+        for module, training in modes:
+            module.training = training
+    return sites, tags.observes
+
+
+def _fields(example: tuple[Tensor, ...]) -> set[str]:
+    """The further fields: the first one is what the model explains, and gives it only its shape."""
+    return {f"{FIELD}{i}" for i in range(1, len(example))}
+
+
+def _parents(site: dict) -> set[str]:
+    return set(site["depends_on"]) - {site["name"]}
+
+
+def _check_plates(site: dict) -> None:
+    plates = [(frame.name, frame.dim) for frame in site["cond_indep_stack"] if frame.vectorized]
+    if plates != [("data", -1)]:
+        where = " and ".join(repr(name) for name, _ in plates) or "none"
+        raise InputError(
+            f"site {site['name']!r} stands in the plates {where}: the guide `auto` needs it in the plate 'data' alone, "
+            'with pyro.plate("data", x.shape[0]), and other dimensions of one datum under .to_event(n)'
+        )
+
+
+def _read(
+    example: tuple[Tensor, ...],
+    graph: Mapping[str, set[str]],
+    observes: Mapping[str, frozenset[str]],
+    latents: Iterable[str],
+) -> list[int]:
+    """The fields that the guide reads: those that the model uses, without those of partly observed sites."""
+    used = set().union(*graph.values(), *observes.values())
+    partly = {name.removesuffix(UNOBSERVED) + OBSERVED for name in latents if name.endswith(UNOBSERVED)}
+    drawn = set().union(*(observes.get(name, frozenset()) for name in partly))
+    fields = [i for i in range(len(example)) if f"{FIELD}{i}" in used - drawn]
+    if not fields:
+        raise InputError(
+            "the model observes no field for all rows, so that a guide has nothing to read: write a guide of your own"
+        )
+    return fields
+
+
+def _kinds(sites: Mapping[str, dict], observes: Mapping[str, frozenset[str]]) -> str | None:
+    """The kinds of the columns as `--set kinds=` takes them."""
+    for name, tags in observes.items():
+        cells = family(sites[name]["fn"])
+        if f"{FIELD}0" in tags and isinstance(cells, Cells):
+            each = {column: str(group).split(" in ")[0] for group in cells.groups for column in group.columns}
+            return ",".join(each[column] for column in sorted(each))
+    return None
+
+
+def _convolves(model: Any) -> bool:
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return isinstance(model, nn.Module) and any(isinstance(module, kinds) for module in model.modules())

@@ -155,8 +155,9 @@ def known(model: Callable[..., Any] | None, batch: tuple[Tensor, ...], sites: It
     names = [site.name.removesuffix(UNOBSERVED) + OBSERVED for site in sites if site.name.endswith(UNOBSERVED)]
     if model is None or not names:
         return {}
+    run = model.forward if isinstance(model, nn.Module) else model  # torch.export minds a module call that is left
     with torch.no_grad(), poutine.block(), suppress(_Enough), _Look(names) as look:
-        model(*batch)
+        run(*batch)
     return look.found
 
 

@@ -38,27 +38,25 @@ class Guide(nn.Module):
         found = inversion.structure(model, example, order, latent_dim)
         self.sites = found.latents
         self.inputs = inversion.Inputs(found, example, y_dim)
-        self.families: Any = nn.ModuleDict()
-        self.encoders: Any = nn.ModuleDict()
-        for site in self.sites:
-            q = self.families[site.key] = inversion.family_for(site.name, site.fn, family)
-            parents = [self.families[parent.key] for parent in site.parents]
-            self.encoders[site.key] = inversion.Encoder(self.inputs, site, parents, q.width, hidden, network)
+        self.families = inversion.BySite({z.name: inversion.family_for(z.name, z.fn, family) for z in self.sites})
+        self.encoders = inversion.BySite(
+            {z.name: inversion.Encoder(self.inputs, z, self.families, hidden, network) for z in self.sites}
+        )
 
-    def q(self, site: inversion.Latent, x: Tensor, drawn: dict[str, Tensor]) -> dist.Distribution:
+    def q(self, site: inversion.Latent, x: Tensor, *seen: Tensor) -> dist.Distribution:
         """q(site | x, its parents): the family at what the network makes of them."""
-        parents = [self.families[parent.key].features(drawn[parent.name]) for parent in site.parents]
-        return self.families[site.key](self.encoders[site.key](x, *parents))
+        return self.families[site.name](self.encoders[site.name](x, *seen))
 
     def posterior(self, *batch: Tensor) -> dist.Distribution:
         """q(z|x) of the first site."""
-        return self.q(self.sites[0], self.inputs(*batch), {})
+        known = inversion.known(self.model[0], batch, self.sites)
+        return self.q(self.sites[0], self.inputs(*batch), *inversion.seen(self.sites[0], self.families, {}, known))
 
     def forward(self, *batch: Tensor) -> None:
         pyro.module("guide", self)
-        x = self.inputs(*batch)
+        x, known = self.inputs(*batch), inversion.known(self.model[0], batch, self.sites)
         drawn: dict[str, Tensor] = {}
-        known = inversion.known(self.model[0], batch, self.sites)
         with pyro.plate("data", batch[0].shape[0]):
             for site in self.sites:
-                drawn[site.name] = inversion.draw(site, self.q(site, x, drawn), known, self.families[site.key].infer)
+                q = self.q(site, x, *inversion.seen(site, self.families, drawn, known))
+                drawn[site.name] = inversion.draw(site, q, known, self.families[site.name].infer)

@@ -1,6 +1,6 @@
 """What the networks of an automatic guide read: the fields of a batch, and what is known of partly observed sites."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import prod
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ppl_vae.blocks import networks
 from ppl_vae.blocks.conditions import as_features, as_row, concat
-from ppl_vae.blocks.inversion.structure import OBSERVED, UNOBSERVED, Latent, Structure
+from ppl_vae.blocks.inversion.structure import Latent, Structure, observed
 from ppl_vae.blocks.likelihoods.table import TableFeatures
 from ppl_vae.blocks.networks.dense import mlp
 from ppl_vae.blocks.parts import Choice, Part, needs
@@ -78,6 +78,18 @@ class Labels(nn.Module):
         return as_features(y, self.width, like=self.unit)
 
 
+class BySite(nn.Module):
+    """A module for each site, by the name of the site; an `nn.ModuleDict` minds dots in it."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.places = {name: i for i, name in enumerate(modules)}
+        self.each = nn.ModuleList(modules.values())
+
+    def __getitem__(self, name: str) -> Any:
+        return self.each[self.places[name]]
+
+
 class Encoder(nn.Module):
     """From the inputs and the features of other draws to the numbers that a family asks for.
 
@@ -85,16 +97,15 @@ class Encoder(nn.Module):
     the rest through a dense one.
 
     Args:
-        parents: the families of the site's parents, whose features are read.
+        families: of all sites.
         network: `convolutional` or `mlp` where it is None, by whether the model convolves images.
     """
 
-    def __init__(
-        self, inputs: Inputs, site: Latent, parents: Sequence[Any], n_out: int, hidden: int, network: Part | None = None
-    ) -> None:
+    def __init__(self, inputs: Inputs, site: Latent, families: Any, hidden: int, network: Part | None = None) -> None:
         super().__init__()
+        n_out = families[site.name].width
         chosen = _chosen(network, inputs.images)
-        drawn = sum(parent.size for parent in parents)
+        drawn = sum(families[name].size for name in site.parents) + sum(families[name].size + 1 for name in site.knows)
         beside = drawn + inputs.size - inputs.first
         eye = needs("network", chosen, "reads") and inputs.reads_image
         self.sees_data, self.split = site.sees_data, 0
@@ -142,7 +153,7 @@ class _Look(poutine.messenger.Messenger):
     def _pyro_post_sample(self, msg: dict) -> None:
         if msg["name"] in self.missing:
             self.missing.remove(msg["name"])
-            self.found[msg["name"].removesuffix(OBSERVED) + UNOBSERVED] = Known(msg["mask"], msg["value"])
+            self.found[msg["name"]] = Known(msg["mask"], msg["value"])
             if not self.missing:
                 raise _Enough
 
@@ -152,13 +163,30 @@ def known(model: Callable[..., Any] | None, batch: tuple[Tensor, ...], sites: It
 
     The model runs until it has observed the last of them.
     """
-    names = [site.name.removesuffix(UNOBSERVED) + OBSERVED for site in sites if site.name.endswith(UNOBSERVED)]
+    names = {name: site.name for site in sites if (name := observed(site.name))}
     if model is None or not names:
         return {}
     run = model.forward if isinstance(model, nn.Module) else model  # torch.export minds a module call that is left
     with torch.no_grad(), poutine.block(), suppress(_Enough), _Look(names) as look:
         run(*batch)
-    return look.found
+    return {names[name]: found for name, found in look.found.items()}
+
+
+def seen(site: Latent, families: Any, drawn: Mapping[str, Tensor], known: Mapping[str, Known]) -> Iterator[Tensor]:
+    """What the encoder of a site sees besides the data: the features of other sites, `(..., numbers)`.
+
+    Args:
+        families: of all sites.
+        drawn: the draws of the site's parents.
+        known: what is known of partly observed sites, which comes with a 1 where it is known, else with zeros.
+    """
+    for name in site.parents:
+        yield families[name].features(drawn[name])
+    for name in site.knows:
+        rows, value = known[name]
+        there = rows.unsqueeze(-1)
+        features = families[name].features(value)
+        yield concat(torch.where(there, features, torch.zeros_like(features)), there.to(features.dtype))
 
 
 def draw(site: Latent, q: Any, known: Mapping[str, Known], infer: Any = None) -> Tensor:

@@ -34,18 +34,15 @@ class Latent:
     Args:
         fn: its distribution in the model.
         parents: the latents that its q sees, each of which is drawn before it.
+        knows: the partly observed sites drawn after it that its q sees where they are observed.
         sees_data: does its q see the data?
     """
 
     name: str
     fn: Any
-    parents: tuple["Latent", ...] = ()
+    parents: tuple[str, ...] = ()
+    knows: tuple[str, ...] = ()
     sees_data: bool = True
-
-    @property
-    def key(self) -> str:
-        """The name as an `nn.ModuleDict` takes it."""
-        return "q_" + self.name.replace(".", "_")
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,18 @@ def structure(
     graph = {name: _parents(site) & (sites.keys() | _fields(example)) for name, site in sites.items()}
     names = list(latents) if order == "model" else list(latents)[::-1]
     around = inverse(graph, names)
-    found: list[Latent] = []
-    for name in names:
-        parents = tuple(before for before in found if before.name in around[name])
-        found.append(Latent(name, latents[name], parents, not parents or bool(around[name] - latents.keys())))
+    found = []
+    for i, name in enumerate(names):
+        parents = tuple(before for before in names[:i] if before in around[name])
+        knows = tuple(after for after in names[i + 1 :] if observed(after) in around[name])
+        sees_data = not parents or bool(around[name] - latents.keys() - set(map(observed, names)))
+        found.append(Latent(name, latents[name], parents, knows, sees_data))
     return Structure(found, _read(example, graph, observes, latents), _kinds(sites, observes), _convolves(model))
+
+
+def observed(name: str) -> str | None:
+    """What the observed part of a partly observed site is called (`obs_mask=` in the model), by its latent part."""
+    return name.removesuffix(UNOBSERVED) + OBSERVED if name.endswith(UNOBSERVED) else None
 
 
 def inverse(graph: Mapping[str, Iterable[str]], order: list[str]) -> dict[str, set[str]]:
@@ -190,8 +194,7 @@ def _read(
 ) -> list[int]:
     """The fields that the guide reads: those that the model uses, without those of partly observed sites."""
     used = set().union(*graph.values(), *observes.values())
-    partly = {name.removesuffix(UNOBSERVED) + OBSERVED for name in latents if name.endswith(UNOBSERVED)}
-    drawn = set().union(*(observes.get(name, frozenset()) for name in partly))
+    drawn = set().union(*(observes.get(observed(name) or "", frozenset()) for name in latents))
     fields = [i for i in range(len(example)) if f"{FIELD}{i}" in used - drawn]
     if not fields:
         raise InputError(

@@ -20,10 +20,19 @@ from ppl_vae.blocks.parts import Part, maker
 from ppl_vae.blocks.spaces import Features, space_of
 from ppl_vae.core.errors import InputError
 from ppl_vae.distributions.relaxed import ExpRelaxedCategorical
-from ppl_vae.distributions.wrappers import describe, support_of
+from ppl_vae.distributions.wrappers import describe, support_of, with_family
 from ppl_vae.distributions.wrappers import family as unwrapped
 
 PARALLEL = {"enumerate": "parallel"}
+NORMAL_IN_ONE = (
+    families.FullNormal,
+    families.HouseholderNormal,
+    families.InverseAutoregressiveFlow,
+    families.LowRankNormal,
+)
+"""What they are over one number; the flow has none to regress on."""
+CIRCULAR = (torch.distributions.VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
+"""Their density repeats itself, and is one on a circle, though they state the real line as their support."""
 
 
 def family_for(site: str, fn: Any, family: Part = "diagonal_normal") -> Any:
@@ -43,7 +52,7 @@ def family_for(site: str, fn: Any, family: Part = "diagonal_normal") -> Any:
         return RelaxedOneHot(shape[0], _one(site, under.temperature))
     if support is constraints.sphere and len(shape) == 1:
         return Placed(families.PowerSpherical(shape[0]), shape[0])
-    if support is None or support is constraints.sphere:
+    if support is None or support is constraints.sphere or isinstance(under, CIRCULAR):
         raise _refused(site, fn)
     if support.is_discrete:
         return _discrete(site, fn, support)
@@ -167,7 +176,8 @@ class Pushed(nn.Module):
 
     def __init__(self, site: str, fn: Any, support: Any, family: Part) -> None:
         super().__init__()
-        self.support, self.event_shape = support, fn.event_shape
+        self.support = support
+        self.positive = getattr(support, "lower_bound", None) == 0 and not hasattr(support, "upper_bound")
         try:
             self.bijection = biject_to(support)
             self.shape = self.bijection.inverse_shape(fn.event_shape)
@@ -176,8 +186,8 @@ class Pushed(nn.Module):
         except NotImplementedError:
             raise _refused(site, fn) from None
         self.size = prod(self.shape)
-        if self.size == 1 and maker("family", family) is families.InverseAutoregressiveFlow:
-            family = "diagonal_normal"  # one number has nothing to regress on
+        if self.size == 1 and maker("family", family) in NORMAL_IN_ONE:
+            family = "diagonal_normal"
         self.base = families.build(family, self.size)
         self.width = self.base.width
 
@@ -185,9 +195,8 @@ class Pushed(nn.Module):
         u = shaped(self.base(raw), self.shape)
         if self.support is constraints.real:
             return u
-        if isinstance(u, dist.Independent) and not self.bijection.domain.event_dim:
-            pushed = dist.TransformedDistribution(u.base_dist, [self.bijection])
-            return pushed.to_event(u.reinterpreted_batch_ndims)
+        if self.positive and type(unwrapped(u)) is dist.Normal:  # its mean and its KLs have a closed form
+            return with_family(u, lambda normal: dist.LogNormal(normal.loc, normal.scale))
         return dist.TransformedDistribution(u, [self.bijection])
 
     def features(self, z: Tensor) -> Tensor:

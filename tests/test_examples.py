@@ -278,9 +278,9 @@ def test_rows_without_a_label_help_a_classifier(run: Run) -> None:
 
 @pytest.mark.slow
 def test_auto_guide(run: Run) -> None:
-    """Where the automatic guide is the hand-written one, the difference is none; elsewhere it is one."""
-    text = run("auto_guide", "--epochs", "1", "--seeds", "1", "--only", "semi_supervised", "hierarchical")
-    same, other = line_of(text, "semi_supervised"), line_of(text, "hierarchical")
-    assert numbers(same)[-1] == 0
-    assert numbers(other)[-1] != 0
-    assert all(-40 < elbo < -25 for line in (same, other) for elbo in numbers(line)[-3:-1])
+    """Where the automatic guide is the hand-written one, the difference is none."""
+    text = run("auto_guide", "--epochs", "2", "--seeds", "1", "--only", "semi_supervised")
+    theirs, auto, difference = numbers(line_of(text, "semi_supervised"))
+    assert -40 < theirs < -25
+    assert theirs == auto
+    assert difference == 0

@@ -80,7 +80,7 @@ def test_the_structure_of_a_program(model: Any, order: Any, seen: dict[str, Any]
     for x in (torch.randn(5, 4), torch.zeros(2, 4)):  # a run is opened with zeros
         found = inversion.structure(model, (x,), order)
         assert {z.name: (list(z.parents), z.sees_data) for z in found.latents} == seen
-        assert (found.fields, found.kinds, found.images) == ([0], None, False)
+        assert (found.fields, found.kinds, found.masked, found.images) == ([0], None, False, False)
 
 
 def test_the_trace_leaves_nothing_behind() -> None:

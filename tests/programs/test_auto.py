@@ -1,5 +1,6 @@
 """`guides/auto.py`: the hand-written guides bit for bit, exact posteriors, models of a user, runs."""
 
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,15 @@ def test_the_exact_posterior_of_a_linear_gaussian_model_is_reached() -> None:
     assert gap() < 0.01
 
 
+DIRECTIONS = torch.tensor([[1.0, 1.0, 1.0, 1.0, 1.0], [-2.0, -1.0, 0.0, 1.0, 2.0]])
+
+
 class ScaleAndVector(nn.Module):
     """z ~ N(0, I), s ~ LogNormal(0, 1/4), x | z, s ~ N(Wz, s² I): two latents of different supports."""
 
     def __init__(self, data_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.W = nn.Parameter(torch.linspace(-1, 2, 2 * data_shape[0]).reshape(2, -1))
+        self.W = nn.Parameter(DIRECTIONS.clone())
 
     def forward(self, x: Tensor) -> None:
         with pyro.plate("data", x.shape[0]):
@@ -142,7 +146,7 @@ class ScaleAndVector(nn.Module):
 
 def scale_and_vector(x: Tensor) -> None:
     """The same as a plain function."""
-    W = pyro.param("W", torch.linspace(-1, 2, 2 * x.shape[1]).reshape(2, -1))
+    W = pyro.param("W", DIRECTIONS.clone())
     with pyro.plate("data", x.shape[0]):
         s = pyro.sample("s", dist.LogNormal(x.new_zeros(()), 0.5))
         z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
@@ -152,7 +156,7 @@ def scale_and_vector(x: Tensor) -> None:
 def rows(n: int) -> Tensor:
     torch.manual_seed(0)
     s = (0.5 * torch.randn(n, 1)).exp()
-    return torch.randn(n, 2) @ torch.linspace(-1, 2, 10).reshape(2, 5) + s * torch.randn(n, 5)
+    return torch.randn(n, 2) @ DIRECTIONS + s * torch.randn(n, 5)
 
 
 @pytest.mark.slow
@@ -162,14 +166,14 @@ def test_a_scale_and_a_vector_come_near_log_px() -> None:
     settings = {"hidden": 100, "family": "full_normal"}
     pair = resolve_pair(ScaleAndVector, "auto", (x,), settings)
     assert [(z.name, z.parents) for z in pair.guide.sites] == [("s", ()), ("z", ("s",))]
-    train(pair, x, 1000)
+    train(pair, x, 400)
     with torch.no_grad():
         t = terms(pair.model, pair.guide, x[:50], 200)
     assert (t.values["s"] > 0).all()
     weights = sum(t.log_prior.values()) + sum(t.log_lik.values()) - sum(t.log_q.values())
-    exact = log_px(pair.model, pair.guide, x[:50])
-    gap = (exact.value - weights.mean(0)).mean().item()
-    assert -0.02 < gap < 0.3
+    exact = log_px(pair.model, pair.guide, x[:50]).value
+    assert -0.02 < (exact - weights.mean(0)).mean() < 0.5
+    torch.testing.assert_close((weights.logsumexp(0) - log(len(weights))).mean(), exact.mean(), atol=0.05, rtol=0)
 
 
 def test_a_plain_function_is_served_like_a_module() -> None:
@@ -234,6 +238,32 @@ def test_what_is_known_of_a_partly_observed_site_is_used(order: str) -> None:
     second = terms(pair.model, pair.guide, (x, changed)).q["z"].mean
     moved = (first != second).any(-1)
     assert torch.equal(moved, known)
+
+
+class Cells(nn.Module):
+    """Cells that are missing are left out of the likelihood."""
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(2, data_shape[0])
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            likelihood = dist.Normal(self.decoder(z), 1.0).mask(~x.isnan()).to_event(1)
+            pyro.sample("x", likelihood, obs=x.nan_to_num())
+
+
+def test_missing_cells_are_seen_as_missing_where_the_model_bears_them() -> None:
+    """As of `table`, by the mask of the likelihood: zeros, and which they are. A run is opened with no cell missing."""
+    x = rows(200)
+    x[torch.rand_like(x) < 0.2] = torch.nan
+    assert ppl_vae.check(Cells, "auto", x.numpy(), missing="nan", set={"hidden": 8}).passed
+    full, opened = (resolve_pair(Cells, "auto", (data,), {"hidden": 8}).guide for data in (x, torch.zeros(2, 5)))
+    opened.load_state_dict(full.state_dict())
+    seen = opened.inputs(x)
+    assert torch.equal(seen[:, 5:], (~x.isnan()).float())
+    torch.testing.assert_close(seen[:, :5], ((x - x.nanmean(0)) / full.inputs.parts[0].spread).nan_to_num())
 
 
 # ---- runs ----

@@ -22,9 +22,9 @@ from ppl_vae.blocks.standardized import Standardized
 class Inputs(nn.Module):
     """The fields of a batch as `size` numbers for each row.
 
-    The first field is standardized, see `Standardized`; of a table the missing cells are 0, and beside them stands
-    which they are, see `TableFeatures`. Of further fields integers are labels, one-hot, and other numbers are
-    standardized.
+    The first field is standardized, see `Standardized`. Where the model bears missing cells, these are 0, and beside
+    them stands which they are; of a table as in `TableFeatures`. Of further fields integers are labels, one-hot, and
+    other numbers are standardized.
 
     Args:
         found: which fields are read, and the kinds of a table's columns.
@@ -35,33 +35,42 @@ class Inputs(nn.Module):
 
     def __init__(self, found: Structure, example: tuple[Tensor, ...], y_dim: int) -> None:
         super().__init__()
-        self.fields, self.y_dim = found.fields, y_dim
-        self.images = found.images
+        self.fields, self.images = found.fields, found.images
         self.shape = tuple(example[0].shape[1:])
         self.reads_image = 0 in self.fields and not found.kinds
-        parts = [self._part(i, example[i], found.kinds if i == 0 else None) for i in self.fields]
-        self.parts = nn.ModuleList(part for part, _ in parts)
-        self.first, self.size = parts[0][1], sum(size for _, size in parts)
-
-    def _part(self, field: int, x: Tensor, kinds: str | None) -> tuple[nn.Module, int]:
-        shape = tuple(x.shape[1:])
-        if kinds is not None:
-            table = TableFeatures(shape, kinds, x)
-            return table, table.size
-        if field and not x.is_floating_point():
-            return Labels(self.y_dim), self.y_dim
-        return Numbers(shape, x if x.is_floating_point() else x.float()), prod(shape)
+        parts = [_part(found, i, example[i], y_dim) for i in self.fields]
+        self.parts, self.size = nn.ModuleList(parts), sum(part.size for part in parts)
+        self.first = prod(self.shape) if self.reads_image else parts[0].size
 
     def forward(self, *batch: Tensor) -> Tensor:
         read = [part(batch[i]) for i, part in zip(self.fields, self.parts, strict=True)]
         return concat(*read)
 
 
+def _part(found: Structure, field: int, x: Tensor, y_dim: int) -> Any:
+    """What makes rows of numbers of one field."""
+    shape = tuple(x.shape[1:])
+    if field == 0 and found.kinds is not None:
+        return TableFeatures(shape, found.kinds, x)
+    if field and not x.is_floating_point():
+        return Labels(y_dim)
+    return Numbers(shape, x if x.is_floating_point() else x.float(), masked=field == 0 and found.masked)
+
+
 class Numbers(Standardized):
-    """Standardized numbers as rows, `(..., *data_shape)` to `(..., numbers)`."""
+    """Standardized numbers as rows, `(..., *data_shape)` to `(..., size)`.
+
+    Args:
+        masked: put 0 in the place of missing cells (NaN), and beside all a 1 for each cell that is there.
+    """
+
+    def __init__(self, data_shape: tuple[int, ...], data: Tensor, *, masked: bool) -> None:
+        super().__init__(data_shape, data)
+        self.masked, self.size = masked, prod(data_shape) * (1 + masked)
 
     def forward(self, x: Tensor) -> Tensor:
-        return as_row(super().forward(x), self.center.dim())
+        rows = as_row(super().forward(x), self.center.dim())
+        return concat(rows.nan_to_num(), (~rows.isnan()).to(rows.dtype)) if self.masked else rows
 
 
 class Labels(nn.Module):
@@ -71,11 +80,11 @@ class Labels(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.width = width
+        self.size = width
         self.register_buffer("unit", torch.ones(()), persistent=False)
 
     def forward(self, y: Tensor) -> Tensor:
-        return as_features(y, self.width, like=self.unit)
+        return as_features(y, self.size, like=self.unit)
 
 
 class BySite(nn.Module):

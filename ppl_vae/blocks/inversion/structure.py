@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.wrappers import family
+from ppl_vae.distributions.wrappers import family, mask_of
 
 Order = Literal["model", "inverted"]
 FIELD, OBSERVED, UNOBSERVED = "field ", "_observed", "_unobserved"
@@ -53,12 +53,14 @@ class Structure:
         latents: the latent sites in the order of the guide.
         fields: which fields of a batch the guide reads; not one that a partly observed site stands for.
         kinds: of the columns, where the model's likelihood is that of a table.
+        masked: does the model leave out cells of the first field, so that there may be missing ones?
         images: does the model work with images, by convolutions?
     """
 
     latents: list[Latent]
     fields: list[int]
     kinds: str | None = None
+    masked: bool = False
     images: bool = False
 
 
@@ -93,7 +95,9 @@ def structure(
         knows = tuple(after for after in names[i + 1 :] if observed(after) in around[name])
         sees_data = not parents or bool(around[name] - latents.keys() - set(map(observed, names)))
         found.append(Latent(name, latents[name], parents, knows, sees_data))
-    return Structure(found, _read(example, graph, observes, latents), _kinds(sites, observes), _convolves(model))
+    explains = [sites[name] for name, fields in observes.items() if f"{FIELD}0" in fields]
+    masked = any(mask_of(site) is not None for site in explains)
+    return Structure(found, _read(example, graph, observes, latents), _kinds(explains), masked, _convolves(model))
 
 
 def observed(name: str) -> str | None:
@@ -203,11 +207,10 @@ def _read(
     return fields
 
 
-def _kinds(sites: Mapping[str, dict], observes: Mapping[str, frozenset[str]]) -> str | None:
+def _kinds(explains: Iterable[dict]) -> str | None:
     """The kinds of the columns as `--set kinds=` takes them."""
-    for name, tags in observes.items():
-        cells = family(sites[name]["fn"])
-        if f"{FIELD}0" in tags and isinstance(cells, Cells):
+    for cells in (family(site["fn"]) for site in explains):
+        if isinstance(cells, Cells):
             each = {column: str(group).split(" in ")[0] for group in cells.groups for column in group.columns}
             return ",".join(each[column] for column in sorted(each))
     return None

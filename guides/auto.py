@@ -38,7 +38,9 @@ class Guide(nn.Module):
         found = inversion.structure(model, example, order, latent_dim)
         self.sites = found.latents
         self.inputs = inversion.Inputs(found, example, y_dim)
-        self.families = inversion.BySite({z.name: inversion.family_for(z.name, z.fn, family) for z in self.sites})
+        self.families = inversion.BySite(
+            {name: inversion.family_for(name, fn, family) for name, fn in found.priors.items()}
+        )
         self.encoders = inversion.BySite(
             {z.name: inversion.Encoder(self.inputs, z, self.families, hidden, network) for z in self.sites}
         )

@@ -106,6 +106,19 @@ def test_the_trace_leaves_nothing_behind() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_dependence_is_found_where_a_tag_is_lost() -> None:
+    """`vmap` returns tensors that do not know where they come from; autograd does."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            a = pyro.sample("a", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(torch.func.vmap(lambda row: row.repeat(2))(a), 1.0).to_event(1), obs=x)
+            pyro.sample("b", dist.Normal(torch.func.vmap(lambda row: row.sum())(a), 1.0))
+
+    _, b = inversion.structure(model, (torch.randn(5, 4),)).latents
+    assert b == inversion.Latent("b", ("a",), sees_data=False)
+
+
 # ---- families by support ----
 
 FAMILIES = ["diagonal_normal", "full_normal", "mixture_normal", "iaf"]

@@ -1,5 +1,7 @@
 """`guides/auto.py`: the hand-written guides bit for bit, exact posteriors, models of a user, runs."""
 
+import copy
+import io
 from math import log
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from support.runs import binary_rows
 from torch import Tensor, nn
 
 import ppl_vae
+from ppl_vae.blocks import networks
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.palette import SHORTHANDS
 from ppl_vae.distributions.kl import kl
@@ -88,6 +91,25 @@ def test_check_finds_nothing(name: str) -> None:
     assert report.findings == (), str(report)
 
 
+def test_the_network_follows_the_model_unless_it_is_chosen() -> None:
+    """Convolutions where the model has them and the data are images; its settings without its name."""
+    x = (torch.rand(20, 16) > 0.5).float()
+
+    def network(data: tuple[Tensor, ...] = (x,), model: Any = "convolutional", **settings: Any) -> Any:
+        return resolve_pair(model, "auto", data, settings).guide.encoders["z"]
+
+    assert type(network().network) is networks.Convolutional
+    assert type(network(**{"guide.network": "gated"}).network) is networks.Gated
+    assert type(network(model="bernoulli").network) is networks.MLP
+    first = network(**{"guide.network.channels": 3}).network.network[2]
+    assert (type(first), first.out_channels) == (nn.Conv2d, 3)
+    beside = network((x, torch.arange(20) % 10), "conditional", network="convolutional")
+    assert type(beside.eye) is networks.Convolutional
+    assert beside.network[0].in_features == 400 + 10
+    with pytest.raises(InputError, match=r"network mlp has no setting .channels.: it has hidden; convolutional has it"):
+        network(model="bernoulli", **{"network.channels": 3})
+
+
 def test_covariates_are_read_on_a_common_scale() -> None:
     """Of a further field of numbers nothing but its shape has to be told."""
     case = Case("conditional", "auto", SMALL | {"model.y_dim": 4}, lambda x: 1000 * covariates(x))
@@ -95,6 +117,30 @@ def test_covariates_are_read_on_a_common_scale() -> None:
     x = pair.guide.inputs(*case.data())
     assert x.shape == (len(case.data()[0]), 16 + 4)
     torch.testing.assert_close(x[:, 16:].std(0, correction=0), torch.ones(4))
+
+
+class Bounded(nn.Module):
+    """z is below a bound that is learned."""
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.log_bound = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Uniform(0.0, self.log_bound.exp()))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 1.0).expand([*z.shape, 4]).to_event(1), obs=x)
+
+
+def test_a_support_that_moves_is_refused() -> None:
+    with pytest.raises(InputError, match="site 'z': its bounds or its temperature are not one constant"):
+        resolve_pair(Bounded, "auto", (torch.randn(5, 4),))
+
+
+def test_a_guide_can_be_copied() -> None:
+    """It keeps nothing of the trace."""
+    pair = Case("hierarchical", "auto", TWO).pair()
+    torch.save(copy.deepcopy(pair.guide).state_dict(), io.BytesIO())
 
 
 # ---- exact answers ----

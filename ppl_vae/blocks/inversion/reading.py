@@ -30,14 +30,13 @@ class Inputs(nn.Module):
         found: which fields are read, and the kinds of a table's columns.
         example: up to 1000 rows, by which columns are standardized.
         y_dim: the number of classes of labels.
-
     """
 
     def __init__(self, found: Structure, example: tuple[Tensor, ...], y_dim: int) -> None:
         super().__init__()
-        self.fields, self.images = found.fields, found.images
-        self.shape = tuple(example[0].shape[1:])
+        self.fields, self.shape = found.fields, tuple(example[0].shape[1:])
         self.reads_image = 0 in self.fields and not found.kinds
+        self.images = found.images and self.reads_image and networks.is_image(self.shape)
         parts = [_part(found, i, example[i], y_dim) for i in self.fields]
         self.parts, self.size = nn.ModuleList(parts), sum(part.size for part in parts)
         self.first = prod(self.shape) if self.reads_image else parts[0].size

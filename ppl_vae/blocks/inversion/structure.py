@@ -6,7 +6,8 @@ the child they depend on each other. Then the sites are taken out, last one of t
 site is what q has to see, and becomes neighbours of each other. So q leaves out no dependence that p(z|x) has.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -32,14 +33,12 @@ class Latent:
     """A latent site.
 
     Args:
-        fn: its distribution in the model.
         parents: the latents that its q sees, each of which is drawn before it.
         knows: the partly observed sites drawn after it that its q sees where they are observed.
         sees_data: does its q see the data?
     """
 
     name: str
-    fn: Any
     parents: tuple[str, ...] = ()
     knows: tuple[str, ...] = ()
     sees_data: bool = True
@@ -51,6 +50,7 @@ class Structure:
 
     Args:
         latents: the latent sites in the order of the guide.
+        priors: the distribution of each in the model.
         fields: which fields of a batch the guide reads; not one that a partly observed site stands for.
         kinds: of the columns, where the model's likelihood is that of a table.
         masked: does the model leave out cells of the first field, so that there may be missing ones?
@@ -58,6 +58,7 @@ class Structure:
     """
 
     latents: list[Latent]
+    priors: dict[str, Any]
     fields: list[int]
     kinds: str | None = None
     masked: bool = False
@@ -78,8 +79,8 @@ def structure(
         InputError: no latent site, one outside the plate `data` or in another plate, or no field to read.
     """
     if model is None:
-        z = Latent("z", dist.Normal(torch.zeros(latent_dim), 1.0).to_event(1))
-        return Structure([z], list(range(len(example))))
+        z = dist.Normal(torch.zeros(latent_dim), 1.0).to_event(1)
+        return Structure([Latent("z")], {"z": z}, list(range(len(example))))
     sites, observes = _sites(model, example)
     latents = {name: site["fn"] for name, site in sites.items() if not site["is_observed"]}
     if not latents:
@@ -94,10 +95,11 @@ def structure(
         parents = tuple(before for before in names[:i] if before in around[name])
         knows = tuple(after for after in names[i + 1 :] if observed(after) in around[name])
         sees_data = not parents or bool(around[name] - latents.keys() - set(map(observed, names)))
-        found.append(Latent(name, latents[name], parents, knows, sees_data))
-    explains = [sites[name] for name, fields in observes.items() if f"{FIELD}0" in fields]
+        found.append(Latent(name, parents, knows, sees_data))
+    explains = [sites[name] for name, tags in observes.items() if f"{FIELD}0" in tags]
     masked = any(mask_of(site) is not None for site in explains)
-    return Structure(found, _read(example, graph, observes, latents), _kinds(explains), masked, _convolves(model))
+    fields = _read(example, graph, observes, latents)
+    return Structure(found, latents, fields, _kinds(explains), masked, _convolves(model))
 
 
 def observed(name: str) -> str | None:
@@ -133,42 +135,65 @@ def _connect(neighbours: dict[str, set[str]], nodes: set[str]) -> None:
 
 
 class _Tags(poutine.messenger.Messenger):
-    """Tag the value of each site with its name alone, and keep what an observed value was tagged with."""
+    """Tag the value of each site with its name alone, and keep what an observed value was tagged with.
+
+    What a few functions of torch return has lost its tag (`vmap`). So each draw is also a leaf of autograd's graph.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.observes: dict[str, frozenset[str]] = {}
+        self.leaves: dict[str, Tensor] = {}
 
     def _pyro_post_sample(self, msg: dict) -> None:
         if is_sample_site(msg):
+            value = detach_provenance(msg["value"]).detach()
             if msg["is_observed"]:
                 self.observes[msg["name"]] = get_provenance(msg["value"])
-            msg["value"] = ProvenanceTensor(detach_provenance(msg["value"]), frozenset({msg["name"]}))
+            elif value.is_floating_point():
+                self.leaves[msg["name"]] = value.requires_grad_()
+            msg["value"] = ProvenanceTensor(value, frozenset({msg["name"]}))
+
+    def behind(self, x: Tensor) -> set[str]:
+        """The sites that x depends on."""
+        found, x = set(get_provenance(x)), detach_provenance(x)
+        if self.leaves and x.requires_grad:
+            names, leaves = zip(*self.leaves.items(), strict=True)
+            slopes = torch.autograd.grad(x.sum(), leaves, allow_unused=True, retain_graph=True)
+            found |= {name for name, slope in zip(names, slopes, strict=True) if slope is not None}
+        return found
 
 
 def _sites(model: Callable[..., Any], example: tuple[Tensor, ...]) -> tuple[dict[str, dict], dict[str, frozenset[str]]]:
-    """The sites of a trace, whose values know where they come from, and what each observed value is made of."""
+    """The sites of a trace, each with what its log-probability depends on, and what each observed value is made of."""
     tagged = [ProvenanceTensor(x[:2], frozenset({f"{FIELD}{i}"})) for i, x in enumerate(example)]
+    with (
+        _evaluating(model),
+        torch.random.fork_rng(devices=[]),
+        torch.enable_grad(),
+        pyro.validation_enabled(False),
+        pyro.get_param_store().scope(),
+        poutine.block(),
+        _Tags() as tags,
+    ):
+        trace = poutine.trace(model).get_trace(*tagged)
+        sites = {name: site for name, site in trace.nodes.items() if is_sample_site(site)}
+        for site in sites.values():
+            site["depends_on"] = tags.behind(site["fn"].log_prob(site["value"]))
+    return sites, tags.observes
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """In evaluation mode, so that no batch normalization counts the rows of a trace."""
     modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
-    for module, _ in modes:  # so that no batch normalization counts these rows
+    for module, _ in modes:
         module.training = False
     try:
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.no_grad(),
-            pyro.validation_enabled(False),
-            pyro.get_param_store().scope(),
-            poutine.block(),
-            _Tags() as tags,
-        ):
-            trace = poutine.trace(model).get_trace(*tagged)
-            sites = {name: site for name, site in trace.nodes.items() if is_sample_site(site)}
-            for site in sites.values():
-                site["depends_on"] = get_provenance(site["fn"].log_prob(site["value"]))
+        yield
     finally:
         for module, training in modes:
             module.training = training
-    return sites, tags.observes
 
 
 def _fields(example: tuple[Tensor, ...]) -> set[str]:
@@ -177,7 +202,7 @@ def _fields(example: tuple[Tensor, ...]) -> set[str]:
 
 
 def _parents(site: dict) -> set[str]:
-    return set(site["depends_on"]) - {site["name"]}
+    return site["depends_on"] - {site["name"]}
 
 
 def _check_plates(site: dict) -> None:

@@ -120,7 +120,7 @@ class Classes(nn.Module):
         return dist.Categorical(logits=logits).to_event(len(self.shape))
 
     def features(self, z: Tensor) -> Tensor:
-        return self.unit[z].flatten(-1 - len(self.shape))
+        return self.unit[z.long()].flatten(-1 - len(self.shape))
 
 
 class Bits(nn.Module):

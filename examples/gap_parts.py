@@ -3,8 +3,8 @@
 Run `python examples/gap_parts.py --epochs 20`. A Bernoulli VAE is fitted to mnist-5k, and its decoder is frozen. Then a
 diagonal normal, a normal with any covariance, and an inverse autoregressive flow are fitted to this decoder, so that
 their ELBOs are bounds on the same log p(x). With q* the best of the family for one row alone (Cremer et al. 2018):
-approximation = log p(x) − ELBO(q*), amortization = ELBO(q*) − ELBO(q). log p(x) is by importance sampling from the q*
-of any covariance; of encoders' answers too few draws count. ±: standard errors over the rows.
+approximation = log p(x) − ELBO(q*), amortization = ELBO(q*) − ELBO(q). log p(x) is by importance sampling from a
+proposal that is fitted to each row; of the encoders' answers too few draws count. ±: standard errors over the rows.
 """
 
 import argparse
@@ -18,10 +18,8 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.blocks import DiagonalNormal, FullNormal, InverseAutoregressiveFlow
-from ppl_vae.evidence.ascent import optimized
 from ppl_vae.evidence.gap import gap_parts
-from ppl_vae.evidence.khat import ess, khat, reliable
-from ppl_vae.evidence.local import local
+from ppl_vae.evidence.log_px import log_px
 from ppl_vae.guides.amortized import Guide
 from ppl_vae.objectives import Trace_ELBO
 
@@ -39,21 +37,6 @@ def fitted(name: str, decoder: Any, x: Tensor, latent_dim: int, epochs: int, see
             (objective.differentiable_loss(decoder, guide, rows) / len(rows)).backward()
             optimizer.step()
     return guide.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def by_importance(decoder: Any, guide: Any, x: Tensor, K: int) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x) ≈ log (1/K) Σ_k w_k of each row, its standard error by the delta method, and whether this holds."""
-    with torch.enable_grad():
-        best, _ = optimized(local(decoder, guide, x), steps=600, num_samples=1000)
-    found = []
-    for i in torch.arange(len(x)).split(10):
-        log_w = torch.cat([best.rows(i).log_weight(250).double() for _ in range(K // 250)])
-        w = (log_w - log_w.amax(0)).exp()
-        se = w.std(0) / w.mean(0) / K**0.5
-        found.append((w.mean(0).log() + log_w.amax(0), se, reliable(khat(log_w), ess(log_w))))
-    log_px, se, holds = map(torch.cat, zip(*found, strict=True))
-    return log_px, se, holds
 
 
 def shown(x: Tensor) -> str:
@@ -79,12 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     guides = {name: fitted(name, decoder, train, args.latent_dim, args.epochs, args.seed) for name in FAMILIES}
 
     torch.manual_seed(args.seed)
-    log_px, se, holds = by_importance(decoder, guides["full"], test, args.samples)
-    print(f"log p(x) {shown(log_px)} over {len(test)} rows, no more than a lower bound in {int((~holds).sum())}")
+    found = log_px(decoder, guides["full"], test, "fitted", num_samples=args.samples)
+    print(f"log p(x) {shown(found.value)} over {len(test)} rows, a lower bound in {int((~found.reliable).sum())}")
     print("family             ELBO              gap    approximation     amortization   not converged")
     for name, guide in guides.items():
-        p = gap_parts(decoder, guide, test, log_px, se, reliable=holds)
-        columns = (p.elbo, log_px - p.elbo, p.approximation, p.amortization)
+        p = gap_parts(decoder, guide, test, found.value, found.se, reliable=found.reliable)
+        columns = (p.elbo, found.value - p.elbo, p.approximation, p.amortization)
         print(f"{name:10}" + " ".join(map(shown, columns)) + f"{int((~p.converged).sum()):12}")
 
 

@@ -72,7 +72,7 @@ class Annealing:
 
     def __init__(
         self, start: Start, temperatures: int, chains: int, leapfrog: int, batch_size: int, seconds: float | None,
-        advance: Callable[[float], None] | None, *, runs: int, rows: int,
+        advance: Callable[[float], object] | None, *, runs: int, rows: int,
     ) -> None:  # fmt: skip
         at_least(1, chains=chains, leapfrog=leapfrog, batch_size=batch_size)
         at_least(2, temperatures=temperatures)
@@ -129,7 +129,7 @@ def annealed(
     leapfrog: int = 2,
     batch_size: int = 50,
     seconds: float | None = None,
-    advance: Callable[[float], None] | None = None,
+    advance: Callable[[float], object] | None = None,
 ) -> Annealed:
     """log p(x) of each row by annealed importance sampling with Hamiltonian transitions.
 

@@ -1,5 +1,7 @@
 """The ELBO of a local q raised, row by row, until it no longer rises."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -60,16 +62,28 @@ def optimized(start: Local, steps: int, num_samples: int) -> tuple[Local, Tensor
 
 
 def _cycle(q: Local, length: int, lr: float, draws: int) -> Local:
-    free = [site.free.clone().requires_grad_() for site in q.sites.values()]
+    free = [site.free for site in q.sites.values()]
+    return q.at(climbed(free, lambda free: q.at(free).log_weight(draws, path=True), length, lr))
+
+
+def climbed(free: list[Tensor], log_weight: Callable[[list[Tensor]], Tensor], length: int, lr: float) -> list[Tensor]:
+    """`length` steps of Adam that raise the mean of log p(x, z) − log q(z|x); the learning rate falls linearly to 0.
+
+    Args:
+        free: the numbers of q, each row's its own, `(B, P)` each.
+        log_weight: of K fresh draws of q at such numbers, `(K, B)`.
+    """
+    free = [x.clone().requires_grad_() for x in free]
     optimizer = torch.optim.Adam(free, lr=lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1 - t / length)
-    for _ in range(length):
-        loss = -q.at(free).log_weight(draws, path=True).mean(0).sum()
-        for x, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
-            x.grad = gradient
-        optimizer.step()
-        schedule.step()
-    return q.at([x.detach() for x in free])
+    with torch.enable_grad():
+        for _ in range(length):
+            loss = -log_weight(free).mean(0).sum()
+            for x, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
+                x.grad = gradient
+            optimizer.step()
+            schedule.step()
+    return [x.detach() for x in free]
 
 
 @torch.no_grad()

@@ -79,7 +79,7 @@ def bidirectional(
     leapfrog: int = 2,
     batch_size: int = 50,
     seconds: float | None = None,
-    advance: Callable[[float], None] | None = None,
+    advance: Callable[[float], object] | None = None,
 ) -> Bidirectional:
     """Draw rows from the model, and bound log p(x) of each from below and from above by annealing both ways.
 

@@ -25,11 +25,14 @@ WORDS = {
     "sum": "exactly, by the sum over all values of the discrete latents",
     "quadrature": "by quadrature over the latent's dimensions",
     "importance": "by importance sampling from the guide",
+    "fitted": "by importance sampling from a Student t, fitted to each row's own posterior",
     "annealed": "by annealed importance sampling, a lower bound in expectation",
 }
 DOUBTS = {
     "quadrature": "not reliable, since log p(x) still moved when the grid was refined, or draws found mass beside it",
     "importance": f"lower bound, error unreliable (k-hat ≥ {MOST_KHAT}, or an effective sample size below {LEAST_ESS})",
+    "fitted": f"lower bound, error unreliable (k-hat ≥ {MOST_KHAT}, an effective sample size below {LEAST_ESS}, or the "
+    "guide found more)",
     "annealed": "lower bound, error unreliable (too few of the chains count)",
 }
 """Why rows of a method are not reliable; the others are exact."""

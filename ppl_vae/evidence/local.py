@@ -177,7 +177,7 @@ def _normal(name: str, q: Distribution) -> Free:
         return Free(_diagonal, free, (loc, scale))
     if type(under) is dist.MultivariateNormal and q is under:
         d = q.event_shape[0]
-        return Free(_full, q.loc.new_zeros(len(q.loc), d + d * (d + 1) // 2), (q.loc, q.scale_tril))
+        return Free(full_normal, q.loc.new_zeros(len(q.loc), d + d * (d + 1) // 2), (q.loc, q.scale_tril))
     raise _refused(name, f"there is no rule for {describe(q)}; a family of ppl_vae.blocks.families has one")
 
 
@@ -186,7 +186,8 @@ def _diagonal(free: Tensor, loc: Tensor, scale: Tensor) -> Distribution:
     return dist.Normal(loc + scale * u, scale * log_t.exp()).to_event(loc.dim() - 1)
 
 
-def _full(free: Tensor, loc: Tensor, L: Tensor) -> Distribution:
+def full_normal(free: Tensor, loc: Tensor, L: Tensor) -> dist.MultivariateNormal:
+    """N(m, LLᵀ) moved by `(B, D + D(D + 1)/2)` free numbers, in units of itself; it stays as it is where they are 0."""
     d = loc.shape[-1]
     u, log_t, below = free.split([d, d, d * (d - 1) // 2], -1)
     T = log_t.exp().diag_embed()

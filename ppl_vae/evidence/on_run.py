@@ -20,6 +20,7 @@ from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 LONGEST_NAME = 200
+STAGES = 3  # of log p(x), each of which may be short
 COLLAPSE_ROWS = 1000  # at most: the mutual information looks at every pair of rows
 
 
@@ -53,12 +54,12 @@ def evaluate_on_run(
         count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
         batch = tuple(x.to(run.config.device) for x in read.first(count))
         size = run.config.batch_size
-        with Progress(progress, -(-count // size)) as bar:
+        with Progress(progress, STAGES * 100) as bar:
             seed_torch(seed)
             found = log_px(
                 pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
                 most_annealed=annealed_rows, temperatures=temperatures, seconds=seconds,
-                advance=lambda rows: bar.advance(),
+                advance=lambda part: bar.advance(100 * part),
             )  # fmt: skip
         refused: dict[str, str] = {}
 

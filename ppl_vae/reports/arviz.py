@@ -147,14 +147,15 @@ def write_comparison(results: Mapping[int, SideBySide], numbers: Tensor, path: P
 def write_evidence(found: Evaluation, path: Path) -> None:
     """Write what an evaluation found of each row, `(row,)`, in the group `constant_data`.
 
-    `log_px` and its error `log_px_se`, whether that is `reliable`, the `method`; of importance sampling `elbo`,
-    `elbo_se`, `iwae`, `khat` and `ess`; the gap's parts `approximation` and `amortization` with their errors, NaN in
-    rows whose gap was not explained. All errors are over draws.
+    `log_px`, its error `log_px_se` and the k-hat of its weights `log_px_khat`, whether it is `reliable`, the `method`;
+    of importance sampling from the guide `elbo`, `elbo_se`, `iwae`, `khat` and `ess`; the gap's parts `approximation`
+    and `amortization` with their errors, NaN in rows whose gap was not explained. All errors are over draws.
     """
     w = found.found.weighted
     columns: dict[str, Any] = {
         "log_px": found.found.value,
         "log_px_se": found.found.se,
+        "log_px_khat": found.found.khat,
         "reliable": found.found.reliable,
         "elbo": w.elbo,
         "elbo_se": w.elbo_se,

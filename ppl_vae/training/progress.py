@@ -29,7 +29,7 @@ class Progress:
         self.on = visible and self.console.is_terminal
         self.bar = Bar(*columns, console=self.console, auto_refresh=False)
         self.task = self.bar.add_task("", total=total)
-        self.total, self.steps, self.shown = total, 0, 0.0
+        self.total, self.steps, self.shown = total, 0.0, 0.0
 
     def __enter__(self) -> Self:
         if self.on:
@@ -62,12 +62,12 @@ class Progress:
     def stepped(self, loop: "Loop") -> None:
         self.show(loop.state.step, loop.means)
 
-    def advance(self) -> None:
-        """One step more."""
-        self.steps += 1
+    def advance(self, by: float = 1) -> None:
+        """So many steps more."""
+        self.steps += by
         self.show(self.steps, {})
 
-    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+    def show(self, step: float, numbers: Mapping[str, float]) -> None:
         """The steps done, and numbers beside the bar."""
         now = time.monotonic()
         if not self.on or (now - self.shown < 0.1 and step < self.total):

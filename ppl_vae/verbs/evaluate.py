@@ -10,7 +10,7 @@ from ppl_vae.verbs import _options as o
 if TYPE_CHECKING:
     from ppl_vae.evidence.evaluation import Evaluation
 
-Method = Literal["exact", "sum", "quadrature", "importance", "annealed"]
+Method = Literal["exact", "sum", "quadrature", "importance", "fitted", "annealed"]
 
 
 def evaluate(
@@ -22,9 +22,9 @@ def evaluate(
         Method | None,
         Doc(
             "How log p(x) is computed: exact by the model's own log_px, the sum over discrete latents, quadrature for "
-            "up to 3 latent dimensions, importance sampling from the guide, or annealed importance sampling. By "
-            "default the first that there is for the model; then some of the rows where importance sampling is not "
-            "reliable are annealed."
+            "up to 3 latent dimensions, importance sampling from the guide or from a proposal that is fitted to each "
+            "row, or annealed importance sampling. By default the first that there is for the model; rows where the "
+            "guide is not reliable get a fitted proposal, and some of those where that is not reliable are annealed."
         ),
     ] = None,
     num_samples: Annotated[int, Doc("K, the draws of importance sampling for each row.")] = 1000,

@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA, FactorAnalysis
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.evidence import fitted
 from ppl_vae.evidence.log_px import METHODS, LogPx, choose, log_px
 from ppl_vae.guides import linear_gaussian as posterior
 from ppl_vae.models import linear_gaussian
@@ -57,7 +58,7 @@ def without(model: Any) -> Any:
 def test_every_method_gives_the_same_number(linear: Any) -> None:
     model, guide, x = linear
     truth = model.log_px(x)
-    for method in ("exact", "quadrature", "importance", "annealed"):
+    for method in ("exact", "quadrature", "importance", "fitted", "annealed"):
         found = log_px(model, guide, x, method, num_samples=2000, temperatures=50)
         assert found.reliable.all(), method
         assert ((found.value - truth).abs() <= 4.5 * found.se + 1e-9).all(), method
@@ -104,19 +105,56 @@ def narrow(x: Tensor) -> None:
         pyro.sample("z", dist.Normal(x.new_zeros(5), 0.2).to_event(1))
 
 
-def test_rows_that_can_not_be_relied_on_are_annealed(linear: Any) -> None:
-    model = linear_gaussian.Model((4,), 5).double()
-    hidden, x = without(model), torch.randn(12, 4).double()
-    found = log_px(hidden, narrow, x, num_samples=500, most_annealed=4, temperatures=400)
-    assert found.counts == {"importance": 8, "annealed": 4}
-    assert not found.reliable[found.of("importance")].any()
-    rows = found.of("annealed")
-    truth = model.log_px(x)
-    assert found.reliable[rows].all()
-    assert ((found.value - truth)[rows].abs() <= 4.5 * found.se[rows]).all()
-    assert "400 temperatures" in found.remarks[0]
-    named = log_px(hidden, narrow, x, "importance", num_samples=500)
+def test_rows_that_can_not_be_relied_on_get_a_proposal_of_their_own() -> None:
+    model, x = linear_gaussian.Model((4,), 5).double(), torch.randn(12, 4).double()
+    parts: list[float] = []
+    found = log_px(without(model), narrow, x, num_samples=1000, advance=parts.append)
+    assert found.counts == {"fitted": 12}
+    assert not found.weighted.reliable.any()
+    assert found.reliable.all()
+    assert ((found.value - model.log_px(x)).abs() <= 4.5 * found.se).all()
+    assert (found.khat < 0.5).all()
+    assert sum(parts) == pytest.approx(2)
+    named = log_px(without(model), narrow, x, "importance", num_samples=500)
     assert named.counts == {"importance": 12}
+    assert not named.reliable.any()
+
+
+def test_rows_whose_proposal_can_not_be_relied_on_are_annealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proposals are as narrow as the guide, since they take a single step."""
+    monkeypatch.setattr(fitted, "STEPS", 1)
+    model, x = linear_gaussian.Model((4,), 5).double(), torch.randn(12, 4).double()
+    found = log_px(without(model), narrow, x, num_samples=500, most_annealed=4, temperatures=400)
+    assert found.counts["annealed"] == 4
+    assert not found.reliable[~found.of("annealed")].any()
+    rows = found.of("annealed")
+    assert found.reliable[rows].all()
+    assert found.khat[rows].isnan().all()
+    assert ((found.value - model.log_px(x))[rows].abs() <= 4.5 * found.se[rows]).all()
+    assert "400 temperatures" in found.remarks[0]
+
+
+def test_a_pair_without_coordinates_says_what_it_can_not_have() -> None:
+    """Each row is 2 or 3 by the class of it, and the guide knows nothing."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            y = pyro.sample("y", dist.Bernoulli(x.new_tensor(0.5)))
+            z = pyro.sample("z", dist.Normal(y, 1.0))
+            pyro.sample("x", dist.Normal(z, 0.01), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("y", dist.Bernoulli(x.new_tensor(0.5)))
+            pyro.sample("z", dist.Normal(x.new_tensor(0.0), 1.0))
+
+    x = torch.tensor([2.0, 3.0]).double()
+    found = log_px(model, guide, x, num_samples=200)
+    assert found.counts == {"importance": 2}
+    assert not found.reliable.any()
+    assert ["could not be fitted" in found.remarks[0], "could not be annealed" in found.remarks[1]] == [True, True]
+    with pytest.raises(InputError, match="no coordinates"):
+        log_px(model, guide, x, "fitted")
 
 
 def test_the_elbo_is_there_whatever_the_method(linear: Any) -> None:

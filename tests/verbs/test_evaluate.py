@@ -56,7 +56,7 @@ def test_everything_is_written(run: Any, found: Any) -> None:
     assert opened["log_px"].shape == (12,)
     assert opened["log_px"].values.mean() == pytest.approx(written["log_px"])
     assert np.isfinite(opened["approximation"].values).sum() == 4
-    assert set(opened["method"].values) <= {"importance", "annealed"}
+    assert set(opened["method"].values) <= {"importance", "fitted", "annealed"}
 
 
 def test_what_a_person_reads(found: Any) -> None:

@@ -276,6 +276,18 @@ def test_rows_without_a_label_help_a_classifier(run: Run) -> None:
     assert 0.8 < float(found["logistic regression"]) < 0.9
 
 
+@pytest.mark.filterwarnings("ignore:.*the latent has collapsed")
+def test_how_many_latents(run: Run) -> None:
+    only = ["--dims", "1", "3", "--seeds", "2", "--rows", "20", "--out", "runs"]
+    text = run("how_many_latents", "--epochs", "2", *only)
+    elbos = [numbers(line_of(text, f"{dims}  "))[1] for dims in (1, 3)]
+    assert all(-45 < elbo < -20 for elbo in elbos)
+    assert f"best is latent_dim={(1, 3)[elbos[1] > elbos[0]]}" in text
+    elbo, _, log_px, _ = numbers(line_of(text, "20 test rows").partition(":")[2])
+    assert elbo < log_px
+    assert Path("runs/how_many_latents.png").stat().st_size > 10_000
+
+
 @pytest.mark.slow
 def test_auto_guide(run: Run) -> None:
     """Where the automatic guide is the hand-written one, the difference is none."""

@@ -18,7 +18,6 @@ PIECES = {
     "Trace_ELBO": "objectives",
     "draw": "programs",
     "resolve": "programs",
-    "score": "programs",
     "simulate": "programs",
     "terms": "programs",
     "Run": "runs.run",

@@ -155,7 +155,15 @@ def _unboxed(box: str) -> str:
         paragraphs.pop(0)
     paragraphs = [p for p in paragraphs if p]
     hint = next((p for p in paragraphs[1:] if p.startswith(("Perhaps", "Available"))), paragraphs[-1])
-    return f"{paragraphs[0]}\n{hint}"
+    return f"{re.sub(CHOICES, _sorted, paragraphs[0])}\n{hint}"
+
+
+CHOICES = re.compile(r"(?<=Expected one of \()[^)]*")
+
+
+def _sorted(choices: re.Match[str]) -> str:
+    """The values that an option takes, in an order that stays; None is how an option is left out."""
+    return ", ".join(sorted(set(choices[0].split(", ")) - {"'None'"}))
 
 
 def _warn(

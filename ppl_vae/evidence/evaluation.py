@@ -17,6 +17,7 @@ from ppl_vae.evidence.gap import GapParts
 from ppl_vae.evidence.khat import LEAST_ESS, MOST_KHAT
 from ppl_vae.evidence.log_px import LogPx
 from ppl_vae.evidence.mean import Mean, mean
+from ppl_vae.evidence.predictive import PredictiveCheck
 from ppl_vae.evidence.units import Units
 
 PARTS = ("approximation", "amortization")
@@ -50,6 +51,7 @@ class Evaluation(Result):
         collapse: what the latent carries.
         simulated: both bounds of annealing on data drawn from the model.
         calibration: ranks in simulated data.
+        predictive: statistics of the rows beside those of rows drawn anew.
         refused: what could not be had of this pair, and why.
     """
 
@@ -66,6 +68,7 @@ class Evaluation(Result):
     collapse: Collapse | None = field(compare=False)
     simulated: Bidirectional | None = field(compare=False)
     calibration: Calibration | None = field(compare=False)
+    predictive: PredictiveCheck | None = field(compare=False)
     refused: dict[str, str]
     files: tuple[str, ...] = ()
 
@@ -137,7 +140,8 @@ class Evaluation(Result):
                 found |= each.fields(f"{name}_gap")
         if self.collapse is not None:
             found |= self.collapse.fields()
-        for name, part in (("simulated", self.simulated), ("calibration", self.calibration)):
+        parts = {"simulated": self.simulated, "calibration": self.calibration, "predictive": self.predictive}
+        for name, part in parts.items():
             found |= {name: part.fields()} if part is not None else {}
         return found
 
@@ -147,7 +151,7 @@ class Evaluation(Result):
         yield f"{len(self.numbers)} {self.split} rows of {self.data}, step {self.step}; nats per datum"
         yield self.table
         yield from self.how()
-        for part in (self.collapse, self.simulated, self.calibration):
+        for part in (self.collapse, self.simulated, self.calibration, self.predictive):
             if part is not None:
                 yield ""
                 yield from part.lines()
@@ -173,16 +177,11 @@ class Evaluation(Result):
 
     def how(self) -> Iterator[str]:
         """How log p(x) was had, and how far it may be believed."""
-        found, n = self.found, len(self.numbers)
-        for method, count in found.counts.items():
-            yield f"log p(x) of {count} row{'s' * (count > 1)}: {WORDS[method]}"
-        for method in found.counts:
-            if doubtful := int((~found.reliable & found.of(method)).sum()):
-                yield f"{doubtful} of {n} rows: {DOUBTS[method]}"
-        if found.of("annealed").any():
+        yield from methods_said(self.found)
+        if self.found.of("annealed").any():
             raised = self.annealing_raises.over_data
             yield f"annealing raises these rows above importance sampling by {raised:.2f} nats"
-        yield from found.remarks
+        yield from self.found.remarks
         if self.gap is not None and not self.gap.converged.all():
             yield (
                 f"the best q(z|x) of {int((~self.gap.converged).sum())} rows is not found yet: their amortization gap "
@@ -190,6 +189,15 @@ class Evaluation(Result):
             )
         if self.units.said:
             yield f"bits per dimension are {self.units.said}"
+
+
+def methods_said(found: LogPx) -> Iterator[str]:
+    """How log p(x) was had, and which rows are not reliable."""
+    for method, count in found.counts.items():
+        yield f"log p(x) of {count} row{'s' * (count > 1)}: {WORDS[method]}"
+    for method in found.counts:
+        if doubtful := int((~found.reliable & found.of(method)).sum()):
+            yield f"{doubtful} of {len(found.value)} rows: {DOUBTS[method]}"
 
 
 def _add(made: Table, name: str, each: Mean, rows: int) -> None:

@@ -13,16 +13,18 @@ import pyro
 import torch
 from pyro.distributions import MultivariateNormal, MultivariateStudentT
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.evidence.ascent import climbed
 from ppl_vae.evidence.importance import Weighted, chunks, gather, summary
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.local import full_normal
-from ppl_vae.programs.scores import Batch, ProgramLike, as_batch, batches
+from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, batches
 
-CYCLES, STEPS, DRAWS = 4, 50, 8
-LR = 0.1
+DIAGONAL, FULL = (100, 0.2), (200, 0.05)
+"""Steps and learning rate, first of mean and standard deviations alone, which may have a long way, then of all."""
+DRAWS = 8
 SPREAD_DRAWS = 200
 LEAST_DEGREES = 5.0
 ERRORS = 5
@@ -64,11 +66,23 @@ def fitted(
             t = proposal(latents)
             parts = []
             for k in chunks(batch, num_samples):
-                u = t.sample((k,))
-                parts.append((latents.log_joint(u) - t.log_prob(u)).nan_to_num(nan=-torch.inf, posinf=torch.inf))
+                parts.append(drawn(latents, t, k)[1])
             found.append(summary(torch.cat(parts)))
             advance(latents.rows)
     return gather(found)
+
+
+def drawn(latents: Latents, t: MultivariateStudentT, num_samples: int) -> tuple[Tensor, Tensor]:
+    """K draws u ~ t, `(K, B, D)`, and log p(x, u) − log t(u), `(K, B)`: −∞ where the first is not defined."""
+    u = t.sample((num_samples,))
+    return u, (latents.log_joint(u) - t.log_prob(u)).nan_to_num(nan=-torch.inf, posinf=torch.inf)
+
+
+def values_drawn(latents: Latents, t: MultivariateStudentT, num_samples: int) -> tuple[Values, Tensor]:
+    """`drawn`, as values that `score` takes; one without weight gives its place to the draw with the most."""
+    u, log_w = drawn(latents, t, num_samples)
+    best = u.gather(0, log_w.argmax(0, keepdim=True).unsqueeze(-1).expand_as(u[:1]))
+    return latents.values(torch.where((log_w > -torch.inf).unsqueeze(-1), u, best))[0], log_w
 
 
 def proposal(latents: Latents) -> MultivariateStudentT:
@@ -83,23 +97,29 @@ def proposal(latents: Latents) -> MultivariateStudentT:
             f"{MOST_DIMENSIONS} at most: name the method annealed or importance"
         )
     u, D = latents.draw_q(SPREAD_DRAWS), latents.size
-    loc, L = u.mean(0), u.std(0).clamp(min=LEAST_SCALE).diag_embed()
-    for _ in range(CYCLES):
-        q = _climbed(latents, loc, L, LR)
-        loc, L = q.loc, q.scale_tril  # the units of the next cycle
-    return MultivariateStudentT(loc.new_tensor(max(LEAST_DEGREES, D / 2)), loc, L)
+    start = MultivariateNormal(u.mean(0), scale_tril=u.std(0).clamp(min=LEAST_SCALE).diag_embed())
+    diagonal = _climbed(latents, start, 2 * D, *DIAGONAL)
+    q = _climbed(latents, diagonal, 2 * D + D * (D - 1) // 2, *FULL)
+    return MultivariateStudentT(q.loc.new_tensor(max(LEAST_DEGREES, D / 2)), q.loc, q.scale_tril)
 
 
-def _climbed(latents: Latents, loc: Tensor, L: Tensor, lr: float) -> MultivariateNormal:
-    """N(loc, LLᵀ) after some steps that raise its ELBO; as it was in rows where that is not finite."""
+def _climbed(latents: Latents, q: MultivariateNormal, width: int, steps: int, lr: float) -> MultivariateNormal:
+    """q after steps that raise its ELBO, in its own units; as it was in rows where that is not finite.
+
+    Args:
+        width: how many of the numbers of `full_normal` are free, the first ones: 2D leave the correlations as they are.
+    """
+    D = latents.size
+
+    def moved(free: Tensor) -> MultivariateNormal:
+        return full_normal(pad(free, (0, 2 * D + D * (D - 1) // 2 - width)), q.loc, q.scale_tril)
 
     def log_weight(free: list[Tensor]) -> Tensor:
-        u = full_normal(free[0], loc, L).rsample((DRAWS,))
-        return latents.log_joint(u) - full_normal(free[0].detach(), loc, L).log_prob(u)
+        u = moved(free[0]).rsample((DRAWS,))
+        return latents.log_joint(u) - moved(free[0].detach()).log_prob(u)
 
-    D = latents.size
-    (free,) = climbed([loc.new_zeros(len(loc), D + D * (D + 1) // 2)], log_weight, STEPS, lr)
-    return full_normal(torch.where(free.isfinite().all(-1, keepdim=True), free, 0.0), loc, L)
+    (free,) = climbed([q.loc.new_zeros(latents.rows, width)], log_weight, steps, lr)
+    return moved(torch.where(free.isfinite().all(-1, keepdim=True), free, 0.0))
 
 
 def believed(found: Weighted, guide: Weighted) -> Weighted:

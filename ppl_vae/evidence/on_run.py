@@ -1,6 +1,6 @@
 """A run, evaluated: log p(x) of its rows, the gap explained, collapse, and what simulated rows say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ppl_vae.evidence.collapse import collapse
 from ppl_vae.evidence.evaluation import Evaluation
 from ppl_vae.evidence.gap import GapParts, Refined, gap_parts, refined
 from ppl_vae.evidence.log_px import Method, log_px
+from ppl_vae.evidence.predictive import PredictiveCheck, Statistic, predictive_check
 from ppl_vae.evidence.units import units
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
@@ -20,6 +21,7 @@ from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 LONGEST_NAME = 200
+CHECKED_ROWS = 200  # at most: each is drawn anew a hundred times
 STAGES = 3  # of log p(x), each of which may be short
 COLLAPSE_ROWS = 1000  # at most: the mutual information looks at every pair of rows
 
@@ -38,6 +40,7 @@ def evaluate_on_run(
     seconds: float | None,
     simulations: int,
     calibrations: int,
+    statistics: Mapping[str, Statistic] | Sequence[str],
     seed: int,
     progress: bool,
     checkpoint: int | str = "best",
@@ -95,8 +98,15 @@ def evaluate_on_run(
             calibrations > 0,
             lambda: calibration(pair.model, pair.guide, batch, simulations=calibrations, batch_size=size),
         )
+        checked: PredictiveCheck | None = part(
+            "predictive checks",
+            len(statistics) > 0,
+            lambda: predictive_check(
+                pair.model, pair.guide, tuple(x[:CHECKED_ROWS] for x in batch), statistics, draws=100, batch_size=50
+            ),
+        )
         return Evaluation(
-            data=_name(run, data),
+            data=name_of(run, data),
             split="test" if data is None else "new",
             step=run.step(checkpoint),
             seed=seed,
@@ -109,11 +119,12 @@ def evaluate_on_run(
             collapse=carried,
             simulated=simulated,
             calibration=calibrated,
+            predictive=checked,
             refused=refused,
         )
 
 
-def _name(run: Run, data: Any) -> str:
+def name_of(run: Run, data: Any) -> str:
     """What the rows are of: the run's data, or the files that were given in their place."""
     spec = run.config.data if data is None else data
     listed = [spec] if isinstance(spec, str) else spec

@@ -63,7 +63,7 @@ def resampled(
         log_w = log_weight(t).double()
         if not (log_w.isfinite().any(0) & (log_w < torch.inf).all(0)).all():
             raise InputError("a weight p(x, z)/q(z|x) is not finite: look at the pair with check")
-        chosen = _systematic(log_w.softmax(0), draws)
+        chosen = systematic(log_w.softmax(0), draws)
         for site, z in t.values.items():
             z = t.layouts[site].rows_first(z, t.p.get(site) or t.q[site])
             at = chosen.reshape(*chosen.shape, *[1] * (z.dim() - 2)).expand(draws, *z.shape[1:])
@@ -74,7 +74,7 @@ def resampled(
     return Posterior(whole, reliable(k, count), {"khat": k, "ess": count})
 
 
-def _systematic(w: Tensor, draws: int) -> Tensor:
+def systematic(w: Tensor, draws: int) -> Tensor:
     """Which of K draws are taken, by weights `(K, B)` that add up to 1: `(draws, B)`, each row in its own order."""
     at = (torch.arange(draws).to(w).unsqueeze(-1) + torch.rand_like(w[:1])) / draws
     total = w.cumsum(0)

@@ -87,7 +87,7 @@ def predictive_check(
     statistics: Mapping[str, Statistic] | Sequence[str] = ("mean", "sd", "min", "max", "zeros"),
     *,
     draws: int = 200,
-    site: str = "x",
+    site: str | None = None,
     batch_size: int = 100,
 ) -> PredictiveCheck:
     """Statistics of each row x beside those of x_rep ~ p(x|z), z ~ q(z|x): p = P(T(x_rep) ≥ T(x)).
@@ -101,7 +101,7 @@ def predictive_check(
         rows: N rows.
         statistics: names of `STATISTICS`, or functions of rows `(B, *shape)` that give a number for each, `(B,)`.
         draws: of x_rep for each row.
-        site: the observed site.
+        site: the observed site; by default `x`, or the only one.
         batch_size: rows at a time.
 
     Raises:
@@ -110,7 +110,7 @@ def predictive_check(
     Source: Rubin 1984; Meng 1994; Gelman, Meng & Stern 1996.
     """
     at_least(1, draws=draws)
-    chosen = statistics if isinstance(statistics, Mapping) else {name: _named(name) for name in statistics}
+    chosen = statistics_of(statistics)
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in chosen}
     for batch in batches(rows, batch_size):
         x, again = _observed_and_drawn(model, guide, batch, draws, site)
@@ -125,19 +125,29 @@ def predictive_check(
     return PredictiveCheck(found)
 
 
-def _named(name: str) -> Statistic:
-    if name not in STATISTICS:
-        raise InputError(
-            f"no statistic is called {name!r}: there are {', '.join(STATISTICS)}{did_you_mean(name, STATISTICS)}"
-        )
-    return STATISTICS[name]
+def statistics_of(statistics: Mapping[str, Statistic] | Sequence[str]) -> Mapping[str, Statistic]:
+    """Statistics by name, where names of `STATISTICS` are given.
+
+    Raises:
+        InputError: no statistic has this name.
+    """
+    if isinstance(statistics, Mapping):
+        return statistics
+    for name in statistics:
+        if name not in STATISTICS:
+            raise InputError(
+                f"no statistic is called {name!r}: there are {', '.join(STATISTICS)}{did_you_mean(name, STATISTICS)}"
+            )
+    return {name: STATISTICS[name] for name in statistics}
 
 
 def _observed_and_drawn(
-    model: ProgramLike, guide: ProgramLike, batch: Batch, draws: int, site: str
+    model: ProgramLike, guide: ProgramLike, batch: Batch, draws: int, site: str | None
 ) -> tuple[Tensor, Tensor]:
     """x, `(B, *shape)`, and x_rep, `(draws, B, *shape)`, as floating-point numbers."""
     one, many = terms(model, guide, batch), terms(model, guide, batch, draws)
+    if site is None:
+        site = next(iter(one.observed)) if len(one.observed) == 1 else "x"
     if site not in one.observed:
         raise InputError(f"the model observes no site {site!r}: it observes {', '.join(map(repr, one.observed))}")
     x, again = one.by_row(site, one.observed[site])[0], many.by_row(site, many.p[site].sample())

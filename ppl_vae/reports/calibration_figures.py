@@ -1,4 +1,4 @@
-"""The figure of a calibration: by how much the ranks of each quantity depart from uniform ones."""
+"""Figures of calibration: ranks of latents against uniform ones, and statistics of rows beside those drawn anew."""
 
 import math
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ppl_vae.evidence.calibration import LEVEL, LOG_JOINT, LOG_LIK, Calibration
+from ppl_vae.evidence.predictive import PredictiveCheck
 from ppl_vae.evidence.uniform import bands, counts
-from ppl_vae.reports.figures import BLUE, GREY, RED, _figure, _save
+from ppl_vae.reports.figures import BLACK, BLUE, GREY, RED, SKY, _figure, _save
 
 COLUMNS, MOST_PANELS = 4, 12
+MOST_CURVES = 30
 
 
 def calibration(found: Calibration, path: Path) -> None:
@@ -51,4 +53,32 @@ def calibration(found: Calibration, path: Path) -> None:
     figure.suptitle(
         f"{len(rejected)} of {len(names)} quantities leave their band (95 % for all together){left_out}", fontsize=10
     )
+    _save(figure, path)
+
+
+def predictive(found: PredictiveCheck, path: Path) -> None:
+    """For each statistic T, its distribution over the rows, and over each of some draws of x_rep, in its own panel.
+
+    p is P(T(x_rep) ≥ T(x)) of a row.
+
+    Source: Gelman, Meng & Stern 1996.
+    """
+    names = list(found.statistics)
+    columns = min(COLUMNS, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = _figure(3.0 * columns + 0.4, 2.4 * lines + 0.5)
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes, name in zip(panels, names, strict=False):
+        checked = found.statistics[name]
+        again = checked.replicated[:MOST_CURVES].cpu().numpy()
+        for draw in again:
+            axes.ecdf(draw, color=SKY, lw=0.5, alpha=0.4)
+        axes.ecdf(checked.observed.cpu().numpy(), color=BLACK, lw=1.4)
+        axes.set(xlabel=f"{name} of a row", title=f"mean p {checked.p.mean():.2f}")
+    for axes in panels[len(names) :]:
+        axes.remove()
+    panels[0].set_ylabel("fraction of rows below")
+    panels[0].plot([], [], color=BLACK, label="x")
+    panels[0].plot([], [], color=SKY, label="x_rep")
+    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, path)

@@ -14,6 +14,7 @@ from torch import nn
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import Scratch
+from ppl_vae.core.frames import is_frame, to_frame
 from ppl_vae.core.results import Result
 from ppl_vae.data import Data
 from ppl_vae.data.newrows import Rules
@@ -99,11 +100,15 @@ class Run(Result):
 
         return sampled(self, num, **options).arrays
 
-    def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray]":
-        """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`."""
-        from ppl_vae.runs.sampling import encoded
+    def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
+        """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`.
 
-        return encoded(self, data, **options)
+        Of a DataFrame they come as a DataFrame with its index.
+        """
+        from ppl_vae.runs.sampling import code_names, encoded
+
+        codes, _ = encoded(self, data, **options)
+        return to_frame(codes, code_names(codes), data.index) if is_frame(data) else codes
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -52,18 +52,50 @@ def sampled(
         fields = zip(run.rules.fields, run.zeros(num), strict=True)
         like = tuple(conditions.get(name, x).to(run.config.device) for name, x in fields)
         with running(f"the model of {run.folder}"):
-            likelihoods = _likelihoods(pair.model, tuple(x[:1] for x in like))
-            kind: Show = show or ("draws" if any(map(_is_discrete, likelihoods.values())) else "means")
+            observed = likelihoods(pair.model, tuple(x[:1] for x in like))
+            kind = _shown(show, observed)
             drawn = simulate(pair.model, like, means=kind == "means")
     arrays = {name: x.cpu().numpy() for name, x in (conditions | drawn).items()}
-    return Sampled(arrays, tuple(likelihoods), kind)
+    return Sampled(arrays, tuple(observed), kind)
+
+
+def alike(
+    run: Run, like: Any, scale: float | None = None, num: int = 1, show: Show | None = None, seed: int = 0,
+    **opening: Any,
+) -> Sampled:  # fmt: skip
+    """z ~ q(z|x), then x' ~ p(x|z), or its mean: `num` for each row x of `like`, one row's after another's.
+
+    The array `like` holds the number of the row, `(N·num,)`. The other arguments are those of `sampled`.
+    """
+    check_seeds(seed=seed)
+    at_least(1, num=num)
+    with isolated(seed), torch.no_grad():
+        pair = run.pair(**opening)
+        rows = rows_of(run, pair, like, scale, test=True, force=opening.get("force", False))
+        found: dict[str, list[Tensor]] = {}
+        for batch in rows.batches(run.config.batch_size):
+            with running(f"the pair of {run.folder}"):
+                t = terms(pair.model, pair.guide, _moved(run, batch), num)
+                observed = {site: t.p[site] for site, x in t.observed.items() if x.numel()}
+                kind = _shown(show, observed)
+                values = {site: t.layouts[site].rows_first(z, (t.q | t.p)[site]) for site, z in t.values.items()}
+                for site, p in observed.items():
+                    values[site] = t.by_row(site, mean_of(site, p) if kind == "means" else p.sample())
+            for site, x in values.items():
+                found.setdefault(site, []).append(x.transpose(0, 1).flatten(0, 1).cpu())
+    arrays = {site: torch.cat(parts).numpy() for site, parts in found.items()}
+    return Sampled(arrays | {"like": rows.numbers.repeat_interleave(num).numpy()}, tuple(observed), kind)
+
+
+def _shown(show: Show | None, observed: Mapping[str, Distribution]) -> Show:
+    return show or ("draws" if any(map(_is_discrete, observed.values())) else "means")
 
 
 def reconstructed(
     run: Run, data: Any = None, scale: float | None = None, num: int = 12, show: Show = "means", seed: int = 0,
     **opening: Any,
-) -> tuple[Arrays, Arrays]:  # fmt: skip
-    """The first `num` rows of each observed site, and E[x|z], or a draw of p(x|z), at a draw of q(z|x)."""
+) -> tuple[Arrays, Arrays, np.ndarray]:  # fmt: skip
+    """The first `num` rows of each observed site, E[x|z] or a draw of p(x|z) at a draw of q(z|x), and their numbers."""
     at_least(1, num=num)
     check_seeds(seed=seed)
     with isolated(seed), torch.no_grad():
@@ -76,13 +108,15 @@ def reconstructed(
             site: t.by_row(site, mean_of(site, t.p[site]) if show == "means" else t.p[site].sample())[0].cpu().numpy()
             for site in values
         }
-    return values, again
+    return values, again, rows.numbers[:num].numpy()
 
 
 def encoded(
     run: Run, data: Any = None, scale: float | None = None, draws: int | None = None, seed: int = 0, **opening: Any
-) -> Arrays:
+) -> tuple[Arrays, np.ndarray]:
     """Mean and standard deviation of q(z|x) for every row, in the order of the data: `<site>_mean`, `<site>_sd`.
+
+    Beside them come the numbers of the rows.
 
     Of a categorical site it is the probability of each class, `<site>_probs`, `(N, ..., classes)`. With several latent
     sites each is conditional on a draw of those before it.
@@ -107,7 +141,48 @@ def encoded(
         for batch in rows.batches(run.config.batch_size):
             for name, x in _codes(run, pair, batch, draws).items():
                 found.setdefault(name, []).append(x.cpu())
-    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    return {name: torch.cat(parts).numpy() for name, parts in found.items()}, rows.numbers.numpy()
+
+
+def code_names(codes: Arrays) -> dict[str, list[str]]:
+    """The columns of a table of `encoded`: z1, ... and z1_sd, ... of the only site z; of several sites z_1, ...
+
+    The probabilities of classes, whose codes count from 0, are z_prob_0, ...
+    """
+    parts = {name: name.rpartition("_") for name in codes}
+    alone = len({site for site, *_ in parts.values()}) == 1
+    found: dict[str, list[str]] = {}
+    for name, (site, _, what) in parts.items():
+        x, stem = codes[name], site if alone and not site[-1].isdigit() else f"{site}_"
+        end = "_sd" if what == "sd" else ""
+        if what == "probs" and x.ndim == 2:
+            found[name] = [f"{site}_prob_{code}" for code in range(x.shape[1])]
+        elif x.ndim <= 2:
+            found[name] = [f"{stem}{i + 1}{end}" for i in range(x.shape[1])] if x.ndim == 2 else [site + end]
+    return found
+
+
+def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[str]]:
+    """The names of the data's columns with `end` behind them, for each array of a site that observes a named field.
+
+    A site observes the field of its own name, or, as the only one, the first.
+    """
+    columns = run.rules.columns
+    first = columns.get(run.rules.fields[0], ())
+    found = {}
+    for site, x in observed.items():
+        names = columns.get(site, first if len(observed) == 1 else ())
+        if x.shape[1:] == (len(names),):
+            found[site] = [name + end for name in names]
+    return found
+
+
+def numbered(run: Run, shape: tuple[int, ...], site: str = "x") -> list[str]:
+    """A name for each number of a datum of the first field: the column's, or its place, as x_1 or x_1_28."""
+    names = run.rules.columns.get(run.rules.fields[0], ())
+    if shape == (len(names),):
+        return list(names)
+    return [f"{site}_{'_'.join(str(i + 1) for i in place)}" for place in np.ndindex(*shape)]
 
 
 def _codes(run: Run, pair: Pair, batch: Batch, draws: int | None) -> dict[str, Tensor]:
@@ -171,7 +246,7 @@ def _moved(run: Run, rows: Batch) -> Batch:
     return tuple(x.to(run.config.device) for x in rows)
 
 
-def _likelihoods(model: Any, like: Batch) -> dict[str, Distribution]:
+def likelihoods(model: Any, like: Batch) -> dict[str, Distribution]:
     """p(x|z) of each observed site; the random state stays as it was."""
     with torch.no_grad(), torch.random.fork_rng():
         trace = poutine.trace(poutine.uncondition(model)).get_trace(*like)

@@ -1,16 +1,21 @@
 """Arrays that a verb has written, and what it says of them."""
 
-import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppl_vae.core.errors import InputError
-from ppl_vae.core.files import check_file, write_bytes
+from ppl_vae.core.frames import TABLES, Names, to_frame, write_arrays, write_frame
 from ppl_vae.core.results import Result
+from ppl_vae.data.table import listing
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ppl_vae.evidence.copies import Copies
 
 
 @dataclass(frozen=True, repr=False)
@@ -19,11 +24,19 @@ class Samples(Result, Mapping[str, np.ndarray]):
 
     Args:
         given: the values that a conditional model was given.
+        names: the columns of the arrays, where they have names of their own.
+        shown: the arrays that a table is made of, by default all.
+        index: what tells the rows, if they are rows of data.
+        copies: whether samples copy training rows, if that was asked.
     """
 
     arrays: Mapping[str, np.ndarray]
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
+    names: Names = field(default_factory=dict, compare=False)
+    shown: Sequence[str] | None = field(default=None, compare=False)
+    index: Any = field(default=None, compare=False)
+    copies: "Copies | None" = None
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -34,33 +47,54 @@ class Samples(Result, Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.arrays)
 
+    @cached_property
+    def frame(self) -> "pandas.DataFrame":
+        """The arrays that are shown as one table of named columns, a row for each row."""
+        return to_frame({name: self.arrays[name] for name in self.shown or self.arrays}, self.names, self.index)
+
     def fields(self) -> dict[str, Any]:
         given = {name: x.tolist() for name, x in self.given.items()}
         shapes = {name: list(x.shape) for name, x in self.arrays.items()}
-        return {"files": list(map(str, self.files)), "shapes": shapes} | ({"given": given} if given else {})
+        columns = {"columns": list(self.frame.columns)} if self._is_table else {}
+        more = ({"given": given} if given else {}) | ({"copies": self.copies.fields()} if self.copies else {})
+        return {"files": list(map(str, self.files)), "shapes": shapes} | columns | more
 
     def lines(self) -> Iterator[str]:
-        yield from (f"{name:10} {tuple(x.shape)}" for name, x in self.arrays.items())
+        if self._is_table:
+            yield f"{len(self.frame)} rows; columns {listing(list(self.frame.columns))}"
+        else:
+            yield from (f"{name:10} {tuple(x.shape)}" for name, x in self.arrays.items())
+        if self.copies is not None:
+            yield from self.copies.lines()
         yield f"written: {', '.join(map(str, self.files))}"
 
+    @property
+    def _is_table(self) -> bool:
+        return bool(self.files) and self.files[0].suffix in TABLES
 
-def npz_path(out: Any, default: Path) -> Path:
-    """Where to write arrays.
 
-    Raises:
-        InputError: before the work, for what is no file's name, or no .npz.
+def written(
+    arrays: Mapping[str, np.ndarray],
+    path: Path,
+    given: Mapping[str, np.ndarray] | None = None,
+    *,
+    names: Names | None = None,
+    shown: Sequence[str] | None = None,
+    index: Any = None,
+    draw: Callable[[Path], bool] = lambda picture: False,
+) -> Samples:
+    """Write arrays by the ending of the file's name, see `core.frames`.
+
+    In a .csv or .parquet stand the columns of `Samples.frame`, and the index, where there is one; in a .npy the one
+    array that is shown; in a .npz all arrays.
+
+    Args:
+        draw: draws a picture into a file that lies beside, if there is one to draw.
     """
-    path = default if out is None else Path(out).expanduser()
-    if path.suffix != ".npz":
-        raise InputError(f"{path}: the arrays are written as .npz")
-    check_file(path)
-    return path
-
-
-def written(arrays: Mapping[str, np.ndarray], path: Path, given: Mapping[str, np.ndarray] | None = None) -> Samples:
-    """Write arrays as .npz; a picture of them that lies beside it is named with it."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())
+    made = Samples(arrays, (path,), given or {}, names or {}, shown, index)
+    if path.suffix in TABLES:
+        write_frame(made.frame, path, index=index is not None)
+    else:
+        write_arrays(arrays if path.suffix == ".npz" else {name: arrays[name] for name in shown or arrays}, path)
     picture = path.with_suffix(".png")
-    return Samples(arrays, (path, picture) if picture.is_file() else (path,), given or {})
+    return replace(made, files=(path, picture)) if draw(picture) else made

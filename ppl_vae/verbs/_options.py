@@ -27,7 +27,8 @@ class Flag:
     read: Callable[[Any], Any] = lambda typed: typed
 
 
-def _listed(typed: tuple[str, ...]) -> list[str] | None:
+def listed(typed: tuple[str, ...]) -> list[str] | None:
+    """What was typed, or None for nothing."""
     return list(typed) or None
 
 
@@ -53,7 +54,7 @@ Program: TypeAlias = str | Path | Callable[..., Any]
 
 Model = Annotated[Program, Flag(str)]
 Guide = Annotated[Program, Flag(str)]
-Data = Annotated[Any, Flag(tuple[str, ...], (), _listed)]
+Data = Annotated[Any, Flag(tuple[str, ...], (), listed)]
 Objective = Annotated[Any, Flag(str)]
 Settings = Annotated[Mapping[str, Any] | Sequence[str] | str, Flag(Several)]
 SettingsAgain = Annotated[
@@ -70,16 +71,26 @@ ModelAgain = Annotated[
 GuideAgain = Annotated[
     Program | None, Doc("Name the guide again, if it is not a shipped one; once is enough."), Flag(str | None)
 ]
-DataAgain = Annotated[Any, Doc("The data of the run again, if they were moved."), Flag(tuple[str, ...], (), _listed)]
+DataAgain = Annotated[Any, Doc("The data of the run again, if they were moved."), Flag(tuple[str, ...], (), listed)]
 Rows = Annotated[
     Any,
     Doc("Rows, one or more, which are read by the rules of the run; by default the run's own."),
-    Flag(tuple[str, ...], (), _listed),
+    Flag(tuple[str, ...], (), listed),
 ]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]
 Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]
 Force = Annotated[bool, Doc("Accept programs or data whose hash is not the run's.")]
+Method = Annotated[
+    Literal["exact", "sum", "quadrature", "importance", "fitted", "annealed"] | None,
+    Doc(
+        "How log p(x) is computed: exact by the model's own log_px, the sum over discrete latents, quadrature for "
+        "up to 3 latent dimensions, importance sampling from the guide or from a proposal that is fitted to each "
+        "row, or annealed importance sampling. By default the first that there is for the model; rows where the "
+        "guide is not reliable get a fitted proposal, and some of those where that is not reliable are annealed."
+    ),
+]
+NumSamples = Annotated[int, Doc("K, the draws of importance sampling for each row.")]
 Seed = Annotated[int, Doc("Random seed of the draws.")]
 Show = Literal["draws", "means"]
 Given = Annotated[

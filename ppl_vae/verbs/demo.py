@@ -25,6 +25,7 @@ FILES = {
     "compare.png": "the two estimators of the ELBO (numbers in compare.json and compare.nc)",
     "evaluate.png": "log p(x), the ELBO and the gap between them (numbers in evaluate.json and evidence.nc)",
     "latent_use.png": "what each latent dimension carries, and q(z) beside p(z)",
+    "predictive.png": "statistics of test digits beside those of digits drawn anew from their q(z|x)",
     "calibration.png": "ranks of the latents of simulated digits: is q(z|x) too narrow?",
     "arviz.nc": "draws of the guide: arviz.from_netcdf opens it",
     "metrics.jsonl": "one line an epoch",

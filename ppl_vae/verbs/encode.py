@@ -20,7 +20,13 @@ def encode(
         Doc("Take mean and standard deviation over so many draws, for a guide without a mean in closed form (a flow)."),
     ] = None,
     seed: o.Seed = 0,
-    out: Annotated[o.Out, Doc("Where to write the arrays, RUN/encoding.npz if not said.")] = None,
+    out: Annotated[
+        o.Out,
+        Doc(
+            "Where to write: a .csv or .parquet with the columns z1, ..., z1_sd, ..., or a .npz; RUN/encoding.npz if "
+            "not said."
+        ),
+    ] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
@@ -32,12 +38,17 @@ def encode(
 
     The arrays are `<site>_mean` and `<site>_sd`; of a categorical latent the probability of each class, `<site>_probs`,
     `(N, ..., classes)`. With several latent sites each is conditional on a draw of those before it.
+
+    In a table, be it a file or `.frame`, the columns are z1, z2, ... and z1_sd, z2_sd, ... of a site z, and z_1, ... if
+    there are several sites; the rows go by their numbers, or by the index of a DataFrame.
     """
+    from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import encoded
-    from ppl_vae.verbs._arrays import npz_path, written
+    from ppl_vae.runs.sampling import code_names, encoded
+    from ppl_vae.verbs._arrays import written
 
     run = Run.of(run)
-    path = npz_path(out, run.folder / "encoding.npz")
+    path = out_file(out, run.folder / "encoding.npz")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    return written(encoded(run, data, scale, draws, seed, **opening), path)
+    codes, numbers = encoded(run, data, scale, draws, seed, **opening)
+    return written(codes, path, names=code_names(codes), index=index_of(data, numbers))

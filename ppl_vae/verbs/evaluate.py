@@ -1,16 +1,18 @@
 """The verb `evaluate`: log p(x), the gap explained, collapse and calibration."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
 
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
-    from ppl_vae.evidence.evaluation import Evaluation
+    from collections.abc import Callable, Mapping, Sequence
 
-Method = Literal["exact", "sum", "quadrature", "importance", "fitted", "annealed"]
+    from torch import Tensor
+
+    from ppl_vae.evidence.evaluation import Evaluation
 
 
 def evaluate(
@@ -18,16 +20,8 @@ def evaluate(
     data: o.Rows = None,
     *,
     scale: o.Scale = None,
-    method: Annotated[
-        Method | None,
-        Doc(
-            "How log p(x) is computed: exact by the model's own log_px, the sum over discrete latents, quadrature for "
-            "up to 3 latent dimensions, importance sampling from the guide or from a proposal that is fitted to each "
-            "row, or annealed importance sampling. By default the first that there is for the model; rows where the "
-            "guide is not reliable get a fitted proposal, and some of those where that is not reliable are annealed."
-        ),
-    ] = None,
-    num_samples: Annotated[int, Doc("K, the draws of importance sampling for each row.")] = 1000,
+    method: o.Method = None,
+    num_samples: o.NumSamples = 1000,
     rows: Annotated[int | None, Doc("Evaluate only so many rows, the first ones.")] = None,
     gap_rows: Annotated[int, Doc("Explain the gap of so many rows, the first ones; 0 for none.")] = 50,
     annealed_rows: Annotated[
@@ -44,6 +38,14 @@ def evaluate(
     calibrations: Annotated[
         int, Doc("Rank the latents of so many data drawn from the model among draws of the guide; 0 for none.")
     ] = 500,
+    statistics: Annotated[
+        "Mapping[str, Callable[[Tensor], Tensor]] | Sequence[str]",
+        Doc(
+            "Compare these statistics of each row with those of rows that are drawn anew from its q(z|x): mean, sd, "
+            "min, max, zeros. From Python also a mapping from names to functions of rows."
+        ),
+        o.Flag(tuple[str, ...]),
+    ] = ("mean", "sd"),
     refine: Annotated[
         bool, Doc("Write the means and standard deviations of each row's best q(z|x) to RUN/refined.npz.")
     ] = False,
@@ -60,11 +62,13 @@ def evaluate(
 
     log p(x) = ELBO + KL(q(z|x) ‖ p(z|x)): this estimates the other two, for each row and with an error, says which part
     of the gap is the family's and which the encoder's, what the latent carries, and whether q(z|x) is calibrated. It
-    is written into the run as `evaluate.json`, `evidence.nc`, `evaluate.png`, `latent_use.png` and `calibration.png`.
+    is written into the run as `evaluate.json`, `evidence.nc`, and the figures `evaluate.png`, `latent_use.png`,
+    `calibration.png` and `predictive.png`.
     """
     from ppl_vae.core.errors import at_least, check_seeds
     from ppl_vae.core.files import write_json
     from ppl_vae.evidence.on_run import evaluate_on_run, refine_on_run
+    from ppl_vae.evidence.predictive import statistics_of
     from ppl_vae.reports import arviz, calibration_figures, evidence_figures
     from ppl_vae.runs.run import Run
     from ppl_vae.verbs._arrays import written
@@ -79,7 +83,8 @@ def evaluate(
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     found = evaluate_on_run(
         run, data, scale, method=method, num_samples=num_samples, rows=rows, temperatures=temperatures,
-        seconds=seconds, calibrations=calibrations, seed=seed, progress=progress, **counts, **opening,
+        seconds=seconds, calibrations=calibrations, statistics=statistics_of(statistics), seed=seed, progress=progress,
+        **counts, **opening,
     )  # fmt: skip
     place = {name: run.folder / name for name in ("evaluate.json", "evidence.nc", "evaluate.png")}
     write_json(place["evaluate.json"], found.asdict())
@@ -96,4 +101,7 @@ def evaluate(
     if found.calibration is not None:
         place["calibration.png"] = run.folder / "calibration.png"
         calibration_figures.calibration(found.calibration, place["calibration.png"])
+    if found.predictive is not None:
+        place["predictive.png"] = run.folder / "predictive.png"
+        calibration_figures.predictive(found.predictive, place["predictive.png"])
     return replace(found, files=tuple(map(str, place.values())))

@@ -1,5 +1,6 @@
 """The verb `reconstruct`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
@@ -21,7 +22,11 @@ def reconstruct(
     ] = "means",
     seed: o.Seed = 0,
     out: Annotated[
-        o.Out, Doc("Where to write the arrays, RUN/reconstructions.npz if not said; images are drawn beside it.")
+        o.Out,
+        Doc(
+            "Where to write: a .csv or .parquet with the columns of the data, or a .npz, RUN/reconstructions.npz if "
+            "not said. Images are drawn beside it."
+        ),
     ] = None,
     checkpoint: o.Checkpoint = "best",
     model: o.ModelAgain = None,
@@ -34,19 +39,27 @@ def reconstruct(
 
     The arrays are the rows of each observed site, and `<site>_mean` (or `<site>_draw`).
     """
+    from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import reconstructed
-    from ppl_vae.verbs._arrays import npz_path, written
+    from ppl_vae.runs.sampling import column_names, reconstructed
+    from ppl_vae.verbs._arrays import written
 
     run = Run.of(run)
-    path = npz_path(out, run.folder / "reconstructions.npz")
+    path = out_file(out, run.folder / "reconstructions.npz")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    values, again = reconstructed(run, data, scale, num, show, seed, **opening)
-    for site, x in values.items():
-        images, images_again = (figures.as_images(each, run.image) for each in (x, again[site]))
-        if images is not None and images_again is not None:
-            label = "E[x|z]" if show == "means" else "x ~ p(x|z)"
-            figures.reconstructions(images, images_again, path.with_suffix(".png"), label)
-            break
-    return written(values | {f"{site}_{show.removesuffix('s')}": x for site, x in again.items()}, path)
+    values, again, numbers = reconstructed(run, data, scale, num, show, seed, **opening)
+    what = f"_{show.removesuffix('s')}"
+    names = column_names(run, values) | {f"{site}{what}": x for site, x in column_names(run, again, what).items()}
+    arrays = values | {f"{site}{what}": x for site, x in again.items()}
+
+    def draw(picture: Path) -> bool:
+        for site, x in values.items():
+            images, images_again = (figures.as_images(each, run.image) for each in (x, again[site]))
+            if images is not None and images_again is not None:
+                label = "E[x|z]" if show == "means" else "x ~ p(x|z)"
+                figures.reconstructions(images, images_again, picture, label)
+                return True
+        return False
+
+    return written(arrays, path, names=names, index=index_of(data, numbers), draw=draw)

@@ -1,9 +1,12 @@
 """The verb `sample`."""
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typing_extensions import Doc
 
+from ppl_vae.core.errors import InputError
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -19,34 +22,71 @@ def sample(
         Doc("Show draws or means of p(x|z); if not said, draws of discrete x and of tables, and means of other x."),
     ] = None,
     given: o.Given = None,
+    like: Annotated[
+        Any,
+        Doc("Rows: draw z from q(z|x) of each of them in place of p(z), and so samples that are like it, --num each."),
+        o.Flag(tuple[str, ...], (), o.listed),
+    ] = None,
+    copies: Annotated[
+        bool,
+        Doc(
+            "Tell whether the samples copy training rows, by their distances beside those of validation and test rows."
+        ),
+    ] = False,
     seed: o.Seed = 0,
     out: Annotated[
-        o.Out, Doc("Where to write the arrays, RUN/samples.npz if not said; images are drawn beside it.")
+        o.Out,
+        Doc(
+            "Where to write: the samples as a .csv or .parquet with the columns of the data, or as a .npy; with the "
+            "latents as a .npz, RUN/samples.npz if not said. Images are drawn beside it."
+        ),
     ] = None,
     checkpoint: o.Checkpoint = "best",
+    data: o.DataAgain = None,
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
 ) -> "Samples":
-    """Draw z ~ p(z), then x ~ p(x|z), or the mean of x; no data is read.
+    """Draw z ~ p(z), then x ~ p(x|z), or the mean of x; no data is read, but for --like and --copies.
 
     In Python `given` maps each field that a conditional model is given to one datum for all samples, as in
     `{"y": 3}`, or to an array with one for each; it stands beside the samples, under the name of the field.
     """
+    from ppl_vae.core.frames import out_file
+    from ppl_vae.evidence.copies import copies_on_run
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import sampled
-    from ppl_vae.verbs._arrays import npz_path, written
+    from ppl_vae.runs.sampling import alike, column_names, sampled
+    from ppl_vae.verbs._arrays import written
 
     run = Run.of(run)
-    path = npz_path(out, run.folder / "samples.npz")
+    path = out_file(out, run.folder / "samples.npz")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    found = sampled(run, num, show, given, seed, **opening)
-    label = "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)"
-    for site in found.observed:
-        if (images := figures.as_images(found.arrays[site], run.image)) is not None:
-            figures.image_grid(images, path.with_suffix(".png"), label)
-            break
-    return written(found.arrays, path, {name: found.arrays[name] for name in given or {}})
+    if like is not None and given:
+        raise InputError("given goes with samples of p(z): with like, each row brings what the model is given")
+    if copies and show == "means":
+        raise InputError("copies: means are no samples, and are nearer to all rows; take show=draws")
+    if copies:
+        show = "draws"
+    if like is None:
+        found = sampled(run, num, show, given, seed, **opening)
+    else:
+        found = alike(run, like, None, num, show, seed, **opening)
+    drawn = {site: found.arrays[site] for site in found.observed}
+    fixed = {name: found.arrays[name] for name in given or {}}
+    names = column_names(run, drawn) | column_names(run, fixed)
+
+    def draw(picture: Path) -> bool:
+        images = (figures.as_images(found.arrays[site], run.image) for site in found.observed)
+        if (first := next((each for each in images if each is not None), None)) is None:
+            return False
+        figures.image_grid(first, picture, "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)")
+        return True
+
+    shown = (*(["like"] if like is not None else []), *found.observed, *fixed)
+    compared = (
+        copies_on_run(run, {site: found.arrays[site] for site in found.observed}, data, **opening) if copies else None
+    )
+    return replace(written(found.arrays, path, fixed, names=names, shown=shown, draw=draw), copies=compared)

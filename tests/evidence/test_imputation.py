@@ -7,38 +7,16 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from support.gaussian_table import SIGMA, D, W, gaussian_rows, given_the_others, linear_table
 from torch import Tensor
 
-from ppl_vae.blocks import MixedTable
 from ppl_vae.core.errors import InputError
 from ppl_vae.evidence.imputation import conditional, marginal, mean_and_mode
 from ppl_vae.evidence.khat import ess, khat, reliable
 
-D, SIGMA = 5, 0.7
-W = torch.tensor([[1.0, 0.5, -0.8, 0.3, 0.0], [0.2, -0.9, 0.4, 0.6, 1.1]], dtype=torch.float64)
-COVARIANCE = W.T @ W + SIGMA**2 * torch.eye(D, dtype=torch.float64)
-
-
-def linear_table() -> SimpleNamespace:
-    """x = zW + noise, with the cells of a table, and a guide that is wrong and wide."""
-    p_x = MixedTable((D,), "real", torch.zeros(3, D)).double()
-    with torch.no_grad():
-        p_x.parts[0].log_scale.fill_(math.log(SIGMA - p_x.parts[0].floor))
-
-    def model(x: Tensor) -> None:
-        with pyro.plate("data", x.shape[0]):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
-            pyro.sample("x", p_x(z @ W), obs=x)
-
-    def guide(x: Tensor) -> None:
-        with pyro.plate("data", x.shape[0]):
-            pyro.sample("z", dist.Normal(x.nan_to_num() @ W.T * 0.2, 1.2).to_event(1))
-
-    return SimpleNamespace(model=model, guide=guide)
-
 
 def test_the_conditional_is_the_gaussians() -> None:
-    x = dist.MultivariateNormal(torch.zeros(D).double(), COVARIANCE).sample((12,))
+    x = gaussian_rows(12)
     gone = torch.rand(x.shape) < 0.4
     gone[0], gone[1] = True, False
     pair = linear_table()
@@ -47,8 +25,7 @@ def test_the_conditional_is_the_gaussians() -> None:
     assert got.ess.min() > 2000
     for i in range(len(x)):
         m, o = gone[i].nonzero().flatten(), (~gone[i]).nonzero().flatten()
-        gain = COVARIANCE[m][:, o] @ torch.linalg.inv(COVARIANCE[o][:, o])
-        mean, S = gain @ x[i, o], COVARIANCE[m][:, m] - gain @ COVARIANCE[o][:, m]
+        mean, S = map(torch.as_tensor, given_the_others(x[i], gone[i]))
         each = dist.Normal(mean, S.diagonal().sqrt()).log_prob(x[i, m])
         assert ((got.log_prob[i, m] - each).abs() <= 4.5 * got.log_prob_se[i, m]).all()
         joint = dist.MultivariateNormal(mean, S).log_prob(x[i, m]) if len(m) else torch.zeros(())

@@ -121,8 +121,9 @@ def test_rows_that_can_not_be_relied_on_get_a_proposal_of_their_own() -> None:
 
 
 def test_rows_whose_proposal_can_not_be_relied_on_are_annealed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proposals are as narrow as the guide, since they take a single step."""
-    monkeypatch.setattr(fitted, "STEPS", 1)
+    """The proposals are as narrow as the guide, since their steps are 0."""
+    for steps in ("DIAGONAL", "FULL"):
+        monkeypatch.setattr(fitted, steps, (1, 0.0))
     model, x = linear_gaussian.Model((4,), 5).double(), torch.randn(12, 4).double()
     found = log_px(without(model), narrow, x, num_samples=500, most_annealed=4, temperatures=400)
     assert found.counts["annealed"] == 4

@@ -50,7 +50,8 @@ def test_everything_is_written(run: Any, found: Any) -> None:
     assert written["gap_rows"] == 4
     assert {"lower", "upper", "gap", "gap_se_data"} <= written["simulated"].keys()
     assert written["calibration"]["simulations"] == 40
-    for name in ("evaluate.png", "latent_use.png", "calibration.png"):
+    assert written["predictive"].keys() == {"mean", "sd"}
+    for name in ("evaluate.png", "latent_use.png", "calibration.png", "predictive.png"):
         assert (run.folder / name).read_bytes()[:4] == b"\x89PNG"
     opened = arviz.from_netcdf(str(run.folder / "evidence.nc")).constant_data
     assert opened["log_px"].shape == (12,)
@@ -117,6 +118,7 @@ def test_scaled_data_get_the_change_of_variables(tmp_path: Path) -> None:
         ({"rows": 0}, "rows"),
         ({"gap_rows": -1}, "gap_rows"),
         ({"method": "sum"}, "is not discrete"),
+        ({"statistics": ["median"]}, "no statistic is called 'median'"),
     ],
 )
 def test_bad_input_is_an_error_and_nothing_is_written(run: Any, data: Any, options: Any, words: str) -> None:
@@ -125,6 +127,19 @@ def test_bad_input_is_an_error_and_nothing_is_written(run: Any, data: Any, optio
     with pytest.raises(InputError, match=words):
         ppl_vae.evaluate(run, data, **LIGHT | options)
     assert not (run.folder / "evaluate.json").exists()
+
+
+def test_statistics_of_the_users_own(run: Any, data: Any) -> None:
+    first = {"first": lambda x: x[:, 0]}
+    found = ppl_vae.evaluate(run, data, **LIGHT | {"gap_rows": 0, "calibrations": 0}, statistics=first)
+    assert found["predictive"]["first"]["observed"] == pytest.approx(data[:12, 0].mean())
+    none = ppl_vae.evaluate(run, data, **LIGHT | {"gap_rows": 0, "calibrations": 0}, statistics=())
+    assert "predictive" not in none.asdict()
+
+
+def test_a_wrong_method_is_told_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(tmp_path), "--method", "nope"]) == 2
+    assert "'annealed', 'exact', 'fitted', 'importance', 'quadrature', 'sum')" in capsys.readouterr().err
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import support.programs as programs
@@ -116,6 +117,41 @@ def test_a_run_prints_itself_and_is_its_folder(run: ppl_vae.Run) -> None:
     assert f"best step {run.best.step}: ELBO" in str(run)
     assert run.asdict()["best"] == run.best.step
     assert repr(run).startswith("Run(folder=")
+
+
+def test_samples_are_compared_with_the_data(run: ppl_vae.Run, tmp_path: Path) -> None:
+    found = ppl_vae.sample(run, 200, copies=True, out=tmp_path / "s.npz")
+    assert found.copies is not None
+    assert (found.copies.samples, found.copies.training, found.copies.held_out) == (200, 240, 60)
+    assert not found.copies.copied
+    assert "identical to a training row" in str(found)
+    assert found.fields()["copies"]["samples"] == 200
+    with pytest.raises(InputError, match="means are no samples"):
+        ppl_vae.sample(run, copies=True, show="means")
+    mine = fitted(tmp_path, data=binary_rows(), out=tmp_path / "mine")
+    with pytest.raises(InputError, match="give data= again"):
+        ppl_vae.sample(mine, copies=True)
+    assert ppl_vae.sample(mine, 20, copies=True, data=binary_rows()).copies is not None
+
+
+def test_samples_like_rows_come_from_their_posteriors(run: ppl_vae.Run, tmp_path: Path) -> None:
+    rows = binary_rows()[[3, 7]]
+    found = ppl_vae.sample(run, 4000, like=rows, out=tmp_path / "like.npz")
+    assert found["x"].shape == (8000, D)
+    assert found["like"].tolist() == [0] * 4000 + [1] * 4000
+    codes = ppl_vae.encode(run, rows, out=tmp_path / "z.npz")
+    z = found["z"].reshape(2, 4000, Z)
+    np.testing.assert_allclose(z.mean(1), codes["z_mean"], atol=5 * codes["z_sd"].max() / 4000**0.5)
+    np.testing.assert_allclose(z.std(1), codes["z_sd"], rtol=5 / 8000**0.5)
+    with torch.no_grad():
+        p = run.model.likelihood(torch.tensor(z)).mean.mean(1)
+    share = found["x"].reshape(2, 4000, D).mean(1)
+    assert (np.abs(share - p.numpy()) < 5 * np.sqrt(0.25 / 4000)).all()
+    ppl_vae.sample(run, 2, like=rows, out=tmp_path / "like.csv")
+    assert pd.read_csv(tmp_path / "like.csv")["like"].tolist() == [0, 0, 1, 1]
+    assert set(np.unique(found["x"])) == {0.0, 1.0}
+    with pytest.raises(InputError, match="with like, each row brings what the model is given"):
+        ppl_vae.sample(run, like=rows, given={"y": 1})
 
 
 # ---- reconstruct and encode ----
@@ -363,3 +399,50 @@ def test_no_verb_changes_the_world(run: ppl_vae.Run, tmp_path: Path, verb: str) 
     after = world()
     for name in before:
         assert str(after[name]) == str(before[name]), name
+
+
+# ---- tables ----
+
+
+def test_codes_and_samples_are_tables_by_the_ending_of_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"height": rng.normal(170, 9, 60), "weight": rng.normal(70, 8, 60)})
+    data.to_csv(tmp_path / "rows.csv", index=False)
+    run = fitted(tmp_path, model="gaussian", data=tmp_path / "rows.csv", set={"latent_dim": 2, "hidden": 4})
+    codes = ppl_vae.encode(run, out=tmp_path / "z.csv")
+    table = pd.read_csv(tmp_path / "z.csv", index_col="row")
+    assert list(table) == ["z1", "z2", "z1_sd", "z2_sd"]
+    np.testing.assert_array_equal(table.to_numpy(np.float32), np.hstack([codes["z_mean"], codes["z_sd"]]))
+    assert list(table.index) == list(range(60))
+    assert "60 rows; columns z1, z2, z1_sd, z2_sd" in str(codes)
+    assert codes.fields()["columns"] == list(table)
+    pd.testing.assert_frame_equal(codes.frame, table, check_dtype=False)
+    drawn = ppl_vae.sample(run, 5, show="draws", out=tmp_path / "s.csv")
+    assert list(pd.read_csv(tmp_path / "s.csv")) == ["height", "weight"], "no latents: it can be read as data"
+    np.testing.assert_array_equal(pd.read_csv(tmp_path / "s.csv").to_numpy(np.float32), drawn["x"])
+    ppl_vae.encode(run, tmp_path / "s.csv", out=tmp_path / "again.parquet")
+    ppl_vae.sample(run, 5, show="draws", out=tmp_path / "s.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), drawn["x"])
+    beside = ppl_vae.reconstruct(run, num=3, out=tmp_path / "r.parquet")
+    table = pd.read_parquet(tmp_path / "r.parquet")
+    assert list(table) == ["height", "weight", "height_mean", "weight_mean"]
+    np.testing.assert_array_equal(table["height"].to_numpy(), data["height"].astype(np.float32)[table.index])
+    assert beside.frame.index.name == "row"
+
+
+def test_codes_of_several_sites_and_of_classes_are_named(tmp_path: Path) -> None:
+    deep = fitted(tmp_path, model="hierarchical", guide="bottom_up", set={"hidden": 4, "latent_dim": 3, "top_dim": 2})
+    columns = list(ppl_vae.encode(deep, out=tmp_path / "deep.csv").frame)
+    assert {"z1_1", "z1_3_sd", "z2_2", "z2_1_sd"} < set(columns)
+    assert len(columns) == 10
+    codes = fitted(tmp_path, model="categorical", guide="categorical", set={"hidden": 8}, out=tmp_path / "codes")
+    frame = ppl_vae.encode(codes, out=tmp_path / "codes.csv").frame
+    assert list(frame) == [f"z_prob_{code}" for code in range(10)]
+    np.testing.assert_allclose(frame.sum(axis=1), 1, atol=1e-5)
+
+
+def test_pictures_are_no_table(tmp_path: Path) -> None:
+    run = fitted(tmp_path, data=write_pictures(tmp_path))
+    with pytest.raises(InputError, match=r"x holds \(4, 4\) numbers for each row.*write .npz"):
+        ppl_vae.sample(run, num=3, out=tmp_path / "s.csv")
+    assert not list(tmp_path.glob("s.*"))

@@ -1,0 +1,251 @@
+"""A run's rows, scored: log p(x) of each, the ELBO in its parts, and which columns make the row unlikely."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+from torch import Tensor
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.frames import index_of, to_frame
+from ppl_vae.core.randomness import seed_torch
+from ppl_vae.core.results import Result, number, table
+from ppl_vae.evidence.columns import Columns, columns
+from ppl_vae.evidence.evaluation import methods_said
+from ppl_vae.evidence.importance import chunks
+from ppl_vae.evidence.log_px import LogPx, Method, log_px
+from ppl_vae.evidence.mean import mean
+from ppl_vae.evidence.on_run import STAGES, name_of
+from ppl_vae.evidence.units import Units, units
+from ppl_vae.objectives.rate import rates_of
+from ppl_vae.programs import terms
+from ppl_vae.programs.scores import Batch, ProgramLike, batches, sum_sites
+from ppl_vae.runs.opening import rows_of, running
+from ppl_vae.runs.run import Run
+from ppl_vae.runs.sampling import numbered
+from ppl_vae.training.prepare import isolated
+from ppl_vae.training.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas
+
+SHOWN_ROWS, SHOWN_COLUMNS = 5, 3
+NUMBERS = ("log_px", "elbo", "rate", "distortion")
+TITLES = ("log p(x)", "ELBO", "rate", "distortion")
+
+
+@dataclass(frozen=True, repr=False)
+class Scores(Result):
+    """N rows, scored. Numbers are nats; log p(x) is of the data as they were given.
+
+    Args:
+        index: what tells the rows, `(N,)`.
+        found: log p(x) of each row, of the data as the programs see them, and the k-hat of its weights, if it has any.
+        rate: KL(q(z|x) ‖ p(z)), in closed form where there is one, `(N,)`.
+        distortion: −E_q log p(x|z), `(N,)`, of the data as the programs see them.
+        columns: log p(x_j|x_-j); None where the likelihood has no columns, and `refused` says why.
+        names: of the columns.
+        units: the change of variables from the data as the programs see them to the data as given.
+    """
+
+    data: str
+    step: int
+    seed: int
+    num_samples: int
+    index: Any = field(compare=False)
+    found: LogPx = field(compare=False)
+    rate: Tensor = field(compare=False)
+    distortion: Tensor = field(compare=False)
+    columns: Columns | None = field(compare=False)
+    names: Sequence[str] = field(compare=False)
+    units: Units = field(compare=False)
+    refused: dict[str, str]
+    files: tuple[str, ...] = ()
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`log_px`, `log_px_se`, `elbo`, `rate`, `distortion`, `khat` and `reliable`, `(N,)`; by column `(N, D)`:
+        `surprise`, −log p(x_j|x_-j), and `surprise_se`, NaN where the cell is not reliable."""
+        shift = self.units.shift
+        numbers = {
+            "log_px": self.found.value + shift, "log_px_se": self.found.se,
+            "elbo": shift - self.rate - self.distortion, "rate": self.rate, "distortion": self.distortion - shift,
+            "khat": self.found.khat, "reliable": self.found.reliable,
+        }  # fmt: skip
+        if self.columns is not None:
+            there = ~self.columns.log_prob.isnan()
+            each = (shift / there.sum(1).clamp(min=1)).unsqueeze(1)
+            numbers["surprise"] = -self.columns.log_prob - each
+            numbers["surprise_se"] = self.columns.se.masked_fill(~self.columns.reliable, torch.nan)
+        return {name: x.cpu().numpy() for name, x in numbers.items()}
+
+    @cached_property
+    def frame(self) -> "pandas.DataFrame":
+        """A row for each row: the numbers, then `surprise_<column>` and `surprise_se_<column>`."""
+        names = {part: [f"{part}_{name}" for name in self.names] for part in ("surprise", "surprise_se")}
+        return to_frame(self.arrays, names, self.index)
+
+    # ---- for programs
+
+    def fields(self) -> dict[str, Any]:
+        means: dict[str, float] = {}
+        for name in NUMBERS:
+            means |= mean(torch.as_tensor(self.arrays[name])).fields(name)
+        return {
+            **{name: getattr(self, name) for name in ("data", "step", "seed", "num_samples")},
+            "rows": len(self.rate),
+            **{name: x for name, x in means.items() if not name.endswith("_se_mc")},
+            "methods": self.found.counts,
+            "reliable_rows": int(self.found.reliable.sum()),
+            "change_of_variables": self.units.said,
+            "least_likely": [self._told(row) for row in self.lowest],
+            "refused": self.refused,
+            "files": list(self.files),
+        }
+
+    @property
+    def lowest(self) -> list[int]:
+        """The places of the rows with the lowest log p(x), the lowest first."""
+        return np.argsort(self.arrays["log_px"], kind="stable")[:SHOWN_ROWS].tolist()
+
+    def surprising(self, row: int) -> list[int]:
+        """The columns of a row, most surprising first: those that are the most above the column's mean over all rows.
+
+        The surprise at a real number depends on its unit, and its distance from the mean does not.
+        """
+        surprise = self.arrays["surprise"]
+        above = surprise[row] - (self.usual if len(surprise) > 1 else 0)
+        order = np.argsort(-np.nan_to_num(above, nan=-np.inf), kind="stable")
+        return [j for j in order[:SHOWN_COLUMNS].tolist() if above[j] > 0]
+
+    @cached_property
+    def usual(self) -> np.ndarray:
+        """The mean surprise of each column, `(D,)`; NaN where all its cells are missing."""
+        there = ~np.isnan(self.arrays["surprise"])
+        total = np.where(there, self.arrays["surprise"], 0).sum(0)
+        return np.where(there.any(0), total / there.sum(0).clip(min=1), np.nan)
+
+    def _told(self, row: int) -> dict[str, Any]:
+        index = self.index[row]
+        told = {"row": index.item() if hasattr(index, "item") else index}
+        told |= {name: self.arrays[name][row].item() for name in ("log_px", "log_px_se", "reliable")}
+        if self.columns is not None:
+            told["surprising"] = {self.names[j]: self.arrays["surprise"][row, j].item() for j in self.surprising(row)}
+        return told
+
+    # ---- for a person
+
+    def lines(self) -> Iterator[RenderableType]:
+        yield f"{len(self.rate)} rows of {self.data}, step {self.step}; nats per row"
+        made = table("", "mean", "± s.e.\nover data")
+        for name, title in zip(NUMBERS, TITLES, strict=True):
+            each = mean(torch.as_tensor(self.arrays[name])).over_data
+            made.add_row(title, f"{each.value:.2f}", number(each.se, ".2f"))
+        yield made
+        yield from methods_said(self.found)
+        yield from self.found.remarks
+        if self.units.said:
+            yield f"all is {self.units.said}"
+        yield from self._about_rows()
+        for name, why in self.refused.items():
+            yield f"{name} can't be had: {why}"
+        yield from (f"written: {file}" for file in self.files)
+
+    def _about_rows(self) -> Iterator[RenderableType]:
+        yield "least likely:"
+        for row in self.lowest:
+            told = self._told(row)
+            se = f" ± {told['log_px_se']:.2f}" if told["reliable"] else " or more"
+            cells = [self._cell(row, j) for j in self.surprising(row)] if self.columns is not None else []
+            yield f"  row {told['row']}: log p(x) {told['log_px']:.2f}{se}" + f"; {', '.join(cells)}" * bool(cells)
+        if self.columns is None:
+            return
+        usual = "; in brackets its mean over the rows" if len(self.rate) > 1 else ""
+        yield f"  the number of a column is −log p(x_j | the other columns){usual}"
+        there = ~self.columns.log_prob.isnan()
+        if doubtful := int((there & ~self.columns.reliable).sum()):
+            total = int(there.sum())
+            yield f"{doubtful} of {total} cells are not reliable: marked ?, and without a standard error in the file"
+
+    def _cell(self, row: int, column: int) -> str:
+        assert self.columns is not None
+        doubt = "" if self.columns.reliable[row, column] else "?"
+        usual = f" ({self.usual[column]:.2f})" if len(self.rate) > 1 else ""
+        return f"{self.names[column]} {self.arrays['surprise'][row, column]:.2f}{doubt}{usual}"
+
+
+def score_on_run(
+    run: Run,
+    data: Any,
+    scale: float | None,
+    *,
+    method: Method | None,
+    num_samples: int,
+    rows: int | None,
+    annealed_rows: int,
+    by_column: bool,
+    seed: int,
+    progress: bool,
+    checkpoint: int | str = "best",
+    **opening: Any,
+) -> Scores:
+    """Score rows: of `data`, or all rows of the run's own data.
+
+    Raises:
+        InputError: the run can't be opened, its rows can't be read, or the method that is named is not for the pair.
+    """
+    with isolated(seed), running(f"the pair of {run.folder}"):
+        pair = run.pair(checkpoint=checkpoint, **opening)
+        read = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
+        count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
+        batch = tuple(x.to(run.config.device) for x in read.first(count))
+        size = run.config.batch_size
+        with Progress(progress, STAGES * 100) as bar:
+            found = log_px(
+                pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
+                most_annealed=annealed_rows, advance=lambda part: bar.advance(100 * part),
+            )  # fmt: skip
+        seed_torch(seed)
+        rate, distortion = parts(pair.model, pair.guide, batch, num_samples, size)
+        refused, told = {}, None
+        if by_column:
+            seed_torch(seed)
+            try:
+                told = columns(pair.model, pair.guide, batch, num_samples, known=found)
+            except InputError as error:
+                refused["log p of each column"] = str(error)
+        return Scores(
+            data=name_of(run, data),
+            step=run.step(checkpoint),
+            seed=seed,
+            num_samples=num_samples,
+            index=index_of(data, read.numbers)[:count],
+            found=found,
+            rate=rate,
+            distortion=distortion,
+            columns=told,
+            names=() if told is None else numbered(run, told.shape),
+            units=units(pair, run.config, batch),
+            refused=refused,
+        )
+
+
+@torch.no_grad()
+def parts(
+    model: ProgramLike, guide: ProgramLike, rows: Batch, num_samples: int, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Rate and distortion of each row, `(N,)`, means over K draws: −rate − distortion estimates the ELBO."""
+    found = []
+    for batch in batches(rows, batch_size):
+        total = torch.zeros(2, len(batch[0]), dtype=torch.float64)
+        for k in chunks(batch, num_samples):
+            t = terms(model, guide, batch, k)
+            each = (sum_sites(rates_of(t)[0]), -sum_sites(t.log_lik))
+            total += torch.stack([x.double().expand(k, -1).sum(0).cpu() for x in each])
+        found.append(total / num_samples)
+    rate, distortion = torch.cat(found, 1)
+    return rate, distortion

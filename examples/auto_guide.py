@@ -83,10 +83,9 @@ def rows(contest: Contest, guide: str, own: Mapping[str, Any], seed: int, folder
         run = ppl_vae.fit(data=contest.data, out=out, resume=True)
     else:
         run = ppl_vae.fit(contest.model, guide, contest.data, out, set={**contest.set, **own}, **options)
-    pair = run.pair()
+    pair, test = run.pair(), run.data(contest.data).whole("test")
     torch.manual_seed(0)
     with torch.no_grad():
-        test = run.data(contest.data).whole("test")
         return Trace_ELBO(num_particles=20).estimate(pair.model, pair.guide, test).value
 
 

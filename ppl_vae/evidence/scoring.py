@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import index_of, to_frame
 from ppl_vae.core.randomness import seed_torch
-from ppl_vae.core.results import Result, number, table
+from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.evidence.columns import Columns, columns
 from ppl_vae.evidence.evaluation import methods_said
 from ppl_vae.evidence.importance import chunks
@@ -110,7 +110,8 @@ class Scores(Result):
     @property
     def lowest(self) -> list[int]:
         """The places of the rows with the lowest log p(x), the lowest first."""
-        return np.argsort(self.arrays["log_px"], kind="stable")[:SHOWN_ROWS].tolist()
+        value = np.nan_to_num(self.arrays["log_px"], nan=-np.inf, neginf=-np.inf)
+        return np.argsort(value, kind="stable")[:SHOWN_ROWS].tolist()
 
     def surprising(self, row: int) -> list[int]:
         """The columns of a row, most surprising first: those that are the most above the column's mean over all rows.
@@ -140,7 +141,7 @@ class Scores(Result):
     # ---- for a person
 
     def lines(self) -> Iterator[RenderableType]:
-        yield f"{len(self.rate)} rows of {self.data}, step {self.step}; nats per row"
+        yield f"{counted(len(self.rate), 'row')} of {self.data}, step {self.step}; nats per row"
         made = table("", "mean", "± s.e.\nover data")
         for name, title in zip(NUMBERS, TITLES, strict=True):
             each = mean(torch.as_tensor(self.arrays[name])).over_data

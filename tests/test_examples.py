@@ -274,3 +274,13 @@ def test_rows_without_a_label_help_a_classifier(run: Run) -> None:
     found = dict(re.findall(r"^(M2|logistic regression) +([0-9.]+)", run("semi_supervised", "--epochs", "8"), re.M))
     assert float(found["M2"]) > 0.6
     assert 0.8 < float(found["logistic regression"]) < 0.9
+
+
+@pytest.mark.slow
+def test_auto_guide(run: Run) -> None:
+    """Where the automatic guide is the hand-written one, the difference is none."""
+    text = run("auto_guide", "--epochs", "2", "--seeds", "1", "--only", "semi_supervised")
+    theirs, auto, difference = numbers(line_of(text, "semi_supervised"))
+    assert -40 < theirs < -25
+    assert theirs == auto
+    assert difference == 0

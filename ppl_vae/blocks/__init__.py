@@ -1,7 +1,7 @@
 """What model and guide files are written with: priors, likelihoods, families of q(z|x), networks."""
 
 from ppl_vae import distributions
-from ppl_vae.blocks import families, likelihoods, networks, priors
+from ppl_vae.blocks import families, inversion, likelihoods, networks, priors
 from ppl_vae.blocks.conditions import as_features, concat
 from ppl_vae.blocks.families import (
     MIN_SIGMA,
@@ -68,6 +68,7 @@ __all__ = [
     "distributions",
     "families",
     "gated_mlp",
+    "inversion",
     "likelihoods",
     "mlp",
     "networks",

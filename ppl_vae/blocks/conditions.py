@@ -38,3 +38,8 @@ def concat(*parts: Tensor) -> Tensor:
     """`(..., a), (..., b), … -> (..., a + b + …)`, leading dimensions broadcast: those of z, say, against y's."""
     lead = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return torch.cat([part.expand(*lead, -1) for part in parts], dim=-1)
+
+
+def as_row(x: Tensor, event_dim: int) -> Tensor:
+    """`(..., *event) -> (..., numbers of an event)`: the last `event_dim` dimensions as one, a new one if it is 0."""
+    return x.flatten(x.dim() - event_dim) if event_dim else x.unsqueeze(-1)

@@ -61,16 +61,20 @@ def maker(kind: str, part: Part) -> Any:
     return part
 
 
-def settable(kind: str, part: Part) -> list[str]:
+def settable(kind: str, part: Part | None) -> list[str]:
     """The settings that a part has."""
-    made = maker(kind, part)
-    return [] if isinstance(made, nn.Module) else [name for name in arguments_of(made) if name not in GIVEN]
+    return [name for name in _taken(kind, part) if name not in GIVEN]
 
 
-def needs(kind: str, part: Part, name: str) -> bool:
+def needs(kind: str, part: Part | None, name: str) -> bool:
     """Does the constructor of a part ask for what is called `name`, such as the guide?"""
-    made = maker(kind, part)
-    return not isinstance(made, nn.Module) and name in arguments_of(made)
+    return name in _taken(kind, part)
+
+
+def _taken(kind: str, part: Part | None) -> list[str]:
+    """What the constructor of a part takes; nothing where the part is made already, or not chosen."""
+    made = None if part is None else maker(kind, part)
+    return [] if made is None or isinstance(made, nn.Module) else list(arguments_of(made))
 
 
 def elsewhere(kind: str, name: str) -> str:

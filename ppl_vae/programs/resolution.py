@@ -36,8 +36,9 @@ def resolve(spec: Spec, **settings: Any) -> nn.Module:
             `file.py:vae.model`, `pkg.mod:Name`, a class, a module or a Pyro function. Without a name in it, a file's
             `Model`/`model` or `Guide`/`guide` is taken.
         settings: constructor arguments. Reserved: `data_shape`, the shape of one datum; `data`, up to 1000 rows (a
-            tensor, or a tuple with one tensor per field); `model` or `guide`, the partner. A plain function is
-            traced once on `data`, or on zeros of `data_shape`.
+            tensor, or a tuple with one tensor per field), of which a program gets the first field as `data` and all as
+            `example`; `model` or `guide`, the partner. A plain function is traced once on `data`, or on zeros of
+            `data_shape`.
 
     Raises:
         InputError: nothing of that name, a file that fails or holds no program, an unknown or ill-typed setting.
@@ -90,7 +91,7 @@ def resolve_pair(
 
 
 def _about(batch: Batch | None) -> dict[str, Any]:
-    return {} if batch is None else {"data_shape": tuple(batch[0].shape[1:]), "data": batch[0]}
+    return {} if batch is None else {"data_shape": tuple(batch[0].shape[1:]), "data": batch[0], "example": batch}
 
 
 def _build(

@@ -20,7 +20,7 @@ from ppl_vae.core.registry import did_you_mean
 from ppl_vae.core.settings import arguments_of, check_settings, hints_of, unknown
 from ppl_vae.programs.find import Method
 
-RESERVED = ("data_shape", "data", "model", "guide")
+RESERVED = ("data_shape", "data", "example", "model", "guide")
 
 
 def constructor(target: Any) -> Any:
@@ -58,7 +58,7 @@ class Taker:
     def parts(self) -> list[str]:
         """The arguments that are parts."""
         hints = hints_of(constructor(self.target)) if self.parameters else {}
-        found = [name for name in self.parameters if hints.get(name) == Part]
+        found = [name for name in self.parameters if hints.get(name) in (Part, Part | None)]
         if strange := [name for name in found if kind_of(name) not in PARTS]:
             kinds = " or ".join(PARTS)
             raise InputError(f"the {self.called}'s argument {strange[0]!r} is a Part: let its name end with {kinds}")
@@ -109,7 +109,8 @@ class Taker:
         plain = {name: value for name, value in self.own.items() if name not in self.parts}
         check_settings(plain, constructor(self.target), self.called, RESERVED)
         for name in self.parts:
-            maker(kind_of(name), self.part(name))
+            if self.part(name) is not None:  # a program may choose by itself
+                maker(kind_of(name), self.part(name))
         return self.own | {name: _with(self.part(name), settings) for name, settings in self.nested.items()}
 
 

@@ -5,7 +5,7 @@ center)/spread) / Π_d spread_d. So every bound is a bound on log p(x) in the un
 are in these units too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,9 +102,11 @@ class StandardizedModel(StandardizedProgram):
             )
         return result
 
-    def log_px(self, x: Tensor) -> Tensor:
-        """The exact log p(x) of each row in units of the data, `(B,)`, if the model of u has this method."""
-        return self.program.log_px(self.scale(x)) - self.scale.spread.log().sum()  # type: ignore[operator]
+    @property
+    def log_px(self) -> Callable[[Tensor], Tensor]:
+        """The exact log p(x) of each row in units of the data, `(B,)`; missing where the model of u has no `log_px`."""
+        of_u: Any = self.program.log_px
+        return lambda x: of_u(self.scale(x)) - self.scale.spread.log().sum()
 
 
 class _InUnitsOfData(poutine.messenger.Messenger):

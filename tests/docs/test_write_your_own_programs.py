@@ -53,9 +53,10 @@ def asking(asks: str) -> str:
 
 def test_what_a_constructor_gets() -> None:
     x, y = torch.rand(1000, 8, 8), torch.zeros(1000)
-    p = pair(asking("width=3"), "mine.py:Guide", (x, y))
+    p = pair(asking("example, width=3"), "mine.py:Guide", (x, y))
     assert p.model.given["data_shape"] == (8, 8)
     assert p.model.given["data"] is x
+    assert all(a is b for a, b in zip(p.model.given["example"], (x, y), strict=True))
     assert p.model.given["width"] == 3
 
 
@@ -67,6 +68,18 @@ def test_a_constructor_gets_a_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> 
     Path(asks).write_text(Path(asks).read_text().replace("__init__()", "__init__(), SEEN.append(tuple(data.shape))"))
     assert ppl_vae.check(asks, asks, **DIGITS).passed
     assert seen == [(1000, 64), (1000, 64)], "of 1437 training rows"
+
+
+def test_a_run_is_opened_with_an_example_of_zeros(printed: dict[str, str]) -> None:
+    PAGE.says("When a run is opened, all are zeros: only shapes and types may count.")
+    Path("asks.py").write_text(PAGE.files["mine.py"].replace("(self, data_shape, ", "(self, data_shape, example, "))
+    text = Path("asks.py").read_text().replace("__init__()", "__init__(); self.example = example", 1)
+    Path("asks.py").write_text(text)
+    fit = ["fit", "--model", "asks.py", "--guide", "mine.py", "--data", "digits", "--binarize", "threshold"]
+    assert main([*fit, "--epochs", "1", "--out", "runs/asks"]) == 0
+    (opened,) = ppl_vae.Run("runs/asks").pair(model="asks.py", guide="mine.py").model.example
+    assert opened.shape[1:] == (64,)
+    assert not opened.any()
 
 
 def test_any_other_name_has_a_default() -> None:

@@ -152,7 +152,7 @@ def test_a_pair_can_be_captured_with_a_free_batch_size(case: Case) -> None:
 # ---- closed forms ----
 
 
-@pytest.mark.parametrize("name", ["full_normal", "ladder", "power_spherical"])
+@pytest.mark.parametrize("name", ["full_normal", "ladder", "power_spherical", "auto, two levels"])
 def test_the_analytic_rate_is_the_mean_of_the_sampled_one(name: str) -> None:
     case, draws = PAIRS[name], 4000
     pair, batch = case.pair(), case.data(B)

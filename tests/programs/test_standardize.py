@@ -18,6 +18,7 @@ from ppl_vae.blocks import Standardized, mlp
 from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import open_data
+from ppl_vae.evidence.exact import has_exact
 from ppl_vae.models import bernoulli, gaussian
 from ppl_vae.programs import owned, resolve_pair, simulate, terms
 from ppl_vae.programs.scores import log_weight
@@ -174,6 +175,12 @@ def test_the_elbo_is_the_log_density_of_the_data_in_their_own_units(K: int) -> N
     elbo = log_weight(terms(pair.model, pair.guide, (x,), K))
     torch.testing.assert_close(elbo, truth.expand(K, -1), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(pair.model.log_px(x), truth, rtol=1e-9, atol=1e-9)
+
+
+def test_there_is_no_exact_answer_where_the_model_has_none() -> None:
+    """So that `evaluate` takes another method."""
+    pair = resolve_standardized("gaussian", "diagonal_normal", (table(50),), SMALL)
+    assert not has_exact(pair.model)
 
 
 def test_draws_and_means_are_in_units_of_the_data() -> None:

@@ -67,6 +67,9 @@ PAIRS: dict[str, Case] = {
     "conditional on covariates": Case("conditional", "conditional", SMALL | {"y_dim": 4}, covariates),
     "some labels": Case("semi_supervised", "semi_supervised", SMALL | {"classes": 3}, some_labels),
     "convolutional": Case("convolutional", "convolutional", {"latent_dim": 3, "channels": 4}),
+    "auto, two levels": Case("hierarchical", "auto", TWO),
+    "auto, two levels inverted": Case("hierarchical", "auto", TWO | {"order": "inverted"}),
+    "auto, some labels": Case("semi_supervised", "auto", SMALL | {"classes": 3}, some_labels),
     "autoregressive": Case("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 16}),
 }
 

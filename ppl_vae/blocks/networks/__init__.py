@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from ppl_vae.blocks import parts
-from ppl_vae.blocks.networks.convolutional import AnyBatch, Convolutional, conv_decoder, conv_encoder
+from ppl_vae.blocks.networks.convolutional import AnyBatch, Convolutional, conv_decoder, conv_encoder, is_image
 from ppl_vae.blocks.networks.dense import MLP, Gated, ResidualNetwork, gated_mlp, mlp, residual_mlp
 
 
@@ -47,6 +47,7 @@ __all__ = [
     "decoder",
     "encoder",
     "gated_mlp",
+    "is_image",
     "mlp",
     "residual_mlp",
 ]

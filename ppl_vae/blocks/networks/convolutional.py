@@ -104,16 +104,20 @@ def _decoder(n_in: int, image: tuple[int, ...], channels: int) -> nn.Sequential:
     )
 
 
+def is_image(data_shape: tuple[int, ...]) -> bool:
+    """Can it be `(height, width)`, `(colours, height, width)`, or `(n²,)`, a square image written as a row?"""
+    return len(data_shape) in (2, 3) or (len(data_shape) == 1 and isqrt(data_shape[0]) ** 2 == data_shape[0])
+
+
 def _image(data_shape: tuple[int, ...]) -> tuple[int, ...]:
     """`(colours, height, width)`."""
-    if len(data_shape) == 1 and isqrt(data_shape[0]) ** 2 == data_shape[0]:
-        return (1, isqrt(data_shape[0]), isqrt(data_shape[0]))
-    if len(data_shape) not in (2, 3):
+    if not is_image(data_shape):
         raise InputError(
             f"a datum of shape {tuple(data_shape)} is no image: a convolution needs (height, width), "
             "(colours, height, width) or (n²,)"
         )
-    return (1, *data_shape)[-3:]
+    side = isqrt(data_shape[0])
+    return (1, side, side) if len(data_shape) == 1 else (1, *data_shape)[-3:]
 
 
 def _halved(size: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,8 +10,8 @@ import torch
 from rich.console import RenderableType
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.frames import ROW, index_of
-from ppl_vae.core.results import Result, number, table
+from ppl_vae.core.frames import ROW, index_of, labels_of
+from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.data import Data
 from ppl_vae.data.source import gather
 from ppl_vae.evidence.completion import METHODS, Completed, complete
@@ -140,7 +140,7 @@ class Imputed(Result):
     @property
     def unreliable(self) -> list[Any]:
         """The rows that are filled, but not reliably."""
-        return np.asarray(self.index)[~self.arrays["reliable"]].tolist()
+        return labels_of(self.index[~self.arrays["reliable"]])
 
     def fields(self) -> dict[str, Any]:
         methods = {method: int((self.arrays["method"] == method).sum()) for method in METHODS}
@@ -159,7 +159,8 @@ class Imputed(Result):
     def lines(self) -> Iterator[RenderableType]:
         missing, told = self.missing, self.fields()
         filled = int(missing.any(1).sum())
-        yield f"{missing.sum()} of {missing.size} cells filled, in {filled} of {len(missing)} rows of {self.data}"
+        of = f"{filled} of {counted(len(missing), 'row')} of {self.data}"
+        yield f"{missing.sum()} of {missing.size} cells filled, in {of}"
         made = table("column", "filled", "typical sd", "probability of the guess")
         for j in np.argsort(-missing.sum(0), kind="stable")[:SHOWN]:
             if count := int(missing[:, j].sum()):
@@ -169,12 +170,12 @@ class Imputed(Result):
             yield made
         for method, words in WORDS.items():
             if count := told["methods"][method]:
-                yield f"{count} row{'s' * (count > 1)} {words}"
+                yield f"{counted(count, 'row')} {words}"
         if bad := self.unreliable:
             few = ", ".join(map(str, bad[:SHOWN])) + ", …" * (len(bad) > SHOWN)
-            yield f"{len(bad)} rows are not reliable, since too few draws count or chains do not agree: {few}"
+            yield f"not reliable, since too few draws count or chains do not agree: {counted(len(bad), 'row')}, {few}"
         if self.draws:
-            yield f"{self.draws} completed tables, drawn from p(missing | observed)"
+            yield f"{counted(self.draws, 'completed table')}, drawn from p(missing | observed)"
         yield f"written: {', '.join(self.files)}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_vae.core.frames import TABLES, Names, to_frame, write_arrays, write_frame
-from ppl_vae.core.results import Result
+from ppl_vae.core.results import Result, counted
 from ppl_vae.data.table import listing
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
 
     def lines(self) -> Iterator[str]:
         if self._is_table:
-            yield f"{len(self.frame)} rows; columns {listing(list(self.frame.columns))}"
+            yield f"{counted(len(self.frame), 'row')}; columns {listing(list(self.frame.columns))}"
         else:
             yield from (f"{name:10} {tuple(x.shape)}" for name, x in self.arrays.items())
         if self.copies is not None:

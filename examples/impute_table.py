@@ -23,6 +23,7 @@ from sklearn.impute import IterativeImputer, KNNImputer
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.evidence.completion import complete
 from ppl_vae.evidence.imputation import conditional, marginal, mean_and_mode
 
 TABLES = {
@@ -59,6 +60,7 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
     torch.manual_seed(seed)
     train, test = data.whole("train")[0], data.numbers("test")
     vae = conditional(pair.model, pair.guide, seen[test], hidden[test], K)
+    filled = complete(pair.model, pair.guide, seen[test], num_samples=K)
     column = marginal(",".join(kinds), train.double())
     r, d = gone[test].nonzero(as_tuple=True)
     kind = np.array([text.partition(":")[0] for text in kinds])[d]
@@ -74,7 +76,7 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
         "column": (center, mode),
         "iterative": (iterative, iterative.round()),
         "neighbours": (neighbours, neighbours.round()),
-        "VAE": (vae.mean, vae.mode),
+        "VAE": (filled.mean, filled.guess),
     }
     for name, (number, code) in guesses.items():
         error = ((number - full[test]) / spread).square()[r, d]
@@ -113,8 +115,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=5000, help="K")
     parser.add_argument("--objective", default="analytic-kl")
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--batch-size", type=int, default=100)
     args = parser.parse_args(argv)
     tune = {"epochs": args.epochs, "objective": args.objective, "lr": args.lr, "patience": 30}
+    tune |= {"batch_size": args.batch_size}
     for table in args.tables:
         report(table, pd.concat([knocked_out(table, seed, args.samples, **tune) for seed in args.seeds]))
 

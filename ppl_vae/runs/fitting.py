@@ -111,7 +111,8 @@ def start(
     """
     for name, value in (("model", model), ("guide", guide), ("data", data)):
         if value is None:
-            raise InputError(f"fit needs a {name}: --{name}")
+            auto = "; --guide auto makes one from the model" if name == "guide" else ""
+            raise InputError(f"fit needs a {name}: --{name}{auto}")
     assert model is not None
     assert guide is not None
     scratch = Scratch() if folder is None else None

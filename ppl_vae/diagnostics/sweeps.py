@@ -1,13 +1,17 @@
 """Runs of a sweep: fitted, several at a time, measured on the same validation rows, and paired by seed and row."""
 
+import contextlib
 import itertools
 import math
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import joblib
 import numpy as np
@@ -26,6 +30,7 @@ from ppl_vae.runs.recording import FRESH_DRAWS, FRESH_SEED
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sweeping import Job, check, jobs
 from ppl_vae.training.evaluation import evaluate
+from ppl_vae.training.interrupt import Interrupted
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
@@ -113,8 +118,33 @@ def _all(planned: Sequence[Job], at_once: int) -> Iterator[Outcome]:
         yield from map(outcome_of, planned)
         return
     threads = max(1, joblib.cpu_count() // at_once)  # torch's threads spin, and would slow the neighbours down
-    with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads):
+    with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads), stopping():
         yield from joblib.Parallel(return_as="generator", batch_size=1)(joblib.delayed(outcome_of)(j) for j in planned)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and the death of a process end the sweep, and its processes with it, in words."""
+    caught = [signal.SIGINT]
+
+    def terminate(signum: int, frame: object) -> NoReturn:
+        caught[0] = signal.SIGTERM
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(caught[0], "stopped: the same command goes on with the sweep") from None
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process of the sweep has died, perhaps for lack of memory: the same command goes on with the sweep; "
+            "take fewer jobs"
+        ) from error
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def outcome_of(job: Job) -> Outcome:

@@ -3,8 +3,11 @@
 import contextlib
 import json
 import math
+import os
 import shutil
+import signal
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,12 @@ import ppl_vae
 from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 from ppl_vae.diagnostics.sweep import Behind, Sweep
-from ppl_vae.diagnostics.sweeps import active_units
+from ppl_vae.diagnostics.sweeps import active_units, stopping
 from ppl_vae.models.gaussian import Model as Gaussian
 from ppl_vae.programs import resolve_pair
 from ppl_vae.runs.grid import grid
 from ppl_vae.runs.recording import FRESH_DRAWS, FRESH_SEED
+from ppl_vae.training.interrupt import Interrupted
 
 DIMS = {"latent_dim": [1, 2, 3]}
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 10, "lr": 1e-2, "set": {"hidden": 8}}
@@ -162,6 +166,21 @@ def test_it_goes_on_where_it_stopped(swept: Sweep, tmp_path: Path) -> None:
     assert more.settings[0].by_seed == swept.settings[0].by_seed
     with pytest.raises(InputError, match=r"was fitted with lr 0\.01, not 0\.02"):
         small(out, checkpoint_every=3, lr=0.02)
+
+
+def test_what_ends_the_processes_of_a_sweep_is_said_in_words() -> None:
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    def dies() -> None:
+        raise BrokenProcessPool
+
+    before = signal.getsignal(signal.SIGTERM)
+    for end, code in ((ctrl_c, 130), (lambda: os.kill(os.getpid(), signal.SIGTERM), 143), (dies, 2)):
+        with pytest.raises((Interrupted, InputError), match="the same command goes on") as caught, stopping():
+            end()
+        assert caught.value.exit_code == code
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_a_kill_left_without_a_record_is_fitted_anew(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import copy
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -94,7 +94,7 @@ class Estimator(BaseEstimator):
         options |= {"set": self._settings(), "seed": self.seed_, "missing": "nan" if self._missing else "error"}
         # a module is copied, so that the user's own keeps its weights
         programs = [copy.deepcopy(p) if isinstance(p, nn.Module) else p for p in (self.model, self.guide)]
-        self.run_ = fit(*programs, data, **options)
+        self.run_ = fit(programs[0], programs[1], data, **options)
         self.n_train_, self.n_valid_ = data.lengths["train"], data.lengths["valid"]
         self.n_iter_ = int(self.run_.metrics[-1]["epoch"])
 
@@ -118,14 +118,14 @@ class Estimator(BaseEstimator):
 
     def _opened(self) -> Pair:
         pair = self.run_.pair(**self._again())
-        if not self.run_.again:
-            pair.model.double()
-            pair.guide.double()
-        return pair
+        return replace(pair, model=pair.model.to(self._dtype), guide=pair.guide.to(self._dtype))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.get_default_dtype() if any(self.run_.again.values()) else torch.float64
 
     def _tensor(self, X: np.ndarray) -> Tensor:
-        dtype = torch.get_default_dtype() if self.run_.again else torch.float64
-        return torch.tensor(X, dtype=dtype, device=self.run_.config.device)
+        return torch.tensor(X, dtype=self._dtype, device=self.run_.config.device)
 
     def _rows(self, pair: Pair, X: np.ndarray) -> Tensor:
         """Rows for the pair.

@@ -25,7 +25,9 @@ def plain(value: Any) -> Any:
     return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
-def write(folder: str | os.PathLike[str], run: Run, kind: str, params: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def write(
+    folder: str | os.PathLike[str], run: Run, kind: str, params: Mapping[str, Any], found: Mapping[str, Any]
+) -> None:
     """Write the folder, whole or not at all.
 
     Args:

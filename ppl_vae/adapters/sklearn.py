@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import OneToOneFeatureMixin, OutlierMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -31,8 +32,8 @@ FLOATS = [np.float64, np.float32]
 class VAETransformer(TransformerMixin, Estimator):
     """Rows to their codes E[z|x], the means of q(z|x), and codes to rows, E[x|z].
 
-    Of a discrete z the codes are the probabilities of its classes. Of a model with several latents a code is no function
-    of the row, since each depends on a draw of those before it: such a model is refused.
+    Of a discrete z the codes are the probabilities of its classes. Of a model with several latents a code is no
+    function of the row, since each depends on a draw of those before it: such a model is refused.
 
     The parameters are those of `Estimator`.
 
@@ -102,7 +103,7 @@ class VAETransformer(TransformerMixin, Estimator):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class VAEDensity(OutlierMixin, Estimator):
+class VAEDensity(Estimator):
     """log p(x) of each row in nats, rows drawn from p(x), and by a threshold on log p(x) the rows that are outliers.
 
     log p(x) is what `ppl_vae.score` gives, and not the ELBO: exact where the model says it (`linear_gaussian`), by
@@ -114,9 +115,9 @@ class VAEDensity(OutlierMixin, Estimator):
     Args:
         num_samples: the draws of importance sampling for each row.
         method: of log p(x), as for `ppl_vae.score`; None chooses.
-        contamination: the part of the training rows that are outliers, above 0 and at most 0.5: it sets the threshold
-            of `predict` and `decision_function`. None, and there is no threshold: the fit does not score its rows then,
-            which takes longer than the training in some cases.
+        contamination: the part of the training rows that are outliers, above 0 and at most 0.5. It makes the density an
+            outlier detector with `predict`, `decision_function` and `fit_predict`, as `IsolationForest` is one. For the
+            threshold the fit scores all of its rows, which may take longer than the training.
 
     The other parameters are those of `Estimator`.
 
@@ -136,9 +137,10 @@ class VAEDensity(OutlierMixin, Estimator):
         if self.contamination is not None and not 0 < self.contamination <= 0.5:
             raise InputError(f"contamination is {self.contamination}: it must be above 0 and at most 0.5, or None")
         super()._fitted(X)
-        vars(self).pop("offset_", None)
         if self.contamination is not None:
             self.offset_ = float(np.quantile(self._log_px(X), self.contamination))
+        elif hasattr(self, "offset_"):
+            del self.offset_
 
     def _log_px(self, X: np.ndarray) -> np.ndarray:
         pair = self._opened()
@@ -171,20 +173,25 @@ class VAEDensity(OutlierMixin, Estimator):
         drawn = sampled(self.run_, n_samples, "draws", seed=int(seed), **self._again())
         return drawn.arrays[drawn.observed[0]].astype(np.float64)
 
+    @available_if(lambda self: self.contamination is not None)
     def decision_function(self, X: Any) -> np.ndarray:
-        """log p(x) less the threshold: negative for outliers, `(N,)`.
-
-        Raises:
-            InputError: it was fitted without a contamination.
-        """
-        check_is_fitted(self)
-        if not hasattr(self, "offset_"):
-            raise InputError("VAEDensity was fitted without a threshold: give contamination, and fit again")
+        """log p(x) less the threshold: negative for outliers, `(N,)`; there is none without a contamination."""
         return self.score_samples(X) - self.offset_
 
+    @available_if(lambda self: self.contamination is not None)
     def predict(self, X: Any) -> np.ndarray:
-        """−1 for outliers, 1 for the others, `(N,)`. Raises as `decision_function`."""
+        """−1 for outliers, 1 for the others, `(N,)`; there is none without a contamination."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    @available_if(lambda self: self.contamination is not None)
+    def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit, and say of the same rows which are outliers; there is none without a contamination."""
+        return self.fit(X).predict(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "density_estimator" if self.contamination is None else "outlier_detector"
+        return tags
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ppl_vae.sklearn import VAEDensity, VAEImputer, VAETransformer
@@ -10,6 +9,7 @@ from ppl_vae.sklearn import VAEDensity, VAEImputer, VAETransformer
 QUICK: dict[str, Any] = {"epochs": 2, "latent_dim": 1, "set": {"hidden": 8}}
 ESTIMATORS = [
     VAETransformer(**QUICK),
+    VAEDensity(**QUICK),
     VAEDensity(model="linear_gaussian", epochs=2, latent_dim=1, guide="linear_gaussian", contamination=0.1),
     VAEImputer(**QUICK, num_samples=50, chain_rows=0),
 ]

@@ -63,7 +63,7 @@ class Estimator(BaseEstimator):
     set: Any = None
     epochs: int = 200
     batch_size: int = 100
-    lr: float = 3e-3
+    lr: float = 1e-2
     schedule: str = "cosine"
     clip: float | None = None
     patience: int | None = None

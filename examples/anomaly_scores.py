@@ -48,15 +48,19 @@ def mixture(fitted: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     return search.score_samples(scale.transform(rows))
 
 
-def vae(latent_dim: int, sigma: str, epochs: int, method: Any, members: int = 1) -> Scores:
-    """log p(x) of a VAE, or of several that differ by their seed: the log of the mean of their densities."""
+def vae(latent_dim: int, sigma: str, floor: float, epochs: int, method: Any, members: int = 1) -> Scores:
+    """log p(x) of a VAE, or of several that differ by their seed: the log of the mean of their densities.
+
+    Args:
+        floor: of σ, in units of each column's spread. Some columns hold many zeros, on which a σ would shrink.
+    """
 
     def scores(fitted: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
         found = []
         for member in range(members):
             density = VAEDensity(
                 model="vae", guide="amortized", latent_dim=latent_dim, epochs=epochs, method=method,
-                set={"likelihood": "gaussian", "likelihood.scale": sigma, "hidden": 64},
+                set={"likelihood": "gaussian", "likelihood.scale": sigma, "likelihood.floor": floor, "hidden": 64},
                 random_state=100 * seed + member,
             )  # fmt: skip
             found.append(make_pipeline(StandardScaler(), density).fit(fitted).score_samples(rows))
@@ -70,22 +74,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--members", type=int, default=5, help="of the ensemble")
+    parser.add_argument("--only", nargs="*", help="the beginnings of the rows to show")
     parser.add_argument("--fitted", action="store_true", help="a proposal for each row where the guide is not reliable")
     args = parser.parse_args(argv)
-    warnings.filterwarnings("ignore", ".*log p.x. is a lower bound")  # it says IWAE below
+    warnings.filterwarnings("ignore", ".*log p.x. is a lower bound|.*come down to its floor")  # both are said here
     rest = args.epochs, None if args.fitted else "importance"
     kinds: dict[str, Scores] = {
         "IsolationForest": forest,
         "GaussianMixture, cross-validated": mixture,
-        "VAE, 2 latents, one σ": vae(2, "shared", *rest),
-        "VAE, 2 latents, σ by column": vae(2, "dimension", *rest),
-        "VAE, 2 latents, σ by the decoder": vae(2, "datum", *rest),
-        "VAE, 8 latents, σ by the decoder": vae(8, "datum", *rest),
-        f"{args.members} such VAEs": vae(8, "datum", *rest, args.members),
+        "VAE, 2 latents, one σ": vae(2, "shared", 0.001, *rest),
+        "VAE, 2 latents, σ by column": vae(2, "dimension", 0.001, *rest),
+        "VAE, 2 latents, σ by the decoder": vae(2, "datum", 0.001, *rest),
+        "VAE, 8 latents, σ by the decoder": vae(8, "datum", 0.001, *rest),
+        "the same, σ at least 0.03": vae(8, "datum", 0.03, *rest),
+        "the same, σ at least 0.1": vae(8, "datum", 0.1, *rest),
+        f"{args.members} VAEs, σ at least 0.03": vae(8, "datum", 0.03, *rest, args.members),
     }
     how = "log p(x)" if args.fitted else "IWAE_1000"
     print(f"{'':36}{'ROC AUC':>16}   {how + ' of benign rows':>26}")
     for name, scores in kinds.items():
+        if args.only and not name.startswith(tuple(args.only)):
+            continue
         aucs, densities = [], []
         for seed, (fitted, rows, malignant) in enumerate(splits(args.splits)):
             found = scores(fitted, rows, seed)

@@ -36,11 +36,13 @@ def out_file(out: Any, default: Path, endings: Sequence[str] = ENDINGS) -> Path:
     return path
 
 
-def to_frame(arrays: Mapping[str, np.ndarray], names: Names | None = None, index: Any = None) -> "pandas.DataFrame":
+def to_frame(
+    arrays: "Mapping[str, np.ndarray | pandas.DataFrame]", names: Names | None = None, index: Any = None
+) -> "pandas.DataFrame":
     """Arrays side by side as the columns of one table.
 
     Args:
-        arrays: `(N,)` or `(N, D)` each, with the same N.
+        arrays: `(N,)` or `(N, D)` each, with the same N; or tables, whose columns have names.
         names: of the columns; where an array is not in it, `name`, or `name_1`, …, `name_D`.
         index: what tells the rows, `(N,)`: an index of pandas is kept as it is, row numbers are called `row`.
 
@@ -49,23 +51,27 @@ def to_frame(arrays: Mapping[str, np.ndarray], names: Names | None = None, index
     """
     import pandas
 
-    columns: list[np.ndarray] = []
-    labels: list[str] = []
+    found: list[tuple[str, Any]] = []
     for name, x in arrays.items():
+        if isinstance(x, pandas.DataFrame):
+            found += [(str(label), column.array) for label, column in x.items()]
+            continue
         if x.ndim > 2:
             raise InputError(f"{name} holds {x.shape[1:]} numbers for each row, which is no row of a table: write .npz")
         each = [f"{name}_{i + 1}" for i in range(x.shape[1])] if x.ndim > 1 else [name]
-        labels += (names or {}).get(name, each)
-        columns += list(x.T) if x.ndim > 1 else [x]
+        found += zip((names or {}).get(name, each), x.T if x.ndim > 1 else [x], strict=True)
+    labels = [label for label, _ in found]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"two columns would be called {twice!r}: write .npz")
     if index is not None and not isinstance(index, pandas.Index):
         index = pandas.Index(np.asarray(index), name=ROW)
-    return pandas.DataFrame(dict(zip(labels, columns, strict=True)), index=index)
+    return pandas.DataFrame(dict(found), index=index)
 
 
 def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> None:
     """Write a table as .csv or .parquet, whole or not at all.
+
+    In a .csv the numbers of a column that are all whole, such as codes, are written without a point.
 
     Args:
         index: write what tells the rows too, as the first column; without a name of its own it is called `row`.
@@ -74,11 +80,21 @@ def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> N
         named = [name or ROW for name in frame.index.names]
         frame = frame.rename_axis([f"{name}_number" if name in frame.columns else name for name in named])
     if path.suffix == ".csv":
-        write_bytes(path, frame.to_csv(index=index).encode())
+        write_bytes(path, frame.apply(_whole).to_csv(index=index).encode())
         return
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=index)
     write_bytes(path, buffer.getvalue())
+
+
+def _whole(column: "pandas.Series") -> "pandas.Series":
+    """The column as integers, if that loses nothing, not even the sign of a 0."""
+    if column.dtype.kind != "f":
+        return column
+    x = column.to_numpy()
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(x) < 2**53) & (x == np.round(x)) & ~((x == 0) & np.signbit(x))
+    return column.astype(np.int64) if len(x) and whole.all() else column
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -106,3 +122,9 @@ def is_frame(data: Any) -> bool:
 def index_of(data: Any, numbers: Iterable[int]) -> Any:
     """What tells the rows: the index of a DataFrame, else the numbers of the rows."""
     return data.index if is_frame(data) else np.asarray(numbers)
+
+
+def labels_of(index: Any) -> list[int | float | str]:
+    """What tells the rows, as JSON takes it."""
+    plain = (each.item() if isinstance(each, np.generic) else each for each in index)
+    return [each if isinstance(each, int | float | str) else str(each) for each in plain]

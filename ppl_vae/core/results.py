@@ -75,6 +75,11 @@ def table(*headers: str, gap: int = 2) -> Table:
     return made
 
 
+def counted(count: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def number(x: float, form: str) -> str:
     """A number in a table: a dash where it is not defined."""
     return "–" if x != x else format(x, form)

@@ -198,8 +198,10 @@ def _identical(x: Tensor, rows: Tensor) -> int:
 
 
 def _share(holds: Tensor) -> Estimate:
-    p, n = holds.double().mean().item(), len(holds)
-    return Estimate(p, math.sqrt(p * (1 - p) / n), "draws")
+    """A share with the error of Agresti & Coull 1998, which is not 0 where none or all are counted."""
+    n, count = len(holds), int(holds.sum())
+    p = (count + 2) / (n + 4)
+    return Estimate(count / n, math.sqrt(p * (1 - p) / (n + 4)), "draws")
 
 
 def _units(training: Tensor, categories: Sequence[int]) -> Tensor:

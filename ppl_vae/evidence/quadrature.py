@@ -95,7 +95,8 @@ def _integrate(latents: Latents) -> Integral:
         radius = larger
     value, spacing = _value(log_f, L, SPACING), SPACING
     error = torch.full_like(value, math.inf)
-    tolerance = max(TOLERANCE, 4 * torch.finfo(latents.like.dtype).eps * value.abs().max().item())
+    largest = value.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+    tolerance = max(TOLERANCE, 4 * torch.finfo(latents.like.dtype).eps * largest)
     while (error > tolerance).any() and _points(latents.size, radius, spacing / 2) <= MOST_POINTS[latents.size]:
         spacing /= 2
         log_f = _log_joint(latents, _at(m, L, _grid(latents.size, radius, spacing, like=m)))
@@ -149,8 +150,9 @@ def _from_draws(latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _moments(u: Tensor, log_f: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean `(B, D)` and the Cholesky factor of the covariance `(B, D, D)` under weights ∝ f."""
-    w = log_f.nan_to_num(-math.inf).softmax(0).unsqueeze(-1)
+    """Mean `(B, D)` and Cholesky factor of the covariance `(B, D, D)` under weights ∝ f; equal ones where all are 0."""
+    log_f, u = log_f.nan_to_num(-math.inf), u.nan_to_num(0.0, 0.0, 0.0)
+    w = torch.where(log_f.amax(0) > -math.inf, log_f, 0.0).softmax(0).unsqueeze(-1)
     m = (w * u).sum(0)
     d = u - m
     covariance = torch.einsum("pbi,pbj->bij", w * d, d)

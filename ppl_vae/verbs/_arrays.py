@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_vae.core.frames import TABLES, Names, to_frame, write_arrays, write_frame
-from ppl_vae.core.results import Result
+from ppl_vae.core.results import Result, counted
 from ppl_vae.data.table import listing
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
     Args:
         given: the values that a conditional model was given.
         names: the columns of the arrays, where they have names of their own.
+        tables: in place of an array where a table of these is made, its cells as the data have them.
         shown: the arrays that a table is made of, by default all.
         index: what tells the rows, if they are rows of data.
         copies: whether samples copy training rows, if that was asked.
@@ -34,6 +35,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
     files: tuple[Path, ...] = ()
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
     names: Names = field(default_factory=dict, compare=False)
+    tables: "Mapping[str, pandas.DataFrame]" = field(default_factory=dict, compare=False)
     shown: Sequence[str] | None = field(default=None, compare=False)
     index: Any = field(default=None, compare=False)
     copies: "Copies | None" = None
@@ -50,7 +52,8 @@ class Samples(Result, Mapping[str, np.ndarray]):
     @cached_property
     def frame(self) -> "pandas.DataFrame":
         """The arrays that are shown as one table of named columns, a row for each row."""
-        return to_frame({name: self.arrays[name] for name in self.shown or self.arrays}, self.names, self.index)
+        shown = {name: self.tables.get(name, self.arrays[name]) for name in self.shown or self.arrays}
+        return to_frame(shown, self.names, self.index)
 
     def fields(self) -> dict[str, Any]:
         given = {name: x.tolist() for name, x in self.given.items()}
@@ -61,7 +64,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
 
     def lines(self) -> Iterator[str]:
         if self._is_table:
-            yield f"{len(self.frame)} rows; columns {listing(list(self.frame.columns))}"
+            yield f"{counted(len(self.frame), 'row')}; columns {listing(list(self.frame.columns))}"
         else:
             yield from (f"{name:10} {tuple(x.shape)}" for name, x in self.arrays.items())
         if self.copies is not None:
@@ -79,6 +82,7 @@ def written(
     given: Mapping[str, np.ndarray] | None = None,
     *,
     names: Names | None = None,
+    tables: "Mapping[str, pandas.DataFrame] | None" = None,
     shown: Sequence[str] | None = None,
     index: Any = None,
     draw: Callable[[Path], bool] = lambda picture: False,
@@ -91,7 +95,7 @@ def written(
     Args:
         draw: draws a picture into a file that lies beside, if there is one to draw.
     """
-    made = Samples(arrays, (path,), given or {}, names or {}, shown, index)
+    made = Samples(arrays, (path,), given or {}, names or {}, tables or {}, shown, index)
     if path.suffix in TABLES:
         write_frame(made.frame, path, index=index is not None)
     else:

@@ -48,7 +48,8 @@ def impute(
 
     The best guess is the mean of p(missing | observed) for numbers, rounded for counts, and the most probable code of
     binary, categorical and ordinal columns. Best guesses have less spread than the truth: for what is computed from the
-    table afterwards take --draws 20, analyse each of the tables, and pool the results. What is observed stays as it is.
+    table afterwards take --draws 20, analyse each of the tables, and pool the results. The draws are of the model as it
+    was fitted, and do not count how uncertain its parameters are. What is observed stays as it is.
 
     Beside `filled.csv` stands `filled_cells.csv`, with a row for each missing cell: the guess, its standard deviation
     or probability, by which method the row was filled, and whether that is reliable. Draws stand one below the other,

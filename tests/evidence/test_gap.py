@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_vae.blocks import families
 from ppl_vae.core.errors import InputError
+from ppl_vae.distributions import PowerSpherical, SphericalUniform
 from ppl_vae.distributions.kl import kl
 from ppl_vae.evidence.ascent import optimized
 from ppl_vae.evidence.gap import GapParts, gap_parts, refined
@@ -276,3 +277,51 @@ def test_what_can_not_be_freed_is_refused_in_words() -> None:
     masked = guide_of(lambda x: wrong_diagonal(x).mask(torch.tensor([True, False, True])))
     with pytest.raises(InputError, match="it is masked"):
         local(model, masked, X)
+
+
+RICHER: dict[str, Callable[[], Any]] = {
+    "low rank, all of it": lambda: families.LowRankNormal(Z, rank=Z),
+    "Householder": lambda: families.HouseholderNormal(Z),
+    "mixture": lambda: families.MixtureNormal(Z, components=2),
+}
+
+
+@pytest.mark.parametrize("name", RICHER)
+def test_families_by_their_raw_numbers(name: str) -> None:
+    """A family that holds the diagonal normals has no larger gap; one that holds the posterior has none."""
+    found = parts(OfFamily(RICHER[name]().double()), num_samples=4000)
+    torch.testing.assert_close(found.amortization + found.approximation, LOG_PX - found.elbo, atol=1e-12, rtol=0)
+    error = 0.01 + 4 * found.approximation_se
+    least = FAMILY_GAP if name == "mixture" else 0.0
+    assert (found.approximation > -error).all()
+    assert (found.approximation < least + error).all()
+    assert (found.amortization > 0.05).all()
+
+
+def test_a_latent_on_the_sphere_by_its_raw_numbers() -> None:
+    """Against the best mean and concentration on a grid: a power spherical q on the circle."""
+    direction, log_uniform = torch.tensor([[1.0, 0.3], [-0.6, 1.2]]).double(), -torch.tensor(2 * torch.pi).log()
+
+    def on_circle(x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", SphericalUniform(x.new_zeros(2)))
+            pyro.sample("x", dist.Normal(z @ direction, 0.5).to_event(1), obs=x)
+
+    class OnCircle(OfFamily):
+        def __init__(self) -> None:
+            super().__init__(families.PowerSpherical(2).double())
+            self.A = nn.Parameter(torch.randn(2, self.family.width).double())
+
+    x = torch.tensor([[0.9, 0.4], [-0.5, 1.0]]).double()
+    angle = torch.linspace(0, 2 * torch.pi, 721).double()[:-1]
+    z = torch.stack([angle.cos(), angle.sin()], -1)
+    log_joint = dist.Normal(z @ direction, 0.5).log_prob(x.unsqueeze(1)).sum(-1) + log_uniform  # (B, angles)
+    log_px = log_joint.logsumexp(-1) + torch.tensor(2 * torch.pi / 720).log()
+    best = torch.full((2,), -torch.inf).double()
+    for concentration in torch.logspace(-1, 2, 60).double():
+        log_q = PowerSpherical(z[::4].unsqueeze(1), concentration).log_prob(z)  # (means, angles)
+        elbo = (log_q.exp() * (log_joint.unsqueeze(1) - log_q)).nan_to_num().sum(-1) * 2 * torch.pi / 720
+        best = torch.maximum(best, elbo.amax(-1))
+    found = gap_parts(on_circle, OnCircle(), x, log_px, torch.zeros(2), num_samples=K)
+    assert ((found.best_elbo - best).abs() < 5e-3 + 4 * found.best_elbo_se).all()
+    assert (found.amortization > 0.05).all()

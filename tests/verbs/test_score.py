@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,19 @@ def test_the_odd_column_of_the_odd_row_is_named(place: Path) -> None:
     with np.load(place / "one.npz") as file:
         assert set(file) == {"log_px", "log_px_se", "elbo", "rate", "distortion", "khat", "reliable", "surprise",
                              "surprise_se"}  # fmt: skip
+
+
+def test_a_row_that_no_draw_can_explain_is_marked_and_no_failure(place: Path) -> None:
+    odd = pd.DataFrame({"height": [170.0, 1e30], "weight": [60.0, 1e-30], "group": [1.0, 0.0]})
+    odd.to_csv(place / "odd.csv", index=False)
+    for method in (None, "importance"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = ppl_vae.score(place / "run", place / "odd.csv", method=method, out=place / "odd_scores.csv")
+        assert not found.arrays["reliable"][1]
+        assert not found.arrays["log_px"][1] > -1e6
+        assert np.isfinite(found.arrays["log_px"][0])
+        assert found["least_likely"][0]["row"] == 1
 
 
 def test_from_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

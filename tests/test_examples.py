@@ -175,6 +175,14 @@ def test_missing_cells_of_a_table(run: Run) -> None:
     assert column < jointly < 0
 
 
+def test_malignant_rows_are_unlikely_under_a_density_of_benign_ones(run: Run) -> None:
+    only = ["--only", "IsolationForest", "VAE, 2 latents, σ by the"]
+    text = run("anomaly_scores", "--splits", "1", "--epochs", "20", *only)
+    forest, vae = text.splitlines()[1:]
+    assert 0.94 < numbers(forest.replace("IsolationForest", ""))[0] < 0.98
+    assert 0.9 < numbers(vae.partition("decoder")[2])[0] < 0.99
+
+
 def test_the_picture_of_the_theory(run: Run, tmp_path: Path) -> None:
     text = run("theory", "--steps", "30", "--out", "picture.png")
     rows = [[float(n) for n in line.split()] for line in text.splitlines()[1:-1]]

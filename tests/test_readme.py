@@ -64,6 +64,18 @@ def test_a_prior_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert pair.model.p_z.spread == 0.5
 
 
+@pytest.mark.filterwarnings("ignore:.*are not reliable:UserWarning")
+def test_the_estimators_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    names: dict = {"X": X, "frame": pd.DataFrame(X, columns=list("abc")).mask(X > 1.5)}
+    exec(blocks("python")[5].replace("random_state=0", 'random_state=0, epochs=1, set={"hidden": 8}'), names)
+    assert names["codes"].shape == (40, 2)
+    assert (names["density"].predict(X) == -1).sum() == 2
+    assert not names["filled"].isna().any(axis=None)
+    assert (tmp_path / "runs/density/config.json").is_file()
+
+
 def test_the_two_lines_of_check_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["new", str(tmp_path)]) == 0
     monkeypatch.chdir(tmp_path)

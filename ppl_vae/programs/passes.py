@@ -109,11 +109,14 @@ def joint(model: ProgramLike, batch: Tensor | Batch, values: Mapping[str, Tensor
 
 
 @torch.no_grad()
-def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = False) -> Values:
+def simulate(
+    model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = False, at: Mapping[str, Tensor] | None = None
+) -> Values:
     """Draw z ~ p(z) and x ~ p(x|z), once for each row of `batch_like`, which is used only for its sizes.
 
     Args:
         means: give E[x|z] in place of the draw of each observed site.
+        at: values `(B, *event)` of sites that are not drawn.
 
     Returns:
         The value of every site, `(B, *event)`. An auxiliary site of the model, r(u|x, z), is no part of p(x, z), and is
@@ -122,7 +125,8 @@ def simulate(model: ProgramLike, batch_like: Tensor | Batch, *, means: bool = Fa
     Raises:
         InputError: `means` is asked of a distribution that has no mean (Categorical, Cauchy).
     """
-    trace = poutine.trace(poutine.uncondition(model)).get_trace(*as_batch(batch_like))
+    free = poutine.condition(poutine.uncondition(model), data=dict(at or {}))
+    trace = poutine.trace(free).get_trace(*as_batch(batch_like))
     return {
         name: mean_of(name, site["fn"]) if means and site["infer"].get("was_observed") else site["value"]
         for name, site in samples(trace)

@@ -142,7 +142,7 @@ def encoded(
         rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}
         for batch in rows.batches(run.config.batch_size):
-            for name, x in _codes(run, pair, batch, draws).items():
+            for name, x in codes_of(run, pair, batch, draws).items():
                 found.setdefault(name, []).append(x.cpu())
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}, rows.numbers.numpy()
 
@@ -197,7 +197,8 @@ def numbered(run: Run, shape: tuple[int, ...], site: str = "x") -> list[str]:
     return [f"{site}_{'_'.join(str(i + 1) for i in place)}" for place in np.ndindex(*shape)]
 
 
-def _codes(run: Run, pair: Pair, batch: Batch, draws: int | None) -> dict[str, Tensor]:
+def codes_of(run: Run, pair: Pair, batch: Batch, draws: int | None = None) -> dict[str, Tensor]:
+    """What `encoded` gives, of one batch and as tensors."""
     with running(f"the pair of {run.folder}"):
         t = terms(pair.model, pair.guide, _moved(run, batch), draws or 1)
     return {f"{site}_{name}": x for site in t.q for name, x in _summary(t, site, draws).items()}

@@ -67,6 +67,8 @@ def to_frame(arrays: Mapping[str, np.ndarray], names: Names | None = None, index
 def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> None:
     """Write a table as .csv or .parquet, whole or not at all.
 
+    In a .csv the numbers of a column that are all whole, such as codes, are written without a point.
+
     Args:
         index: write what tells the rows too, as the first column; without a name of its own it is called `row`.
     """
@@ -74,11 +76,21 @@ def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> N
         named = [name or ROW for name in frame.index.names]
         frame = frame.rename_axis([f"{name}_number" if name in frame.columns else name for name in named])
     if path.suffix == ".csv":
-        write_bytes(path, frame.to_csv(index=index).encode())
+        write_bytes(path, frame.apply(_whole).to_csv(index=index).encode())
         return
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=index)
     write_bytes(path, buffer.getvalue())
+
+
+def _whole(column: "pandas.Series") -> "pandas.Series":
+    """The column as integers, if that loses nothing, not even the sign of a 0."""
+    if column.dtype.kind != "f":
+        return column
+    x = column.to_numpy()
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(x) < 2**53) & (x == np.round(x)) & ~((x == 0) & np.signbit(x))
+    return column.astype(np.int64) if len(x) and whole.all() else column
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -106,3 +118,9 @@ def is_frame(data: Any) -> bool:
 def index_of(data: Any, numbers: Iterable[int]) -> Any:
     """What tells the rows: the index of a DataFrame, else the numbers of the rows."""
     return data.index if is_frame(data) else np.asarray(numbers)
+
+
+def labels_of(index: Any) -> list[int | float | str]:
+    """What tells the rows, as JSON takes it."""
+    plain = (each.item() if isinstance(each, np.generic) else each for each in index)
+    return [each if isinstance(each, int | float | str) else str(each) for each in plain]

@@ -131,8 +131,8 @@ def cells_of(t: Terms) -> str:
     if len(found) != 1:
         observed = ", ".join(f"{site} ({type(family(t.p[site])).__name__})" for site in t.observed)
         raise InputError(
-            f"the model observes {observed}, whose numbers can't be missing: fit one with cells, as --model table "
-            "--guide table --missing nan"
+            f"the model observes {observed}, which is no table of cells that can be filled: fit one, as by --model "
+            "table --guide table --missing nan"
         )
     return found[0]
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import RenderableType
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.frames import ROW, index_of
+from ppl_vae.core.frames import ROW, index_of, labels_of
 from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.data import Data
 from ppl_vae.data.source import gather
@@ -140,7 +140,7 @@ class Imputed(Result):
     @property
     def unreliable(self) -> list[Any]:
         """The rows that are filled, but not reliably."""
-        return np.asarray(self.index)[~self.arrays["reliable"]].tolist()
+        return labels_of(self.index[~self.arrays["reliable"]])
 
     def fields(self) -> dict[str, Any]:
         methods = {method: int((self.arrays["method"] == method).sum()) for method in METHODS}

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.frames import index_of, to_frame
+from ppl_vae.core.frames import index_of, labels_of, to_frame
 from ppl_vae.core.randomness import seed_torch
 from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.evidence.columns import Columns, columns
@@ -131,8 +131,7 @@ class Scores(Result):
         return np.where(there.any(0), total / there.sum(0).clip(min=1), np.nan)
 
     def _told(self, row: int) -> dict[str, Any]:
-        index = self.index[row]
-        told = {"row": index.item() if hasattr(index, "item") else index}
+        told: dict[str, Any] = {"row": labels_of(self.index[[row]])[0]}
         told |= {name: self.arrays[name][row].item() for name in ("log_px", "log_px_se", "reliable")}
         if self.columns is not None:
             told["surprising"] = {self.names[j]: self.arrays["surprise"][row, j].item() for j in self.surprising(row)}
@@ -205,20 +204,24 @@ def score_on_run(
         count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
         batch = tuple(x.to(run.config.device) for x in read.first(count))
         size = run.config.batch_size
-        with Progress(progress, STAGES * 100) as bar:
+        refused: dict[str, str] = {}
+        with Progress(progress, (STAGES + by_column) * 100) as bar:
             found = log_px(
                 pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
                 most_annealed=annealed_rows, advance=lambda part: bar.advance(100 * part),
             )  # fmt: skip
-        seed_torch(seed)
-        rate, distortion = parts(pair.model, pair.guide, batch, num_samples, size)
-        refused, told = {}, None
-        if by_column:
             seed_torch(seed)
-            try:
-                told = columns(pair.model, pair.guide, batch, num_samples, known=found)
-            except InputError as error:
-                refused["log p of each column"] = str(error)
+            rate, distortion = parts(pair.model, pair.guide, batch, num_samples, size)
+            told = None
+            if by_column:
+                seed_torch(seed)
+                try:
+                    told = columns(
+                        pair.model, pair.guide, batch, num_samples, known=found,
+                        advance=lambda rows: bar.advance(100 * rows / count),
+                    )  # fmt: skip
+                except InputError as error:
+                    refused["log p of each column"] = str(error)
         return Scores(
             data=name_of(run, data),
             step=run.step(checkpoint),

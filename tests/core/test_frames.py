@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.frames import index_of, is_frame, out_file, to_frame, write_arrays, write_frame
+from ppl_vae.core.frames import index_of, is_frame, labels_of, out_file, to_frame, write_arrays, write_frame
 
 X, Y = np.arange(6.0).reshape(3, 2) / 7, np.arange(3)
 
@@ -59,6 +59,12 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert not (tmp_path / "b.npy").exists()
 
 
+def test_whole_numbers_have_no_point_in_a_csv(tmp_path: Path) -> None:
+    columns = {"code": [0.0, 2.0], "real": [0.5, 2.0], "zero": [-0.0, 1.0], "gone": [1.0, np.nan], "text": ["a", "b"]}
+    write_frame(pd.DataFrame(columns), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines() == [",".join(columns), "0,0.5,-0.0,1.0,a", "2,2.0,1.0,,b"]
+
+
 def test_the_place_is_refused_before_the_work(tmp_path: Path) -> None:
     assert out_file(None, tmp_path / "a.npz") == tmp_path / "a.npz"
     with pytest.raises(InputError, match=r"x.txt: give a name that ends in .csv, .parquet, .npz or .npy"):
@@ -75,3 +81,5 @@ def test_rows_go_by_their_index_or_number() -> None:
     assert not is_frame(X)
     assert list(index_of(frame, [0, 1])) == ["p", "q"]
     assert list(index_of(X, [4, 9])) == [4, 9]
+    assert labels_of(np.array([4, 9])) == [4, 9]
+    assert labels_of(pd.DatetimeIndex(["2026-01-02"])) == ["2026-01-02 00:00:00"]

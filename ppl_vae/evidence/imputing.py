@@ -13,7 +13,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import ROW, index_of, labels_of
 from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.data import Data
-from ppl_vae.data.source import gather
+from ppl_vae.data.columns import fields_of
 from ppl_vae.evidence.completion import METHODS, Completed, complete
 from ppl_vae.evidence.on_run import name_of
 from ppl_vae.runs.opening import rows_of, running
@@ -242,7 +242,7 @@ def _as_given(run: Run, data: Any, read: torch.Tensor) -> tuple[Sequence[str], n
     source = data if data is not None else list(run.config.data)
     if isinstance(source, Data) or not source:
         return (), read.cpu().numpy()
-    _, fields, raws = gather(source)
+    _, fields, raws = fields_of(source, run.schema)
     first = run.rules.fields[0]
     raw = raws[fields.index(first) if first in fields else 0]
     return raw.names if run.rules.columns.get(first) else (), raw.values.numpy()

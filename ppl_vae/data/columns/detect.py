@@ -22,7 +22,6 @@ import numpy as np
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.columns.cells import ISO, MISSING, Plain, as_days, as_number, as_text, as_truth, is_code, plain
 from ppl_vae.data.columns.schema import Column, LeftOut, Schema, twice_named
-from ppl_vae.data.table import listing
 
 if TYPE_CHECKING:
     import pandas
@@ -35,46 +34,27 @@ SKEWED = 1.0
 DATES = (ISO, "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y")
 
 
-def detect(
-    frame: "pandas.DataFrame",
-    where: str,
-    *,
-    drop: Sequence[str] = (),
-    only: Sequence[str] = (),
-    label: str | None = None,
-) -> Schema:
+def detect(frame: "pandas.DataFrame", where: str) -> Schema:
     """The schema of a table by the rules above.
 
     Args:
         where: what an error calls the table.
-        drop: columns that are left out.
-        only: the columns that are not left out; by default all.
-        label: a column that is kept aside.
 
     Raises:
-        InputError: no rows, two columns of one name, a column that there is not, or none that is left.
+        InputError: no rows, two columns of one name, or no column that is left.
     """
     names = [str(name) for name in frame.columns]
     twice_named(names, where)
-    for asked in (*drop, *only, *([label] if label is not None else [])):
-        if asked not in names:
-            raise InputError(f"{where} has no column {asked!r}: the columns are {listing(names)}")
     if not len(frame):
         raise InputError(f"{where} has no rows")
-    columns: list[Column] = []
-    left_out: list[LeftOut] = []
-    for i, name in enumerate(names):
-        if name == label:
-            found: Column | LeftOut = LeftOut(name, "label", "it is kept aside as a label, and is no part of x")
-        elif name in drop or (only and name not in only):
-            found = LeftOut(name, "dropped", "it was asked to leave it out")
-        else:
-            found = column_of(frame.iloc[:, i].rename(name))
-        if isinstance(found, Column):
-            columns.append(found)
-        else:
-            left_out.append(found)
-    return Schema(tuple(columns), tuple(left_out))
+    found = [column_of(frame.iloc[:, i].rename(name)) for i, name in enumerate(names)]
+    try:
+        return Schema(
+            tuple(each for each in found if isinstance(each, Column)),
+            tuple(each for each in found if isinstance(each, LeftOut)),
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def column_of(cells: "pandas.Series") -> Column | LeftOut:
@@ -95,7 +75,7 @@ def column_of(cells: "pandas.Series") -> Column | LeftOut:
 
 
 def _of_categories(name: str, categories: Sequence[Plain], ordered: bool) -> Column:
-    holds, labels = _held(categories)
+    holds, labels = held(categories)
     kind = "ordinal" if ordered else "binary" if len(labels) == 2 else "categorical"
     return Column(name, kind, holds, tuple(labels), why=f"an {'ordered' * ordered or 'unordered'} pandas categorical")
 
@@ -152,7 +132,7 @@ def _of_numbers(name: str, there: Sequence[Plain]) -> Column | LeftOut | None:
         return _of_reals(name, x, holds, "whole, with numbers below 0; ")
     if x.var() < x.mean():
         return _of_reals(name, x, holds, "whole, but with less spread than counts have (variance below the mean); ")
-    return Column(name, "count", holds, why=f"{len(levels)} different whole numbers from {low} to {high}")
+    return Column(name, "count", holds, why=f"whole numbers from 0 on, {len(levels)} different ones")
 
 
 def _of_reals(name: str, x: np.ndarray, holds: str, begin: str) -> Column:
@@ -177,8 +157,8 @@ def _of_texts(name: str, there: Sequence[Plain]) -> Column | LeftOut:
     return Column(name, "categorical", "text", tuple(texts), why=f"{levels} different texts")
 
 
-def _held(labels: Sequence[Plain]) -> tuple[str, list[Any]]:
-    """What labels hold, and themselves as such."""
+def held(labels: Sequence[Plain]) -> tuple[str, list[Any]]:
+    """What labels hold, by their types, and themselves as such."""
     kinds: list[tuple[str, Callable[[Plain], Any]]] = [("boolean", as_truth), ("integer", _as_integer)]
     for holds, read in kinds:
         found = [read(label) if not isinstance(label, str) else None for label in labels]
@@ -186,6 +166,22 @@ def _held(labels: Sequence[Plain]) -> tuple[str, list[Any]]:
             return holds, found
     numbers = [as_number(label) if not isinstance(label, str) else None for label in labels]
     return ("number", numbers) if all(x is not None for x in numbers) else ("text", [as_text(x) for x in labels])
+
+
+def labels_of(cells: Sequence[Plain], texts: bool = False) -> tuple[str, list[Any]]:
+    """What cells hold, also where it is spelled as text, and their different values in order.
+
+    Args:
+        texts: take them for texts in any case.
+    """
+    truths = [as_truth(cell) for cell in cells]
+    numbers = [None if is_code(cell) else as_number(cell) for cell in cells]
+    if not texts and None not in truths:
+        return "boolean", sorted(set(truths))
+    if not texts and None not in numbers:
+        whole = all(x is not None and x.is_integer() for x in numbers)
+        return "integer" if whole else "number", sorted({int(x) if whole else x for x in numbers if x is not None})
+    return "text", sorted(set(map(as_text, cells)))
 
 
 def _as_integer(cell: Plain) -> int | None:

@@ -140,7 +140,8 @@ def _text(content: bytes, where: str) -> tuple[str, str]:
     try:
         return content.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError as error:
-        place = f"line {content[: error.start].count(b'\n') + 1} holds the byte 0x{content[error.start]:02x}"
+        line = content[: error.start].count(b"\n") + 1
+        place = f"line {line} holds the byte 0x{content[error.start]:02x}"
         raise InputError(
             f"{where} is not UTF-8: {place}\nSave it as UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {where}"
         ) from error

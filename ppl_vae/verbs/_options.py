@@ -77,6 +77,15 @@ Rows = Annotated[
     Doc("Rows, one or more, which are read by the rules of the run; by default the run's own."),
     Flag(tuple[str, ...], (), listed),
 ]
+ColumnsFile = Annotated[
+    Any,
+    Doc("Take the columns of the table for what this columns.toml says, and do not look for what they are."),
+    Flag(Path | None),
+]
+_NAMES = Flag(str | None, None, lambda typed: typed or ())
+Drop = Annotated[Sequence[str] | str, Doc("Leave out these columns of the table, a,b."), _NAMES]
+Only = Annotated[Sequence[str] | str, Doc("Leave out all columns of the table but these, a,b."), _NAMES]
+LabelColumn = Annotated[str | None, Doc("Keep this column of the table aside as a label: it is no part of x.")]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]
 Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]

@@ -46,6 +46,10 @@ def fit(
     scale: float | None = FitConfig.scale,
     standardize: bool = FitConfig.standardize,
     missing: Missing = FitConfig.missing,
+    columns: o.ColumnsFile = None,
+    drop: o.Drop = (),
+    only: o.Only = (),
+    label: o.LabelColumn = None,
     set: o.Settings = (),
     device: str = FitConfig.device,
     checkpoint_every: int = FitConfig.checkpoint_every,
@@ -71,7 +75,10 @@ def fit(
         options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
     from ppl_vae.runs.fitting import fit as train
 
-    run = train(model, guide, data, out, resume=resume, trust=trust, force=force, progress=progress, **options)
+    run = train(
+        model, guide, data, out, columns=columns, drop=drop, only=only, label=label, resume=resume, trust=trust,
+        force=force, progress=progress, **options,
+    )  # fmt: skip
     draw_learning(run)
     return run
 

@@ -1,4 +1,4 @@
-"""Priors and guides on `mnist-5k`, at one budget and with one decoder: which bound do they reach on held-out digits?
+"""Priors and guides on digits, at one budget and with one decoder: which bound do they reach on held-out digits?
 
 Run `python examples/priors_and_guides.py --out runs/priors`. Each pair is fitted with the same network sizes, epochs
 and learning rate, once per seed; its best checkpoint by validation ELBO is then judged on the test digits by the ELBO
@@ -31,19 +31,19 @@ PAIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def fitted(name: str, seed: int, folder: Path, epochs: int, warmup: int | None) -> ppl_vae.Run:
+def fitted(name: str, seed: int, folder: Path, data: str, options: dict[str, Any]) -> ppl_vae.Run:
     model, guide, settings = PAIRS[name]
     place = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     if (place / "config.json").is_file():
         run = ppl_vae.Run(place)
-        if run.config.epochs != epochs:
-            raise SystemExit(f"{place} was fitted for {run.config.epochs} epochs, not {epochs}: give another --out")
-        if run.config.warmup != warmup:
-            raise SystemExit(f"{place} was fitted with warmup {run.config.warmup}: give another --out")
-        done = run.metrics[-1]["epoch"] == epochs
+        for option, value in {"data": (data,), **options}.items():
+            was = getattr(run.config, option)
+            if was != value:
+                raise SystemExit(f"{place} was fitted with {option} {was}, not {value}: give another --out")
+        done = run.metrics[-1]["epoch"] == run.config.epochs
         return run if done else ppl_vae.fit(out=place, resume=True)
-    options: dict[str, Any] = {"schedule": "cosine", "lr": 2e-3, "warmup": warmup, "set": LATENT | settings}
-    return ppl_vae.fit(model, guide, "mnist-5k", place, epochs=epochs, seed=seed, **options)
+    recipe: dict[str, Any] = {"schedule": "cosine", "lr": 2e-3, "set": LATENT | settings}
+    return ppl_vae.fit(model, guide, data, place, seed=seed, **recipe, **options)
 
 
 def judged(run: ppl_vae.Run, K: int) -> tuple[float, float]:
@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--warmup", type=int, help="epochs over which the weight of the rate rises from 0 to 1")
+    parser.add_argument("--data", default="mnist-5k", help="a data set or a file with black and white images")
+    parser.add_argument("--scale", type=float, help="divide the pixels by this number, for example 255")
+    parser.add_argument("--binarize", help="by default once, for mnist-5k; epoch draws the digits anew in each epoch")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=200, help="K of the importance-weighted bound")
     parser.add_argument("--only", nargs="*", default=list(PAIRS))
@@ -69,9 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     print(f"{'':36}{'ELBO':>9}           {f'IWAE_{args.samples}':>9}           IWAE less the first's")
+    options = {name: getattr(args, name) for name in ("epochs", "warmup", "binarize", "scale")}
     first: list[float] = []
     for name in args.only:
-        runs = [fitted(name, seed, args.out, args.epochs, args.warmup) for seed in range(args.seeds)]
+        runs = [fitted(name, seed, args.out, args.data, options) for seed in range(args.seeds)]
         elbo, iwae = zip(*(judged(run, args.samples) for run in runs), strict=True)
         first = first or list(iwae)
         paired = [a - b for a, b in zip(iwae, first, strict=True)]

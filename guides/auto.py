@@ -19,7 +19,8 @@ class Guide(nn.Module):
     """Where a model borrows the guide, as with a VampPrior, it is made after it: then z is `latent_dim` real numbers.
 
     `family` is that of real numbers, and of what is pushed. `network` is by default convolutional where the model is,
-    else `mlp`. A further field of the data that holds labels has `y_dim` classes.
+    else `mlp`. A further field of the data that holds labels has `y_dim` classes. `kinds` is by default that of the
+    model's columns, if it is one of a table.
     """
 
     def __init__(
@@ -32,12 +33,13 @@ class Guide(nn.Module):
         network: Part | None = None,
         order: inversion.Order = "model",
         y_dim: int = 10,
+        kinds: str | None = None,
     ) -> None:
         super().__init__()
         self.model = (model,)  # in a tuple: a module stored as an attribute would be owned
         found = inversion.structure(model, example, order, latent_dim)
         self.sites = found.latents
-        self.inputs = inversion.Inputs(found, example, y_dim)
+        self.inputs = inversion.Inputs(found, example, y_dim, kinds)
         self.families = inversion.BySite(
             {name: inversion.family_for(name, fn, family) for name, fn in found.priors.items()}
         )

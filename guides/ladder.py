@@ -1,9 +1,10 @@
 """A hierarchy inferred from the top down: q(z2|x) q(z1|x, z2), in the model's order (Sønderby et al. 2016).
 
-For `models/hierarchical.py`. q(z1|x, z2) ∝ N(z1; d(x), diag s(x)²) p(z1|z2): the encoder's evidence, weighed against
-the model's own prior by precision. p(z1|z2) is borrowed from the model. It needs a warm-up of the rate, as that paper
-found (`fit --warmup`): without one p(z1|z2) narrows until it has all the weight, and z1 says nothing of x
-that z2 does not (docs/palette.md).
+For `models/hierarchical.py`. q(z1|x, z2) ∝ N(z1; d(x), diag (s(x)·σ(z2))²) p(z1|z2): the encoder's evidence, weighed
+against the model's own prior N(μ(z2), diag σ(z2)²), which is borrowed from it. The paper has s(x)² for the variance of
+the evidence. Then a prior that narrows takes all the weight, so that a dimension of z1 says nothing of x that z2 does
+not, and stays so; here s(x) is in units of σ(z2), and the weight 1/(1 + s(x)²) of the evidence is the encoder's own.
+A warm-up of the rate (`fit --warmup`) pays, as the paper found (docs/palette.md).
 """
 
 from math import prod
@@ -14,6 +15,9 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ppl_vae.blocks import DiagonalNormal, Standardized, mlp
+
+NARROW = -2.0
+"""softplus(NARROW) = 0.13, the σ of both levels at first: a model learns to ignore a latent that is mostly noise."""
 
 
 class Guide(nn.Module):
@@ -32,6 +36,9 @@ class Guide(nn.Module):
         self.family, self.top_family = DiagonalNormal(latent_dim), DiagonalNormal(top_dim)
         self.trunk = nn.Sequential(nn.Linear(prod(data_shape), hidden), nn.Softplus())
         self.head, self.top_head = mlp(hidden, self.family.width), mlp(hidden, hidden, self.top_family.width)
+        for net, dim in ((self.head, latent_dim), (self.top_head, top_dim)):
+            *_, bias = net.parameters()
+            bias.data[dim:] = NARROW
 
     def top_posterior(self, h: Tensor) -> dist.Distribution:
         """q(z2|x): swap this line."""
@@ -40,8 +47,9 @@ class Guide(nn.Module):
     def posterior(self, h: Tensor, z2: Tensor) -> dist.Distribution:
         """q(z1|x, z2): swap these lines."""
         evidence, prior = self.family(self.head(h)), self.model.lower_prior(z2)
-        a, b = evidence.variance, prior.variance
-        return dist.Normal((b * evidence.mean + a * prior.mean) / (a + b), (a * b / (a + b)).sqrt()).to_event(1)
+        w = 1 / (1 + evidence.variance)
+        mean = w * evidence.mean + (1 - w) * prior.mean
+        return dist.Normal(mean, prior.stddev * evidence.stddev * w.sqrt()).to_event(1)
 
     def forward(self, x: Tensor) -> None:
         pyro.module("guide", self)

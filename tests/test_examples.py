@@ -67,8 +67,10 @@ def test_priors_and_guides(run: Run) -> None:
     assert -300 < elbo < -150
     assert -300 < iwae < -150
     assert run("priors_and_guides", "--epochs", "1", *only) == first, "what is there is not fitted again"
-    with pytest.raises(SystemExit, match="was fitted for 1 epochs, not 2"):
+    with pytest.raises(SystemExit, match="was fitted with epochs 1, not 2"):
         run("priors_and_guides", "--epochs", "2", *only)
+    with pytest.raises(SystemExit, match="was fitted with binarize None, not epoch"):
+        run("priors_and_guides", "--epochs", "1", "--binarize", "epoch", *only)
 
 
 @pytest.mark.slow

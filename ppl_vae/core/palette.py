@@ -111,7 +111,6 @@ REWRITTEN = {
         "categorical": "14eff07043a523ebe9f4f06b90589a4db1ce8fedf69d11640eabf90d2f90c67d",
     },
     "guide": {
-        "ladder": "d27553df75a0808b2a006625190caeb6ab1100f16dafe8e9d0f503b95c5b6efe",
         "table": "eaf4119d23f71f843f13491e58ec40169df93045c41432abce096e978191c8c4",
     },
 }

@@ -26,8 +26,8 @@ from ppl_vae.evidence.aggregate import (
     over_rows,
     prior_is_shared,
 )
-from ppl_vae.evidence.dimensions import measure
-from ppl_vae.evidence.verdict import ACTIVE, Verdict, cures, judge
+from ppl_vae.evidence.verdict import Verdict, cures, judge
+from ppl_vae.objectives.dimensions import ACTIVE, measure
 from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms, as_batch, batches
 

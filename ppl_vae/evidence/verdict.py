@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ppl_vae.core.statistics import Estimate
 from ppl_vae.evidence.aggregate import Information, TwoSample
+from ppl_vae.objectives.dimensions import ACTIVE
 from ppl_vae.runs.recording import COLLAPSED
 
-ACTIVE = 0.01
 SURE = 2.0  # standard errors
 MISFIT, REJECTED = 0.1, 0.01  # nats that a better prior is worth, and a p-value
 

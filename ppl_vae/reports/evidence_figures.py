@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.evidence.collapse import Collapse
 from ppl_vae.evidence.evaluation import Evaluation
-from ppl_vae.evidence.verdict import ACTIVE
+from ppl_vae.objectives.dimensions import ACTIVE
 from ppl_vae.reports.figures import BLACK, BLUE, GREY, ORANGE, SKY, _figure, _save
 
 MOST_BARS, MOST_NAMES, MOST_CELLS = 60, 12, 60

@@ -18,6 +18,7 @@ from ppl_vae.data.columns import Described
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.building import build
 from ppl_vae.runs.record import change_config, record_data, write_record
 from ppl_vae.runs.recording import Recording, load
@@ -128,7 +129,8 @@ def start(
     """
     for name, value in (("model", model), ("guide", guide), ("data", data)):
         if value is None:
-            raise InputError(f"fit needs a {name}: --{name}")
+            auto = "; --guide auto makes one from the model" if name == "guide" else ""
+            raise InputError(f"fit needs a {name}: --{name}{auto}")
     assert model is not None
     assert guide is not None
     scratch = Scratch() if folder is None else None
@@ -139,21 +141,39 @@ def start(
     opened = open_config_data(config, data, schema)
     if table is not None and progress:
         table.print(Console(stderr=True))
-    given = settings.values(set) if set else settings.restore(config.set, (), "this fit")
+    given = values_of(config, set)
     with isolated(config.seed):
         example = opened.first(EXAMPLE_ROWS)
-        chosen, _ = split_objective(given)
-        named = objectives.named(config.objective if objective is None else objective)
-        how = {"standardize": config.standardize, "missing": config.missing, "objective": named.kind}
-        pair = resolve_for(opened, model, guide, example, chosen, **how)  # type: ignore[arg-type]
-        to_device(pair, config.device)
-        made = make_objective(named, given)
+        pair, made, named = built(config, model, guide, opened, example, given, objective)
         loop = _loop(config, pair, opened, made)
         loop.check_warmup()
         _check(pair, opened, made)
         write_record(place, config, pair, opened, example, made, named.source, schema)
-        again = _again(pair, {"model": model, "guide": guide, "set": _notes(config, given)})
+        again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         return _train(loop, Run(place, scratch, again), progress)
+
+
+def values_of(config: FitConfig, set: Set) -> dict[str, Any]:
+    """The values of the settings of a new run."""
+    return settings.values(set) if set else settings.restore(config.set, (), "this fit")
+
+
+def built(
+    config: FitConfig, model: Spec, guide: Spec, data: Data, example: Batch, given: Mapping[str, Any], objective: Any
+) -> tuple[Pair, Objective, objectives.Named]:
+    """The pair and the objective of a new run. Call it in a process state of its own, `isolated`.
+
+    Args:
+        example: the first rows of the data.
+        given: the values of all settings.
+        objective: as it was given, where its record is not enough.
+    """
+    chosen, _ = split_objective(given)
+    named = objectives.named(config.objective if objective is None else objective)
+    how = {"standardize": config.standardize, "missing": config.missing, "objective": named.kind}
+    pair = resolve_for(data, model, guide, example, chosen, **how)  # type: ignore[arg-type]
+    to_device(pair, config.device)
+    return pair, make_objective(named, given), named
 
 
 def go_on(
@@ -183,7 +203,7 @@ def go_on(
         example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
         rows = opened.whole("train")[0] if config.standardize else None
         named = {"model": model, "guide": guide}
-        notes = _notes(config, given)
+        notes = notes_of(config, given)
         pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
         made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
         loop = _loop(config, pair, opened, made)
@@ -246,7 +266,7 @@ def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:
     return config
 
 
-def _notes(config: FitConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+def notes_of(config: FitConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are recorded by a note alone."""
     return {entry["name"]: given[entry["name"]] for entry in config.set if isinstance(entry, dict)}
 

@@ -29,7 +29,11 @@ class FitConfig:
         str, Doc("p(z) p(x|z): a name, a file.py, file.py:Name or pkg.mod:Name; ./models/ is searched first.")
     ] = ""
     guide: Annotated[
-        str, Doc("q(z|x): a name, a file.py, file.py:Name or pkg.mod:Name; ./guides/ is searched first.")
+        str,
+        Doc(
+            "q(z|x): a name, a file.py, file.py:Name or pkg.mod:Name; ./guides/ is searched first. auto is made from "
+            "the model."
+        ),
     ] = ""
     data: Annotated[
         tuple[str, ...],

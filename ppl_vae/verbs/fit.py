@@ -1,9 +1,10 @@
 """The verb `fit`."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typing_extensions import Doc
 
@@ -13,6 +14,8 @@ from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
     from ppl_vae.runs.run import Run
+
+LEARNING = "learning.png"
 
 
 def _needed(out: Path | None) -> Path:
@@ -51,6 +54,23 @@ def fit(
     only: o.Only = (),
     label: o.LabelColumn = None,
     set: o.Settings = (),
+    seeds: Annotated[
+        int | None,
+        Doc(
+            "Fit so many times, with seeds from --seed on: each is a run OUT/seed-N, and the result is the mean on "
+            "validation rows with its standard error over seeds."
+        ),
+    ] = None,
+    sweep: Annotated[
+        Mapping[str, Sequence[Any]] | Sequence[str] | str,
+        Doc(
+            "Fit with each of these values of a setting of --set, as in latent_dim=2,5,10, and say which is best on "
+            "validation rows. May be repeated: then every combination is fitted. The same command goes on with a "
+            "sweep that was stopped."
+        ),
+        o.Flag(o.Several),
+    ] = (),
+    jobs: Annotated[int, Doc("With --seeds or --sweep: so many runs at a time, each in a process of its own.")] = 1,
     device: str = FitConfig.device,
     checkpoint_every: int = FitConfig.checkpoint_every,
     keep_every: int | None = FitConfig.keep_every,
@@ -58,11 +78,12 @@ def fit(
     trust: Annotated[bool, Doc("With --resume: execute the programs in RUN/sources.")] = False,
     force: Annotated[bool, Doc("With --resume: accept programs or data whose hash is not the run's.")] = False,
     progress: o.Progress = False,
-) -> "Run":
+) -> "Run | Any":
     """Fit a model and a guide to data: check the pair, train it, keep the best state; the run is a folder.
 
     In Python `objective` may also be a subclass of `ppl_vae.objectives.Objective` or an instance of one, and `set` a
-    dict.
+    dict, `sweep` a dict of lists. With `seeds` or `sweep` the result is a `ppl_vae.diagnostics.sweep.Sweep`, which has
+    a `table` of the settings and the `best` run.
 
     Raises:
         InputError: anything that `check` refuses, an option that does not fit, an existing folder.
@@ -73,6 +94,19 @@ def fit(
     options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
     if resume:  # an option at its default counts as not said
         options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
+    if seeds is not None or sweep:
+        if resume or trust or force:
+            raise InputError("--resume, --trust and --force are for one run: the same command goes on with a sweep")
+        from ppl_vae.diagnostics.sweeps import sweep as fit_all
+
+        number = 1 if seeds is None else seeds
+        found = fit_all(model, guide, data, out, seeds=number, swept=sweep, at_once=jobs, progress=progress, **options)
+        for each in (run for runs in found.runs.values() for run in runs):
+            if not (each.folder / LEARNING).is_file():
+                draw_learning(each)
+        return found
+    if jobs != 1:
+        raise InputError("jobs is for several runs: give seeds or a sweep")
     from ppl_vae.runs.fitting import fit as train
 
     run = train(
@@ -88,6 +122,6 @@ def draw_learning(run: "Run") -> None:
     from ppl_vae.reports import figures
 
     try:
-        figures.learning_curves(run.metrics, run.folder / "learning.png")
+        figures.learning_curves(run.metrics, run.folder / LEARNING)
     except Exception as error:
-        warnings.warn(f"learning.png was not drawn: {error}", stacklevel=3)
+        warnings.warn(f"{LEARNING} was not drawn: {error}", stacklevel=3)

@@ -24,7 +24,7 @@ from ppl_vae.core.palette import SHORTHANDS
 from ppl_vae.distributions.kl import kl
 from ppl_vae.evidence.log_px import log_px
 from ppl_vae.guides.auto import Guide
-from ppl_vae.objectives import AnalyticKL_ELBO, Objective, StickingTheLanding_ELBO, Trace_ELBO
+from ppl_vae.objectives import AnalyticKL_ELBO, Objective, StickingTheLanding_ELBO, Trace_ELBO, TraceEnum_ELBO
 from ppl_vae.programs import Pair, owned, resolve_pair, simulate, terms
 from ppl_vae.programs.find import shipped_folder
 from ppl_vae.training.prepare import isolated
@@ -45,6 +45,7 @@ SAME = {
     "categorical": Case("categorical", "categorical", CLASSES),
     "relaxed_categorical": Case("relaxed_categorical", "relaxed_categorical", CLASSES),
     "table": Case("table", "table", TABLE),
+    "table, borrowed": Case("table", "table", TABLE | {"prior": "vamp", "components": 4}),
     "convolutional": Case("convolutional", "convolutional", {"latent_dim": 3, "model.channels": 4}),
     "conditional": Case("conditional", "conditional", SMALL | {"y_dim": 4}, labels),
     "semi_supervised": Case("semi_supervised", "semi_supervised", SMALL | {"classes": 3}, some_labels),
@@ -79,7 +80,7 @@ def test_it_is_the_hand_written_guide_of_a_model_bit_for_bit(name: str) -> None:
 
 def test_every_model_is_there() -> None:
     files = {path.stem for path in shipped_folder("model").glob("[!_]*.py")}
-    assert files | SHORTHANDS["model"].keys() == SAME.keys() | {"hierarchical"}
+    assert files | SHORTHANDS["model"].keys() == {case.model for case in SAME.values()} | {"hierarchical"}
 
 
 @pytest.mark.parametrize("name", [*SAME, "hierarchical"])
@@ -280,6 +281,38 @@ def test_a_plain_function_is_served_like_a_module() -> None:
         for _ in range(50):
             svi.step(x)
         assert svi.evaluate_loss(x) < first
+
+
+# ---- classes ----
+
+
+class Clusters(nn.Module):
+    """A class, a bit, and a vector around what they say."""
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.means, self.shifts = nn.Embedding(3, 2), nn.Embedding(2, 2)
+        self.decoder = nn.Linear(2, data_shape[0])
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            a = pyro.sample("a", dist.Categorical(logits=x.new_zeros(3)))
+            b = pyro.sample("b", dist.Bernoulli(logits=x.new_zeros(())))
+            z = pyro.sample("z", dist.Normal(self.means(a) + self.shifts(b.long()), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("order", ["model", "inverted"])
+def test_classes_are_summed_over_or_drawn(order: str) -> None:
+    """Both with the same mean, also where the encoder of a later site sees every value of an earlier one."""
+    torch.manual_seed(0)
+    x, draws = rows(6), 2000
+    pair = resolve_pair(Clusters, "auto", (x,), {"hidden": 8, "order": order})
+    with torch.no_grad():
+        summed = TraceEnum_ELBO(num_particles=draws).estimate(pair.model, pair.guide, (x,)).value
+        t = terms(pair.model, pair.guide, x, draws)
+        drawn = sum(t.log_lik.values()) + sum(t.log_prior.values()) - sum(t.log_q.values())
+    assert ((summed - drawn.mean(0)).abs() < 5 * drawn.std(0) / draws**0.5).all()
 
 
 # ---- partly observed ----

@@ -149,6 +149,23 @@ def test_a_pair_can_be_captured_with_a_free_batch_size(case: Case) -> None:
     torch.testing.assert_close(*values)
 
 
+# ---- the ladder ----
+
+
+def test_the_ladder_is_the_product_of_its_evidence_and_the_prior() -> None:
+    """log q(z1|x, z2) − log N(z1; d(x), (s(x)·σ(z2))²) − log p(z1|z2) is the same at each z1."""
+    pair = PAIRS["ladder"].pair()
+    model, guide = pair.model.double(), pair.guide.double()
+    h = guide.trunk(PAIRS["ladder"].data(B)[0].double().flatten(1))
+    z1, z2 = torch.randn(7, B, guide.head[-1].out_features // 2).double(), torch.randn(B, model.top_dim).double()
+    for raw in (0.0, -6.0):
+        model.top_decoder[-1].bias.data[z1.shape[-1] :] = raw
+        prior, evidence = model.lower_prior(z2), guide.family(guide.head(h))
+        likelihood = dist.Normal(evidence.mean, evidence.stddev * prior.stddev).to_event(1)
+        constant = guide.posterior(h, z2).log_prob(z1) - likelihood.log_prob(z1) - prior.log_prob(z1)
+        torch.testing.assert_close(constant, constant[:1].expand_as(constant))
+
+
 # ---- closed forms ----
 
 

@@ -68,7 +68,6 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("table", "table", {"kinds": KINDS}, table),
     ("table", "diagonal_normal", SMALL, lambda: table().nan_to_num()),
     ("bernoulli", "full_normal", {}, binary),
-    ("hierarchical", "ladder", SMALL | {"top_dim": 2}, binary),
     ("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 12}, lambda: binary()[:, :4]),
 ]
 ids = [f"{model}, {guide}, {' '.join(map(str, settings))}" for model, guide, settings, _ in PAIRS]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -30,10 +31,14 @@ class Inputs(nn.Module):
         found: which fields are read, and the kinds of a table's columns.
         example: up to 1000 rows, by which columns are standardized.
         y_dim: the number of classes of labels.
+        kinds: those of a table's columns, in place of what is found.
     """
 
-    def __init__(self, found: Structure, example: tuple[Tensor, ...], y_dim: int) -> None:
+    def __init__(
+        self, found: Structure, example: tuple[Tensor, ...], y_dim: int = 10, kinds: str | None = None
+    ) -> None:
         super().__init__()
+        found = replace(found, kinds=kinds or found.kinds)
         self.fields, self.shape = found.fields, tuple(example[0].shape[1:])
         self.reads_image = 0 in self.fields and not found.kinds
         self.images = found.images and self.reads_image and networks.is_image(self.shape)

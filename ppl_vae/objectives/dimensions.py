@@ -13,6 +13,8 @@ from ppl_vae.objectives.rate import by_dimension, rates_of
 from ppl_vae.programs.passes import mean_of
 from ppl_vae.programs.scores import Terms, sum_sites
 
+ACTIVE = 0.01  # Var_x(E_q[z|x]) above which a dimension counts as active: Burda, Grosse & Salakhutdinov 2016
+
 
 class Dimensions(NamedTuple):
     """Of N rows and D dimensions.

@@ -13,7 +13,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import ROW, index_of, labels_of
 from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.data import Data
-from ppl_vae.data.columns import fields_of
+from ppl_vae.data.columns import Schema, fields_of, is_table, read_table
 from ppl_vae.evidence.completion import METHODS, Completed, complete
 from ppl_vae.evidence.on_run import name_of
 from ppl_vae.runs.opening import rows_of, running
@@ -44,6 +44,8 @@ class Imputed(Result):
         found: what is said of the missing cells, in the order of the run's columns and in the units of the programs.
         order: where each column of `original` stands among those of the run.
         scale: the number by which the table was divided before the programs saw it.
+        schema: what the numbers of `original` stand for.
+        source: the table as it was read, of which the columns stay that the schema leaves out.
     """
 
     data: str
@@ -57,6 +59,8 @@ class Imputed(Result):
     order: Sequence[int] = field(compare=False)
     scale: float = 1.0
     files: tuple[str, ...] = ()
+    schema: Schema | None = field(default=None, compare=False)
+    source: "pandas.DataFrame | None" = field(default=None, compare=False)
 
     @property
     def missing(self) -> np.ndarray:
@@ -95,13 +99,25 @@ class Imputed(Result):
         import pandas
 
         tables = self.arrays["x"].reshape(-1, *self.original.shape)
-        frames = [pandas.DataFrame(x, columns=list(self.names), index=self._rows) for x in tables]
+        frames = [self._as_frame(x) for x in tables]
         if not self.draws:
             return frames[0]
         label = "draw_number" if "draw" in self.names else "draw"
         return pandas.concat(frames).assign(**{label: np.repeat(np.arange(1, self.draws + 1), len(self.original))})[
-            [label, *self.names]
+            [label, *frames[0].columns]
         ]
+
+    def _as_frame(self, x: np.ndarray) -> "pandas.DataFrame":
+        """A completed table `(N, D)` with names; by a schema with labels, and the columns that it leaves out."""
+        import pandas
+
+        if self.schema is None:
+            return pandas.DataFrame(x, columns=list(self.names), index=self._rows)
+        made = self.schema.decode(x, self._rows)
+        if self.source is None:
+            return made
+        aside = self.source.set_axis(self._rows)
+        return pandas.DataFrame({name: made[name] if name in made else aside[name] for name in aside.columns})
 
     @property
     def _rows(self) -> Any:
@@ -128,7 +144,8 @@ class Imputed(Result):
         import pandas
 
         row, column = self.missing.nonzero()
-        of_cells = {"guess": self.guess, "sd": self.arrays["sd"], "probability": self.arrays["probability"]}
+        guess = self.guess if self.schema is None else self.schema.decode(self.guess).to_numpy(dtype=object)
+        of_cells = {"guess": guess, "sd": self.arrays["sd"], "probability": self.arrays["probability"]}
         return pandas.DataFrame(
             {ROW: np.asarray(self.index)[row], "column": np.asarray(self.names, dtype=object)[column]}
             | {name: x[row, column] for name, x in of_cells.items()}
@@ -234,7 +251,15 @@ def impute_on_run(
         found=found,
         order=[known.index(name) for name in names] if names else range(len(known)),
         scale=(scale or run.rules.scale or 1.0),
+        schema=run.schema,
+        source=_table(run, data),
     )
+
+
+def _table(run: Run, data: Any) -> "pandas.DataFrame | None":
+    """The table as it was read, where it has a schema."""
+    source = data if data is not None else list(run.config.data)
+    return read_table(source).chosen if run.schema is not None and is_table(source) else None
 
 
 def _as_given(run: Run, data: Any, read: torch.Tensor) -> tuple[Sequence[str], np.ndarray]:

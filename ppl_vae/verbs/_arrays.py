@@ -15,6 +15,7 @@ from ppl_vae.data.table import listing
 if TYPE_CHECKING:
     import pandas
 
+    from ppl_vae.data.columns import Schema
     from ppl_vae.evidence.copies import Copies
 
 
@@ -27,6 +28,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
         names: the columns of the arrays, where they have names of their own.
         shown: the arrays that a table is made of, by default all.
         index: what tells the rows, if they are rows of data.
+        schema: what the columns of the arrays that have names stand for, where they are codes and numbers of a table.
         copies: whether samples copy training rows, if that was asked.
     """
 
@@ -37,6 +39,7 @@ class Samples(Result, Mapping[str, np.ndarray]):
     shown: Sequence[str] | None = field(default=None, compare=False)
     index: Any = field(default=None, compare=False)
     copies: "Copies | None" = None
+    schema: "Schema | None" = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -49,8 +52,16 @@ class Samples(Result, Mapping[str, np.ndarray]):
 
     @cached_property
     def frame(self) -> "pandas.DataFrame":
-        """The arrays that are shown as one table of named columns, a row for each row."""
-        return to_frame({name: self.arrays[name] for name in self.shown or self.arrays}, self.names, self.index)
+        """The arrays that are shown as one table of named columns, a row for each row.
+
+        With a schema, cells are as in the source: labels, whole numbers, dates.
+        """
+        made = to_frame({name: self.arrays[name] for name in self.shown or self.arrays}, self.names, self.index)
+        if self.schema is not None:
+            for array, names in self.names.items():
+                cells = self.schema.decode(self.arrays[array], made.index)
+                made = made.assign(**dict(zip(names, (cells[name] for name in cells.columns), strict=True)))
+        return made
 
     def fields(self) -> dict[str, Any]:
         given = {name: x.tolist() for name, x in self.given.items()}
@@ -73,6 +84,11 @@ class Samples(Result, Mapping[str, np.ndarray]):
         return bool(self.files) and self.files[0].suffix in TABLES
 
 
+def by_default(run: Any) -> str:
+    """The ending of the file that is written if nobody says another: a table for a run that was fitted to one."""
+    return ".npz" if run.schema is None else ".csv"
+
+
 def written(
     arrays: Mapping[str, np.ndarray],
     path: Path,
@@ -81,6 +97,7 @@ def written(
     names: Names | None = None,
     shown: Sequence[str] | None = None,
     index: Any = None,
+    schema: "Schema | None" = None,
     draw: Callable[[Path], bool] = lambda picture: False,
 ) -> Samples:
     """Write arrays by the ending of the file's name, see `core.frames`.
@@ -89,9 +106,10 @@ def written(
     array that is shown; in a .npz all arrays.
 
     Args:
+        schema: by which the arrays that have names turn into cells.
         draw: draws a picture into a file that lies beside, if there is one to draw.
     """
-    made = Samples(arrays, (path,), given or {}, names or {}, shown, index)
+    made = Samples(arrays, (path,), given or {}, names or {}, shown, index, schema=schema)
     if path.suffix in TABLES:
         write_frame(made.frame, path, index=index is not None)
     else:

@@ -47,8 +47,8 @@ def fit(
     force: bool = False,
     progress: bool = False,
     columns: Any = None,
-    drop: Sequence[str] | str = (),
-    only: Sequence[str] | str = (),
+    drop: Sequence[str] | str | None = None,
+    only: Sequence[str] | str | None = None,
     label: str | None = None,
     **options: Any,
 ) -> Run:

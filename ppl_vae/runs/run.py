@@ -95,11 +95,15 @@ class Run(Result):
         for source in self.trusted():
             print(f"executing {source}", file=sys.stderr)
 
-    def sample(self, num: int = 64, **options: Any) -> "dict[str, numpy.ndarray]":
-        """`num` samples as arrays by site, of which nothing is written; see `ppl_vae.runs.sampling.sampled`."""
+    def sample(self, num: int = 64, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
+        """`num` samples as arrays by site, of which nothing is written; see `ppl_vae.runs.sampling.sampled`.
+
+        Of a run with a schema they come as a DataFrame, with names and labels as in the source.
+        """
         from ppl_vae.runs.sampling import sampled
 
-        return sampled(self, num, **options).arrays
+        found = sampled(self, num, **options)
+        return found.arrays if self.schema is None else self.schema.decode(found.arrays[found.observed[0]])
 
     def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
         """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`.

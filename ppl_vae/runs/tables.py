@@ -14,8 +14,8 @@ def table_asked(
     data: Any,
     set: Any,
     columns: Any,
-    drop: Sequence[str] | str,
-    only: Sequence[str] | str,
+    drop: Sequence[str] | str | None,
+    only: Sequence[str] | str | None,
     label: str | None,
 ) -> Described | None:
     """The table that is fitted by a schema: one csv, parquet file or DataFrame, where no other model than `table` is

@@ -82,9 +82,10 @@ ColumnsFile = Annotated[
     Doc("Take the columns of the table for what this columns.toml says, and do not look for what they are."),
     Flag(Path | None),
 ]
-_NAMES = Flag(str | None, None, lambda typed: typed or ())
-Drop = Annotated[Sequence[str] | str, Doc("Leave out these columns of the table, a,b."), _NAMES]
-Only = Annotated[Sequence[str] | str, Doc("Leave out all columns of the table but these, a,b."), _NAMES]
+Drop = Annotated[Sequence[str] | str | None, Doc("Leave out these columns of the table, a,b."), Flag(str | None)]
+Only = Annotated[
+    Sequence[str] | str | None, Doc("Leave out all columns of the table but these, a,b."), Flag(str | None)
+]
 LabelColumn = Annotated[str | None, Doc("Keep this column of the table aside as a label: it is no part of x.")]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]

@@ -22,8 +22,8 @@ def describe(
     ],
     *,
     columns: o.ColumnsFile = None,
-    drop: o.Drop = (),
-    only: o.Only = (),
+    drop: o.Drop = None,
+    only: o.Only = None,
     label: o.LabelColumn = None,
     out: Annotated[
         str | Path | None,

@@ -50,8 +50,8 @@ def fit(
     standardize: bool = FitConfig.standardize,
     missing: Missing = FitConfig.missing,
     columns: o.ColumnsFile = None,
-    drop: o.Drop = (),
-    only: o.Only = (),
+    drop: o.Drop = None,
+    only: o.Only = None,
     label: o.LabelColumn = None,
     set: o.Settings = (),
     seeds: Annotated[

@@ -18,8 +18,8 @@ ASIDE = "kept aside as a label"
 def choose(
     table: Table,
     columns: Any = None,
-    drop: Sequence[str] | str = (),
-    only: Sequence[str] | str = (),
+    drop: Sequence[str] | str | None = None,
+    only: Sequence[str] | str | None = None,
     label: str | None = None,
 ) -> Schema:
     """The schema of a table.
@@ -54,6 +54,6 @@ def choose(
     )
 
 
-def _names(asked: Sequence[str] | str) -> tuple[str, ...]:
+def _names(asked: Sequence[str] | str | None) -> tuple[str, ...]:
     """`a,b` as a list of names."""
-    return tuple(asked.split(",")) if isinstance(asked, str) and asked else tuple(asked)
+    return tuple(asked.split(",")) if isinstance(asked, str) and asked else tuple(asked or ())

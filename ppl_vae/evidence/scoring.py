@@ -178,9 +178,10 @@ class Scores(Result):
         doubt = "" if self.columns.reliable[row, column] else "?"
         usual = f" ({self.usual[column]:.2f})" if len(self.rate) > 1 else ""
         name = self.names[column]
-        cell = "" if self.cells is None else self.cells[name].iloc[row]
-        said = name if self.cells is None else f"{name}={cell:g}" if isinstance(cell, float) else f"{name}={cell}"
-        return f"{said} {self.arrays['surprise'][row, column]:.2f}{doubt}{usual}"
+        if self.cells is not None:
+            cell = self.cells[name].iloc[row]
+            name += f"={cell:g}:" if isinstance(cell, float) else f"={str(cell).removesuffix(' 00:00:00')}:"
+        return f"{name} {self.arrays['surprise'][row, column]:.2f}{doubt}{usual}"
 
 
 def score_on_run(

@@ -12,6 +12,7 @@ from ppl_vae.runs.run import Run as Run
 from ppl_vae.verbs.check import check as check
 from ppl_vae.verbs.compare import compare as compare
 from ppl_vae.verbs.demo import demo as demo
+from ppl_vae.verbs.describe import describe as describe
 from ppl_vae.verbs.encode import encode as encode
 from ppl_vae.verbs.evaluate import evaluate as evaluate
 from ppl_vae.verbs.export import export as export

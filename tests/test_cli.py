@@ -213,7 +213,7 @@ def test_a_warning_is_one_line_of_its_own(tmp_path: Path, capsys: pytest.Capture
 
 FIT = ["fit", *PAIR, "--data", "rows.npy", "--out", "refused"]
 REFUSALS: dict[str, tuple[list[str], str]] = {
-    "no arguments": ([], "Expected one of {check, compare, demo, encode"),
+    "no arguments": ([], "Expected one of {check, compare, demo, describe"),
     "unknown verb": (["frobnicate"], "Unrecognized options: frobnicate"),
     "option before the verb": (["--json", "fit"], "--json"),
     "unknown option": ([*FIT, "--frobnicate", "1"], "--frobnicate"),

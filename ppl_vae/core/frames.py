@@ -71,7 +71,8 @@ def to_frame(
 def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> None:
     """Write a table as .csv or .parquet, whole or not at all.
 
-    In a .csv the numbers of a column that are all whole, such as codes, are written without a point.
+    In a .csv the numbers of a column that are all whole, such as codes, are written without a point; in a .parquet
+    the cells of a column with several types are written as texts.
 
     Args:
         index: write what tells the rows too, as the first column; without a name of its own it is called `row`.
@@ -83,7 +84,7 @@ def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> N
         write_bytes(path, frame.apply(_whole).to_csv(index=index).encode())
         return
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, engine="pyarrow", index=index)
+    frame.apply(_of_one_type).to_parquet(buffer, engine="pyarrow", index=index)
     write_bytes(path, buffer.getvalue())
 
 
@@ -95,6 +96,18 @@ def _whole(column: "pandas.Series") -> "pandas.Series":
     with np.errstate(invalid="ignore"):
         whole = (np.abs(x) < 2**53) & (x == np.round(x)) & ~((x == 0) & np.signbit(x))
     return column.astype(np.int64) if len(x) and whole.all() else column
+
+
+def _of_one_type(column: "pandas.Series") -> "pandas.Series":
+    """The column with texts for cells of several types, which parquet does not take."""
+    if column.dtype.kind != "O" or len(set(map(type, column.dropna()))) < 2:
+        return column
+    return column.where(column.isna(), column.map(str))
+
+
+def shortest(x: np.ndarray) -> np.ndarray:
+    """Numbers in single precision as float64 with no more digits than tell them: 0.1, not 0.10000000149."""
+    return x.astype(str).astype(np.float64) if x.dtype == np.float32 else x.astype(np.float64)
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -14,10 +14,11 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data.arrays import Dataset
 from ppl_vae.data.binarize import BINARIZE, binarized, check_unit
 from ppl_vae.data.builtin import BUILTIN
+from ppl_vae.data.columns import Schema, fields_of
 from ppl_vae.data.protocol import SPLITS, Data
 from ppl_vae.data.randomness import generator
 from ppl_vae.data.raw import Raw
-from ppl_vae.data.source import Source, gather
+from ppl_vae.data.source import Source
 
 MISSING = ("error", "nan")
 
@@ -31,6 +32,7 @@ def open_data(
     split_seed: int = 0,
     valid: float = 0.1,
     test: float = 0.1,
+    schema: Schema | None = None,
 ) -> Dataset:
     """Read `source`, check it, and split its rows at random by `split_seed`.
 
@@ -45,9 +47,11 @@ def open_data(
     draw, the same for a row whatever the split; `epoch` draws training rows anew in each epoch, the others
     as `once`.
 
+    `schema`: what the columns of a csv, a parquet file or a DataFrame are; without it, they are numbers.
+
     Raises `InputError` for anything that cannot be read, is not finite, or does not fit these options.
     """
-    name, fields, raws = gather(source)
+    name, fields, raws = fields_of(source, schema)
     usual, divisor = (BUILTIN[name].binarize, BUILTIN[name].largest) if name in BUILTIN else ("none", scale)
     binarize = usual if binarize is None else binarize
     check_scale(name, scale)
@@ -83,14 +87,14 @@ def open_data(
     )
 
 
-def as_data(source: Source | Data, **options: Any) -> Data:
+def as_data(source: Source | Data, schema: Schema | None = None, **options: Any) -> Data:
     """`open_data(source, **options)`, or the `Data` that was given, which is read, split and binarized already.
 
     Raises:
         InputError: as `open_data`; an option that data of this kind have settled themselves.
     """
     if not isinstance(source, Data):
-        return open_data(source, **options)
+        return open_data(source, schema=schema, **options)
     usual = {"scale": None, "missing": "error", "binarize": None, "split_seed": 0, "valid": 0.1, "test": 0.1}
     for name, value in options.items():
         said_alike = name == "missing" or (name == "binarize" and value == source.binarize)

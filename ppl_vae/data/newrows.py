@@ -11,10 +11,11 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.binarize import binarized, check_unit
 from ppl_vae.data.builtin import BUILTIN
+from ppl_vae.data.columns import Schema, fields_of
 from ppl_vae.data.dataset import check_scale, finite
 from ppl_vae.data.protocol import SPLITS, Batch, Data
 from ppl_vae.data.raw import Raw
-from ppl_vae.data.source import default_names, gather
+from ppl_vae.data.source import default_names
 from ppl_vae.data.table import listing
 
 
@@ -26,6 +27,7 @@ class Rules:
         columns: the names of the columns of each field that has names.
         scale: divides the first field. A built-in set has its own.
         range: smallest and largest number of the first field, as the programs saw it before binarization.
+        schema: what the columns of a table are.
     """
 
     fields: tuple[str, ...]
@@ -36,6 +38,7 @@ class Rules:
     missing: bool
     binarize: str
     range: tuple[float, float] | None
+    schema: Schema | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def read_rows(source: Any, rules: Rules, scale: float | None = None) -> Rows:
         InputError: other fields, columns, shapes or dtypes than the run's; a number that the dtype does not hold, that
             is not finite, or that can't be binarized.
     """
-    name, fields, raws = gather(source)
+    name, fields, raws = fields_of(source, rules.schema)
     check_scale(name, scale)
     if name in BUILTIN:
         scale = BUILTIN[name].largest

@@ -65,17 +65,17 @@ def gather(source: Any) -> tuple[str, tuple[str, ...], list[Raw]]:
 
 def _parse(text: str) -> _Spec:
     """Split `name=path:key`, unless a file exists under the longer name."""
-    path, key = _path_and_key(text)
+    path, key = path_and_key(text)
     name, equals, rest = text.partition("=")
     if not equals or "/" in name or os.path.exists(os.path.expanduser(path)):
         return _Spec(None, path, key)
     if not name.isidentifier():
         what = f"{name!r} is not a field name" if name else "the field name is empty"
         raise InputError(f"{text}: {what}; write it like x={rest or 'a.npy'}")
-    return _Spec(name, *_path_and_key(rest))
+    return _Spec(name, *path_and_key(rest))
 
 
-def _path_and_key(text: str) -> tuple[str, str | None]:
+def path_and_key(text: str) -> tuple[str, str | None]:
     """Split at the last colon behind an existing file, else at the first colon."""
     if os.path.exists(os.path.expanduser(text)) or ":" not in text:
         return text, None
@@ -108,7 +108,7 @@ def _read(name: str, spec: _Spec, first: bool) -> Raw:
     if not os.path.exists(path):
         if spec.path in BUILTIN:
             raise InputError(f"{spec.path} is a whole set: give it alone, without a field name")
-        raise InputError(_no_file(spec.path))
+        raise InputError(no_file(spec.path))
     if not os.path.isfile(path):
         kind = "a directory" if os.path.isdir(path) else "not a regular file"
         raise InputError(f"{spec.path} is {kind}: give a file, {', '.join(READERS)}")
@@ -128,7 +128,8 @@ def _read(name: str, spec: _Spec, first: bool) -> Raw:
     return as_raw(f"field {name} ({label})", values, columns)
 
 
-def _no_file(path: str) -> str:
+def no_file(path: str) -> str:
+    """What is said of a file that does not exist."""
     folder, base = os.path.split(os.path.expanduser(path))
     try:
         around = os.listdir(folder or ".")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import RenderableType
 
-from ppl_vae.core.frames import ROW, labels_of
+from ppl_vae.core.frames import ROW, labels_of, shortest
 from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.evidence.completion import METHODS, Completed
 
@@ -57,7 +57,7 @@ class Imputed(Result):
         return len(self.found.draws)
 
     def _in_units(self, x: torch.Tensor) -> np.ndarray:
-        return x.cpu().double().numpy() * self.scale
+        return shortest(x.cpu().numpy()) * self.scale
 
     def _completed(self, x: torch.Tensor) -> "pandas.DataFrame":
         """The table as given, with the cells of x, `(N, D)`, where it has none."""

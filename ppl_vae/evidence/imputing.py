@@ -7,15 +7,16 @@ import numpy as np
 import torch
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.frames import index_of, is_frame
+from ppl_vae.core.frames import index_of, is_frame, shortest
 from ppl_vae.data import Data
+from ppl_vae.data.columns import is_table, read_table
 from ppl_vae.data.source import gather
 from ppl_vae.evidence.completion import complete
 from ppl_vae.evidence.imputed import Imputed
 from ppl_vae.evidence.on_run import name_of
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
-from ppl_vae.runs.sampling import numbered
+from ppl_vae.runs.sampling import as_written, numbered
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
@@ -80,23 +81,30 @@ def impute_on_run(
 def _as_given(
     run: Run, data: Any, read: torch.Tensor
 ) -> "tuple[pandas.DataFrame, Callable[[np.ndarray], pandas.DataFrame]]":
-    """The table as it was given, in its own order and types; and from numbers of the run's columns to such a table."""
+    """The table as it was given, in its own order and types; and from numbers of the run's columns to such a table.
+
+    The cells of a csv, which are texts, are there what the run's schema says of them; columns that it leaves out, such
+    as identifiers, stay texts.
+    """
     import pandas
 
-    names, schema = numbered(run, tuple(read.shape[1:])), getattr(run, "schema", None)
+    names, schema = numbered(run, tuple(read.shape[1:])), run.schema
 
     def decode(x: np.ndarray) -> pandas.DataFrame:
-        return pandas.DataFrame(x, columns=names) if schema is None else schema.decode(x)
+        return pandas.DataFrame(x, columns=names) if schema is None else as_written(schema, schema.decode(x))
 
-    if is_frame(data):
-        return data.rename(columns=str), decode
-    source = data if data is not None else list(run.config.data)
+    source: Any = data if data is not None else list(run.config.data)
+    if is_frame(source):
+        return source.rename(columns=str), decode
     if isinstance(source, Data) or not source:
-        return decode(read.cpu().double().numpy()), decode
+        return decode(shortest(read.cpu().numpy())), decode
+    if schema is not None and is_table(source):
+        table = read_table(source)
+        known = decode(schema.encode(table.chosen, table.where))
+        return table.chosen.assign(**{name: known[name] for name in schema.names}), decode
     _, fields, raws = gather(source)
     first = run.rules.fields[0]
     raw = raws[fields.index(first) if first in fields else 0]
-    values = raw.values.numpy()
-    if schema is not None:
-        return decode(values), decode
-    return pandas.DataFrame(values, columns=list(raw.names) if run.rules.columns.get(first) else names), decode
+    return pandas.DataFrame(
+        raw.values.numpy(), columns=list(raw.names) if run.rules.columns.get(first) else names
+    ), decode

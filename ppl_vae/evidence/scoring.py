@@ -49,6 +49,7 @@ class Scores(Result):
         distortion: −E_q log p(x|z), `(N,)`, of the data as the programs see them.
         columns: log p(x_j|x_-j); None where the likelihood has no columns, and `refused` says why.
         names: of the columns.
+        cells: what stands in the rows, by a schema.
         units: the change of variables from the data as the programs see them to the data as given.
     """
 
@@ -65,6 +66,7 @@ class Scores(Result):
     units: Units = field(compare=False)
     refused: dict[str, str]
     files: tuple[str, ...] = ()
+    cells: "pandas.DataFrame | None" = field(default=None, compare=False)
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -175,7 +177,11 @@ class Scores(Result):
         assert self.columns is not None
         doubt = "" if self.columns.reliable[row, column] else "?"
         usual = f" ({self.usual[column]:.2f})" if len(self.rate) > 1 else ""
-        return f"{self.names[column]} {self.arrays['surprise'][row, column]:.2f}{doubt}{usual}"
+        name = self.names[column]
+        if self.cells is not None:
+            cell = self.cells[name].iloc[row]
+            name += f"={cell:g}:" if isinstance(cell, float) else f"={str(cell).removesuffix(' 00:00:00')}:"
+        return f"{name} {self.arrays['surprise'][row, column]:.2f}{doubt}{usual}"
 
 
 def score_on_run(
@@ -235,6 +241,7 @@ def score_on_run(
             names=() if told is None else numbered(run, told.shape),
             units=units(pair, run.config, batch),
             refused=refused,
+            cells=None if run.schema is None else run.schema.decode(batch[0].double().cpu().numpy()),
         )
 
 

@@ -2,16 +2,19 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from rich.console import Console
 
 from ppl_vae import objectives
 from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.files import Scratch
 from ppl_vae.data import Data
+from ppl_vae.data.columns import Described
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
@@ -20,6 +23,7 @@ from ppl_vae.runs.building import build
 from ppl_vae.runs.record import change_config, record_data, write_record
 from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
+from ppl_vae.runs.tables import table_asked
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals
@@ -42,6 +46,10 @@ def fit(
     trust: bool = False,
     force: bool = False,
     progress: bool = False,
+    columns: Any = None,
+    drop: Sequence[str] | str | None = None,
+    only: Sequence[str] | str | None = None,
+    label: str | None = None,
     **options: Any,
 ) -> Run:
     """Fit a model and a guide to data, and return the run.
@@ -54,6 +62,7 @@ def fit(
             which is there as long as the run that is returned.
         trust, force: with `resume`: execute programs from `RUN/sources`; accept other hashes (see `Run.pair`).
         progress: show a progress bar on standard error.
+        columns, drop, only, label: what the columns of a table are, see `ppl_vae.data.columns.choose`.
         options: the fields of `ppl_vae.training.config.FitConfig`; `set` may be a dict of any values, and `objective` a
             subclass of `ppl_vae.objectives.Objective` or an instance of one.
 
@@ -62,9 +71,16 @@ def fit(
         NumericalError: a loss or gradient that is not finite; the state before that step has been saved.
         Interrupted: Ctrl-C or SIGTERM, after the state has been saved.
     """
+    table = None
+    if not resume:
+        table = table_asked(model, guide, data, options.get("set", ()), columns, drop, only, label)
+    if table is not None:
+        model, guide = model or "table", guide or "table"
+        given = settings.values(options.get("set", ()))
+        options |= {"set": given | {"kinds": table.schema.kinds}, "missing": "nan"}
     config, set, objective = asked(model, guide, data, options)
     if not resume:
-        return start(model, guide, data, out, config, set=set, objective=objective, progress=progress)
+        return start(model, guide, data, out, config, set=set, objective=objective, table=table, progress=progress)
     if out is None:
         raise InputError("fit needs out, the folder of the run to go on with")
     return go_on(
@@ -101,6 +117,7 @@ def start(
     *,
     set: Set = (),
     objective: Any = None,
+    table: Described | None = None,
     progress: bool = False,
 ) -> Run:
     """Make a run and train it to its end. Arguments and errors as for `fit`.
@@ -108,6 +125,7 @@ def start(
     Args:
         config: the options, with what is recorded of model, guide, data, settings and objective.
         set, objective: as they were given, where the record of them is not enough.
+        table: the data, where they are a table with a schema.
     """
     for name, value in (("model", model), ("guide", guide), ("data", data)):
         if value is None:
@@ -119,7 +137,10 @@ def start(
     place = scratch.folder if scratch else Path(folder or "").expanduser()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise InputError(f"{place} exists: choose another --out, or go on with it by ppl-vae resume {place}")
-    opened = open_config_data(config, data)
+    schema = None if table is None else table.schema
+    opened = open_config_data(config, data, schema)
+    if table is not None and progress:
+        table.print(Console(stderr=True))
     given = values_of(config, set)
     with isolated(config.seed):
         example = opened.first(EXAMPLE_ROWS)
@@ -127,7 +148,7 @@ def start(
         loop = _loop(config, pair, opened, made)
         loop.check_warmup()
         _check(pair, opened, made)
-        write_record(place, config, pair, opened, example, made, named.source)
+        write_record(place, config, pair, opened, example, made, named.source, schema)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         return _train(loop, Run(place, scratch, again), progress)
 

@@ -13,6 +13,7 @@ import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, write_bytes, write_json
 from ppl_vae.data import Data
+from ppl_vae.data.columns import Schema, schema_from, write_toml
 from ppl_vae.data.dataset import image_of
 from ppl_vae.data.newrows import Rules
 from ppl_vae.data.protocol import CHUNK, SPLITS
@@ -56,11 +57,13 @@ def write_record(
     example: Batch,
     objective: Objective,
     objective_source: Source | None = None,
+    schema: Schema | None = None,
 ) -> None:
     """Make the folder of a run, with the sources of its programs and, written last, its record.
 
     Args:
         objective_source: where the objective came from, if it is a class of the user's own.
+        schema: what the columns of a table are.
 
     Raises:
         InputError: the folder can't be made.
@@ -71,6 +74,8 @@ def write_record(
         raise InputError(f"{folder} can't be made: {error.strerror}") from error
     programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}
     own = None if objective_source is None else _copied(objective_source, folder)
+    if schema is not None:
+        write_toml(schema, folder / "columns.toml", data.name)
     write_json(
         folder / FILE,
         {
@@ -91,6 +96,7 @@ def write_record(
                 "dtypes": [str(x.dtype).removeprefix("torch.") for x in example],
             },
             "data": _about(data) | {"given": given_fields(pair.model, data.fields, *_two(data, pair))},
+            **({} if schema is None else {"schema": schema.asdict()}),
         },
     )
 
@@ -106,7 +112,7 @@ def zeros(record: Mapping[str, Any], rows: int) -> Batch:
 
 def rules(record: Mapping[str, Any], config: FitConfig) -> Rules:
     """How new rows are read: as the data of the run were."""
-    batch, data = record["batch"], record["data"]
+    batch, data, schema = record["batch"], record["data"], schema_of(record)
     return Rules(
         fields=tuple(batch["fields"]),
         shapes=tuple(map(tuple, batch["shapes"])),
@@ -115,8 +121,14 @@ def rules(record: Mapping[str, Any], config: FitConfig) -> Rules:
         scale=config.scale,
         missing=config.missing == "nan",
         binarize="once" if data["binarize"] == "epoch" else data["binarize"],
-        range=data.get("range"),
+        range=data.get("range") if schema is None else None,
+        schema=schema,
     )
+
+
+def schema_of(record: Mapping[str, Any]) -> Schema | None:
+    """What the columns of the run's table are, if it was fitted to one by a schema."""
+    return schema_from(record["schema"]) if "schema" in record else None
 
 
 def image(record: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -17,6 +17,7 @@ from ppl_vae.core.files import Scratch
 from ppl_vae.core.frames import is_frame, to_frame
 from ppl_vae.core.results import Result
 from ppl_vae.data import Data
+from ppl_vae.data.columns import Schema
 from ppl_vae.data.newrows import Rules
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned
@@ -26,7 +27,7 @@ from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.runs.building import build
 from ppl_vae.runs.checkpoint import Checkpoints
 from ppl_vae.runs.history import Best, as_frame, best_of, read_fresh, read_metrics
-from ppl_vae.runs.record import FILE, image, read_record, rules, zeros
+from ppl_vae.runs.record import FILE, image, read_record, rules, schema_of, zeros
 from ppl_vae.runs.summary import Summary
 from ppl_vae.runs.trust import Trust
 from ppl_vae.training import settings
@@ -94,11 +95,15 @@ class Run(Result):
         for source in self.trusted():
             print(f"executing {source}", file=sys.stderr)
 
-    def sample(self, num: int = 64, **options: Any) -> "dict[str, numpy.ndarray]":
-        """`num` samples as arrays by site, of which nothing is written; see `ppl_vae.runs.sampling.sampled`."""
+    def sample(self, num: int = 64, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
+        """`num` samples as arrays by site, of which nothing is written; see `ppl_vae.runs.sampling.sampled`.
+
+        Of a run with a schema they come as a DataFrame, with names and labels as in the source.
+        """
         from ppl_vae.runs.sampling import sampled
 
-        return sampled(self, num, **options).arrays
+        found = sampled(self, num, **options)
+        return found.arrays if self.schema is None else self.schema.decode(found.arrays[found.observed[0]])
 
     def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
         """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`.
@@ -267,7 +272,7 @@ class Run(Result):
         config = self.config
         if data is None and not config.data:
             raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
-        found = open_config_data(config, data)
+        found = open_config_data(config, data, self.schema)
         if found.sha256 != self.record["data"]["sha256"] and not force:
             raise InputError(
                 f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"
@@ -289,6 +294,11 @@ class Run(Result):
     def rules(self) -> Rules:
         """How new rows are read: as the data of the run were."""
         return rules(self.record, self.config)
+
+    @cached_property
+    def schema(self) -> Schema | None:
+        """What the columns of its table are: kinds, labels, dates; None where it was not fitted by a schema."""
+        return schema_of(self.record)
 
     @property
     def image(self) -> tuple[int, ...] | None:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError, at_least, check_seeds
+from ppl_vae.core.frames import shortest
+from ppl_vae.data.columns import Schema
+from ppl_vae.data.columns.cells import ISO
 from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
@@ -182,11 +185,17 @@ def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[st
 
 def decoded(run: Run, observed: Arrays, end: str = "") -> "dict[str, pandas.DataFrame]":
     """The same with the labels of codes and all else that the data's schema knows, if the run has one."""
-    schema = getattr(run, "schema", None)
+    schema = run.schema
     if schema is None:
         return {}
-    wide = (len(schema.names),)
-    return {site: schema.decode(x).add_suffix(end) for site, x in observed.items() if x.shape[1:] == wide}
+    tables = {site: schema.decode(shortest(x)) for site, x in observed.items() if x.shape[1:] == (len(schema.names),)}
+    return {site: as_written(schema, table).add_suffix(end) for site, table in tables.items()}
+
+
+def as_written(schema: Schema, table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The table with its dates as the texts that the schema takes, where it takes no ISO 8601."""
+    texts = {column.name: column.dates for column in schema.columns if column.is_date and column.dates != ISO}
+    return table.assign(**{name: table[name].dt.strftime(form) for name, form in texts.items()})
 
 
 def numbered(run: Run, shape: tuple[int, ...], site: str = "x") -> list[str]:

@@ -76,6 +76,11 @@ class Samples(Result, Mapping[str, np.ndarray]):
         return bool(self.files) and self.files[0].suffix in TABLES
 
 
+def by_default(run: Any) -> str:
+    """The ending of the file that is written if nobody says another: a table for a run that was fitted to one."""
+    return ".npz" if run.schema is None else ".csv"
+
+
 def written(
     arrays: Mapping[str, np.ndarray],
     path: Path,

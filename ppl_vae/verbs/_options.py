@@ -77,6 +77,16 @@ Rows = Annotated[
     Doc("Rows, one or more, which are read by the rules of the run; by default the run's own."),
     Flag(tuple[str, ...], (), listed),
 ]
+ColumnsFile = Annotated[
+    Any,
+    Doc("Take the columns of the table for what this columns.toml says, and do not look for what they are."),
+    Flag(Path | None),
+]
+Drop = Annotated[Sequence[str] | str | None, Doc("Leave out these columns of the table, a,b."), Flag(str | None)]
+Only = Annotated[
+    Sequence[str] | str | None, Doc("Leave out all columns of the table but these, a,b."), Flag(str | None)
+]
+LabelColumn = Annotated[str | None, Doc("Keep this column of the table aside as a label: it is no part of x.")]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]
 Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]

@@ -23,8 +23,8 @@ def encode(
     out: Annotated[
         o.Out,
         Doc(
-            "Where to write: a .csv or .parquet with the columns z1, ..., z1_sd, ..., or a .npz; RUN/encoding.npz if "
-            "not said."
+            "Where to write: a .csv or .parquet with the columns z1, ..., z1_sd, ..., or a .npz; if not said, "
+            "RUN/encoding.npz, or encoding.csv where the run has columns with labels."
         ),
     ] = None,
     checkpoint: o.Checkpoint = "best",
@@ -45,10 +45,10 @@ def encode(
     from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.runs.run import Run
     from ppl_vae.runs.sampling import code_names, encoded
-    from ppl_vae.verbs._arrays import written
+    from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
-    path = out_file(out, run.folder / "encoding.npz")
+    path = out_file(out, run.folder / f"encoding{by_default(run)}")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     codes, numbers = encoded(run, data, scale, draws, seed, **opening)
     return written(codes, path, names=code_names(codes), index=index_of(data, numbers))

@@ -49,6 +49,10 @@ def fit(
     scale: float | None = FitConfig.scale,
     standardize: bool = FitConfig.standardize,
     missing: Missing = FitConfig.missing,
+    columns: o.ColumnsFile = None,
+    drop: o.Drop = None,
+    only: o.Only = None,
+    label: o.LabelColumn = None,
     set: o.Settings = (),
     seeds: Annotated[
         int | None,
@@ -105,7 +109,10 @@ def fit(
         raise InputError("jobs is for several runs: give seeds or a sweep")
     from ppl_vae.runs.fitting import fit as train
 
-    run = train(model, guide, data, out, resume=resume, trust=trust, force=force, progress=progress, **options)
+    run = train(
+        model, guide, data, out, columns=columns, drop=drop, only=only, label=label, resume=resume, trust=trust,
+        force=force, progress=progress, **options,
+    )  # fmt: skip
     draw_learning(run)
     return run
 

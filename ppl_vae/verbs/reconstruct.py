@@ -24,8 +24,8 @@ def reconstruct(
     out: Annotated[
         o.Out,
         Doc(
-            "Where to write: a .csv or .parquet with the columns of the data, or a .npz, RUN/reconstructions.npz if "
-            "not said. Images are drawn beside it."
+            "Where to write: a .csv or .parquet with the columns of the data, or a .npz. If not said, "
+            "RUN/reconstructions.npz, or .csv where the run has columns with labels. Images are drawn beside it."
         ),
     ] = None,
     checkpoint: o.Checkpoint = "best",
@@ -37,16 +37,19 @@ def reconstruct(
 ) -> "Samples":
     """Put test rows, or those of --data, beside what the model makes of a draw of q(z|x): E[x|z].
 
+    Of a table that was fitted by its columns, a file with columns has their labels and dates; E[x|z] of a label is the
+    most probable one.
+
     The arrays are the rows of each observed site, and `<site>_mean` (or `<site>_draw`).
     """
     from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
     from ppl_vae.runs.sampling import column_names, decoded, reconstructed
-    from ppl_vae.verbs._arrays import written
+    from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
-    path = out_file(out, run.folder / "reconstructions.npz")
+    path = out_file(out, run.folder / f"reconstructions{by_default(run)}")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     values, again, numbers = reconstructed(run, data, scale, num, show, seed, **opening)
     what = f"_{show.removesuffix('s')}"

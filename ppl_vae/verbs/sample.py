@@ -38,7 +38,8 @@ def sample(
         o.Out,
         Doc(
             "Where to write: the samples as a .csv or .parquet with the columns of the data, or as a .npy; with the "
-            "latents as a .npz, RUN/samples.npz if not said. Images are drawn beside it."
+            "latents as a .npz. If not said, RUN/samples.npz, or samples.csv where the run has columns with labels. "
+            "Images are drawn beside it."
         ),
     ] = None,
     checkpoint: o.Checkpoint = "best",
@@ -51,6 +52,9 @@ def sample(
 ) -> "Samples":
     """Draw z ~ p(z), then x ~ p(x|z), or the mean of x; no data is read, but for --like and --copies.
 
+    Of a table that was fitted by its columns, the samples have their names, labels and dates; a .npz holds codes. In
+    Python they are a DataFrame, `.frame`.
+
     In Python `given` maps each field that a conditional model is given to one datum for all samples, as in
     `{"y": 3}`, or to an array with one for each; it stands beside the samples, under the name of the field.
     """
@@ -59,10 +63,10 @@ def sample(
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
     from ppl_vae.runs.sampling import alike, column_names, decoded, sampled
-    from ppl_vae.verbs._arrays import written
+    from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
-    path = out_file(out, run.folder / "samples.npz")
+    path = out_file(out, run.folder / f"samples{by_default(run)}")
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     if like is not None and given:
         raise InputError("given goes with samples of p(z): with like, each row brings what the model is given")

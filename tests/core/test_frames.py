@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.frames import index_of, is_frame, labels_of, out_file, to_frame, write_arrays, write_frame
+from ppl_vae.core.frames import index_of, is_frame, labels_of, out_file, shortest, to_frame, write_arrays, write_frame
 
 X, Y = np.arange(6.0).reshape(3, 2) / 7, np.arange(3)
 
@@ -63,6 +63,21 @@ def test_whole_numbers_have_no_point_in_a_csv(tmp_path: Path) -> None:
     columns = {"code": [0.0, 2.0], "real": [0.5, 2.0], "zero": [-0.0, 1.0], "gone": [1.0, np.nan], "text": ["a", "b"]}
     write_frame(pd.DataFrame(columns), tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text().splitlines() == [",".join(columns), "0,0.5,-0.0,1.0,a", "2,2.0,1.0,,b"]
+
+
+def test_single_precision_has_no_more_digits_than_it_tells() -> None:
+    x = np.array([0.1, np.nan, -1e30, 178.4, 1 / 3], dtype=np.float32)
+    assert shortest(x)[[0, 3]].tolist() == [0.1, 178.4]
+    np.testing.assert_array_equal(shortest(x).astype(np.float32), x)
+    assert shortest(X).dtype == np.float64
+
+
+def test_cells_of_several_types_are_texts_in_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"guess": np.array([1.5, "yes", None], dtype=object), "x": [1, 2, 3]})
+    write_frame(frame, tmp_path / "a.parquet")
+    read = pd.read_parquet(tmp_path / "a.parquet")
+    assert read["guess"].tolist()[:2] == ["1.5", "yes"]
+    assert read["guess"].isna().tolist() == [False, False, True]
 
 
 def test_the_place_is_refused_before_the_work(tmp_path: Path) -> None:

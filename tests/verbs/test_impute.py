@@ -133,3 +133,77 @@ def test_a_run_without_missing_cells_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was fitted without missing cells, so that it can't fill any"):
         ppl_vae.impute(run, x)
     assert not list(run.folder.glob("imputed*"))
+
+
+# ---- tables of people
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A csv with an identifier, texts, dates and missing cells, and a run on it."""
+    folder, rng = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
+    z = rng.normal(size=150)
+    born = pd.Timestamp("1980-01-01") + pd.to_timedelta((z * 1000).round(), unit="D")
+    data = pd.DataFrame(
+        {
+            "id": [f"P{i}" for i in range(150)],
+            "height": (170 + 9 * z + rng.normal(size=150)).round(1),
+            "group": np.array(["low", "mid", "high"])[(z > 0).astype(int) + (z > 1)],
+            "smoker": np.where(rng.random(150) < 1 / (1 + np.exp(-z)), "yes", "no"),
+            "born": born.strftime("%d.%m.%Y"),
+        }
+    ).astype(object)
+    gone = rng.random(data.shape) < 0.15
+    gone[:, 0] = False
+    data[gone] = np.nan
+    data.to_csv(folder / "people.csv", index=False, sep=";", na_rep="NA")
+    ppl_vae.fit(data=folder / "people.csv", out=folder / "run", epochs=20, set={"latent_dim": 2, "hidden": 8})
+    return folder
+
+
+def test_texts_dates_and_columns_that_are_left_out_stay(people: Path) -> None:
+    found = ppl_vae.impute(people / "run", out=people / "filled.csv")
+    given = pd.read_csv(people / "people.csv", sep=";", dtype=str, keep_default_na=False)
+    filled = pd.read_csv(people / "filled.csv", dtype=str, keep_default_na=False)
+    assert list(filled) == list(given)
+    there = (given != "NA").to_numpy()
+    np.testing.assert_array_equal(filled.to_numpy()[there], given.to_numpy()[there])
+    assert set(filled["group"]) == {"low", "mid", "high"}
+    assert pd.to_datetime(filled["born"], format="%d.%m.%Y").notna().all()
+    assert found["missing_cells"] == (~there).sum()
+    ppl_vae.encode(people / "run", people / "filled.csv", out=people / "z.csv")
+    ppl_vae.impute(people / "run", draws=2, out=people / "many.parquet")
+    assert set(pd.read_parquet(people / "many_cells.parquet")["method"]) <= {"importance", "fitted"}
+
+
+def test_a_data_frame_comes_back_with_its_index(people: Path) -> None:
+    data = pd.read_csv(people / "people.csv", sep=";", index_col="id")
+    data["born"] = pd.to_datetime(data["born"], format="%d.%m.%Y")
+    data["group"] = data["group"].astype("category")
+    run = ppl_vae.fit(data=data, out=people / "from_frame", epochs=2, set={"latent_dim": 2, "hidden": 8})
+    found = ppl_vae.impute(run, data[:50], out=people / "frame.parquet").frame
+    assert found.index.equals(data.index[:50])
+    assert found.dtypes.equals(data.dtypes)
+    for name in data:
+        there = data[name][:50].notna()
+        assert found[name][there].equals(data[name][:50][there])
+        assert found[name].notna().all()
+    assert pd.read_parquet(people / "frame.parquet").index.name == "id"
+    codes = run.encode(data[:50])
+    assert isinstance(codes, pd.DataFrame)
+    assert codes.index.equals(data.index[:50])
+    scores = ppl_vae.score(run, data[:50], num_samples=100, out=people / "scores.csv")
+    assert scores.frame.index.equals(data.index[:50])
+    assert scores["least_likely"][0]["row"] in set(data.index)
+    assert next(iter(pd.read_csv(people / "scores.csv"))) == "id"
+
+
+def test_samples_of_such_a_table_can_be_read_as_data(people: Path) -> None:
+    ppl_vae.sample(people / "run", 40, copies=True, out=people / "drawn.csv")
+    drawn = pd.read_csv(people / "drawn.csv")
+    assert set(drawn["smoker"]) <= {"yes", "no"}
+    assert drawn["born"].str.fullmatch(r"\d\d\.\d\d\.\d{4}").all()
+    scores = ppl_vae.score(people / "run", people / "drawn.csv", num_samples=100, out=people / "s.parquet")
+    assert "surprise_born" in scores.frame
+    beside = ppl_vae.reconstruct(people / "run", num=3, out=people / "r.csv").frame
+    assert set(beside["group_mean"]) <= {"low", "mid", "high"}

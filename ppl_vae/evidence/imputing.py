@@ -265,7 +265,7 @@ def _table(run: Run, data: Any) -> "pandas.DataFrame | None":
 def _as_given(run: Run, data: Any, read: torch.Tensor) -> tuple[Sequence[str], np.ndarray]:
     """The table as it was given, in its own order and type, with the names of its columns, if it has names."""
     source = data if data is not None else list(run.config.data)
-    if isinstance(source, Data) or not source:
+    if isinstance(source, Data) or (isinstance(source, list) and not source):
         return (), read.cpu().numpy()
     _, fields, raws = fields_of(source, run.schema)
     first = run.rules.fields[0]

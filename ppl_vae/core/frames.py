@@ -36,11 +36,13 @@ def out_file(out: Any, default: Path, endings: Sequence[str] = ENDINGS) -> Path:
     return path
 
 
-def to_frame(arrays: Mapping[str, np.ndarray], names: Names | None = None, index: Any = None) -> "pandas.DataFrame":
+def to_frame(
+    arrays: "Mapping[str, np.ndarray | pandas.DataFrame]", names: Names | None = None, index: Any = None
+) -> "pandas.DataFrame":
     """Arrays side by side as the columns of one table.
 
     Args:
-        arrays: `(N,)` or `(N, D)` each, with the same N.
+        arrays: `(N,)` or `(N, D)` each, with the same N; or tables, whose columns have names.
         names: of the columns; where an array is not in it, `name`, or `name_1`, …, `name_D`.
         index: what tells the rows, `(N,)`: an index of pandas is kept as it is, row numbers are called `row`.
 
@@ -49,19 +51,21 @@ def to_frame(arrays: Mapping[str, np.ndarray], names: Names | None = None, index
     """
     import pandas
 
-    columns: list[np.ndarray] = []
-    labels: list[str] = []
+    found: list[tuple[str, Any]] = []
     for name, x in arrays.items():
+        if isinstance(x, pandas.DataFrame):
+            found += [(str(label), column.array) for label, column in x.items()]
+            continue
         if x.ndim > 2:
             raise InputError(f"{name} holds {x.shape[1:]} numbers for each row, which is no row of a table: write .npz")
         each = [f"{name}_{i + 1}" for i in range(x.shape[1])] if x.ndim > 1 else [name]
-        labels += (names or {}).get(name, each)
-        columns += list(x.T) if x.ndim > 1 else [x]
+        found += zip((names or {}).get(name, each), x.T if x.ndim > 1 else [x], strict=True)
+    labels = [label for label, _ in found]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"two columns would be called {twice!r}: write .npz")
     if index is not None and not isinstance(index, pandas.Index):
         index = pandas.Index(np.asarray(index), name=ROW)
-    return pandas.DataFrame(dict(zip(labels, columns, strict=True)), index=index)
+    return pandas.DataFrame(dict(found), index=index)
 
 
 def write_frame(frame: "pandas.DataFrame", path: Path, index: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.training.prepare import isolated
+
+if TYPE_CHECKING:
+    import pandas
 
 Show = Literal["draws", "means"]
 Arrays = dict[str, np.ndarray]
@@ -175,6 +178,15 @@ def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[st
         if x.shape[1:] == (len(names),):
             found[site] = [name + end for name in names]
     return found
+
+
+def decoded(run: Run, observed: Arrays, end: str = "") -> "dict[str, pandas.DataFrame]":
+    """The same with the labels of codes and all else that the data's schema knows, if the run has one."""
+    schema = run.schema
+    if schema is None:
+        return {}
+    wide = (len(schema.names),)
+    return {site: schema.decode(x).add_suffix(end) for site, x in observed.items() if x.shape[1:] == wide}
 
 
 def numbered(run: Run, shape: tuple[int, ...], site: str = "x") -> list[str]:

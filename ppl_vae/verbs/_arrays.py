@@ -15,7 +15,6 @@ from ppl_vae.data.table import listing
 if TYPE_CHECKING:
     import pandas
 
-    from ppl_vae.data.columns import Schema
     from ppl_vae.evidence.copies import Copies
 
 
@@ -26,9 +25,9 @@ class Samples(Result, Mapping[str, np.ndarray]):
     Args:
         given: the values that a conditional model was given.
         names: the columns of the arrays, where they have names of their own.
+        tables: in place of an array where a table of these is made, its cells as the data have them.
         shown: the arrays that a table is made of, by default all.
         index: what tells the rows, if they are rows of data.
-        schema: what the columns of the arrays that have names stand for, where they are codes and numbers of a table.
         copies: whether samples copy training rows, if that was asked.
     """
 
@@ -36,10 +35,10 @@ class Samples(Result, Mapping[str, np.ndarray]):
     files: tuple[Path, ...] = ()
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
     names: Names = field(default_factory=dict, compare=False)
+    tables: "Mapping[str, pandas.DataFrame]" = field(default_factory=dict, compare=False)
     shown: Sequence[str] | None = field(default=None, compare=False)
     index: Any = field(default=None, compare=False)
     copies: "Copies | None" = None
-    schema: "Schema | None" = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -52,16 +51,9 @@ class Samples(Result, Mapping[str, np.ndarray]):
 
     @cached_property
     def frame(self) -> "pandas.DataFrame":
-        """The arrays that are shown as one table of named columns, a row for each row.
-
-        With a schema, cells are as in the source: labels, whole numbers, dates.
-        """
-        made = to_frame({name: self.arrays[name] for name in self.shown or self.arrays}, self.names, self.index)
-        if self.schema is not None:
-            for array, names in self.names.items():
-                cells = self.schema.decode(self.arrays[array], made.index)
-                made = made.assign(**dict(zip(names, (cells[name] for name in cells.columns), strict=True)))
-        return made
+        """The arrays that are shown as one table of named columns, a row for each row."""
+        shown = {name: self.tables.get(name, self.arrays[name]) for name in self.shown or self.arrays}
+        return to_frame(shown, self.names, self.index)
 
     def fields(self) -> dict[str, Any]:
         given = {name: x.tolist() for name, x in self.given.items()}
@@ -95,9 +87,9 @@ def written(
     given: Mapping[str, np.ndarray] | None = None,
     *,
     names: Names | None = None,
+    tables: "Mapping[str, pandas.DataFrame] | None" = None,
     shown: Sequence[str] | None = None,
     index: Any = None,
-    schema: "Schema | None" = None,
     draw: Callable[[Path], bool] = lambda picture: False,
 ) -> Samples:
     """Write arrays by the ending of the file's name, see `core.frames`.
@@ -106,10 +98,9 @@ def written(
     array that is shown; in a .npz all arrays.
 
     Args:
-        schema: by which the arrays that have names turn into cells.
         draw: draws a picture into a file that lies beside, if there is one to draw.
     """
-    made = Samples(arrays, (path,), given or {}, names or {}, shown, index, schema=schema)
+    made = Samples(arrays, (path,), given or {}, names or {}, tables or {}, shown, index)
     if path.suffix in TABLES:
         write_frame(made.frame, path, index=index is not None)
     else:

@@ -45,7 +45,7 @@ def reconstruct(
     from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import column_names, reconstructed
+    from ppl_vae.runs.sampling import column_names, decoded, reconstructed
     from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
@@ -54,6 +54,7 @@ def reconstruct(
     values, again, numbers = reconstructed(run, data, scale, num, show, seed, **opening)
     what = f"_{show.removesuffix('s')}"
     names = column_names(run, values) | {f"{site}{what}": x for site, x in column_names(run, again, what).items()}
+    tables = decoded(run, values) | {f"{site}{what}": x for site, x in decoded(run, again, what).items()}
     arrays = values | {f"{site}{what}": x for site, x in again.items()}
 
     def draw(picture: Path) -> bool:
@@ -65,4 +66,4 @@ def reconstruct(
                 return True
         return False
 
-    return written(arrays, path, names=names, index=index_of(data, numbers), schema=run.schema, draw=draw)
+    return written(arrays, path, names=names, tables=tables, index=index_of(data, numbers), draw=draw)

@@ -62,7 +62,7 @@ def sample(
     from ppl_vae.evidence.copies import copies_on_run
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import alike, column_names, sampled
+    from ppl_vae.runs.sampling import alike, column_names, decoded, sampled
     from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
@@ -90,9 +90,6 @@ def sample(
         return True
 
     shown = (*(["like"] if like is not None else []), *found.observed, *fixed)
-    compared = (
-        copies_on_run(run, {site: found.arrays[site] for site in found.observed}, data, **opening) if copies else None
-    )
-    return replace(
-        written(found.arrays, path, fixed, names=names, shown=shown, schema=run.schema, draw=draw), copies=compared
-    )
+    compared = copies_on_run(run, drawn, data, **opening) if copies else None
+    made = written(found.arrays, path, fixed, names=names, tables=decoded(run, drawn), shown=shown, draw=draw)
+    return replace(made, copies=compared)

@@ -81,11 +81,8 @@ def test_samples_have_names_and_labels(place: Path) -> None:
 
 
 def test_score_and_impute_speak_in_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--out"]
-    assert (
-        main(["score", str(place / "RUN"), "--rows", "4", "--num-samples", "200", *options, str(place / "scores.csv")])
-        == 0
-    )
+    few = ["--rows", "4", "--num-samples", "200", "--out", str(place / "scores.csv")]
+    assert main(["score", str(place / "RUN"), *few]) == 0
     assert re.search(r"(vote|party|education)=[A-Z a-z]+ \d", capsys.readouterr().out)
     assert {"surprise_vote", "surprise_se_age"} < set(pd.read_csv(place / "scores.csv"))
     given = anes().head(20)

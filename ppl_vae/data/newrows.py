@@ -104,6 +104,8 @@ def read_rows(source: Any, rules: Rules, scale: float | None = None) -> Rows:
     """
     name, fields, raws = fields_of(source, rules.schema)
     check_scale(name, scale)
+    if rules.schema is not None and scale is not None:
+        raise InputError("the columns of the run's table have no common scale: leave out --scale")
     if name in BUILTIN:
         scale = BUILTIN[name].largest
     elif scale is None:

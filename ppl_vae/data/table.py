@@ -36,7 +36,9 @@ def _column(name: str, column: Any, path: str) -> np.ndarray:
         texts = pandas.to_numeric(column.astype(str).replace(truth), errors="coerce").isna() & ~missing
         row = int((texts if texts.any() else missing).to_numpy().argmax())
         what = f"{path}: column {name!r} is not numeric: row {row} holds {reprlib.repr(column.iloc[row])}"
-        raise InputError(f"{what}\nMake it numbers, or choose other columns, {path}:a,b")
+        raise InputError(
+            f"{what}\nMake it numbers, choose other columns, {path}:a,b, or fit without --model: table takes all kinds"
+        )
     if missing.any():
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return column.to_numpy(dtype=getattr(column.dtype, "numpy_dtype", column.dtype))

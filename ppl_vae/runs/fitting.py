@@ -75,6 +75,8 @@ def fit(
     if not resume:
         table = table_asked(model, guide, data, options.get("set", ()), columns, drop, only, label)
     if table is not None:
+        if options.get("scale") is not None:
+            raise InputError("a scale is for numbers of one kind: leave it out, for a table has a unit in each column")
         model, guide = model or "table", guide or "table"
         given = settings.values(options.get("set", ()))
         options |= {"set": given | {"kinds": table.schema.kinds}, "missing": "nan"}

@@ -29,14 +29,14 @@ def table_asked(
     told = any(name.rpartition(".")[2] == "kinds" for name in settings.values(set))
     why = None
     if not is_table(data):
-        why = "the data are no csv, no parquet file and no DataFrame"
+        why = "is for one csv, parquet file or DataFrame as data"
     elif model not in (None, "table"):
-        why = f"they go with the model table, which takes columns of all kinds: leave out --model {_text(model)}"
+        why = f"is for the model table, which takes columns of all kinds: leave out --model {_text(model)}"
     elif told:
-        why = "the kinds are told by --set: leave out one of them"
+        why = "and the kinds of --set do not go together: leave out one of them"
     if why is not None:
         if option is not None:
-            raise InputError(f"{option}: {why}")
+            raise InputError(f"{option} {why}")
         return None
     table = read_table(data)
     schema = choose(table, columns, drop, only, label)

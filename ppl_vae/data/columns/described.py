@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import RenderableType
 from rich.table import Table as Grid
+from rich.text import Text
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.results import Result
@@ -53,9 +54,9 @@ class Described(Result):
             grid.add_column(header, justify="right" if header == "missing" else "left", overflow="fold")
         for column, share, x in zip(self.schema.columns, self.missing, self.values.T, strict=True):
             percent = "–" if share == 0 else f"{share:.1%}"
-            grid.add_row(column.name, column.told, percent, _extent(column, x), column.why)
+            grid.add_row(*map(Text, (column.name, column.told, percent, _extent(column, x), column.why)))
         for out in self.schema.left_out:
-            grid.add_row(out.name, "left out", "", out.reason, out.why)
+            grid.add_row(*map(Text, (out.name, "left out", "", out.reason, out.why)))
         yield grid
         yield from (f"written: {file}" for file in self.files)
 

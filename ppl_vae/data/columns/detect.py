@@ -6,7 +6,8 @@ The rules, of which the first that fits counts, over the cells that are not miss
 - a pandas categorical: ordinal if it is ordered, else categorical, with its categories;
 - two values: binary;
 - dates, as ISO 8601 or as day, month and year: real, as days since 1970-01-01;
-- texts: categorical; each another one: *identifier*, left out; more than `MANY` of them: *unclear*;
+- texts: categorical; each another one: *identifier*, left out; more than `MANY` of them, or than half of the
+  cells: *unclear*;
 - whole numbers that count the rows, 1, 2, 3, … or 0, 1, 2, …: *identifier*, left out;
 - at most `FEW` whole numbers, each of them twice or more on average: ordinal if there is no gap, else categorical;
 - whole numbers from 0 on that spread as counts do, with a variance of at least their mean: count;
@@ -151,8 +152,8 @@ def _of_texts(name: str, there: Sequence[Plain]) -> Column | LeftOut:
         return Column(name, "binary", "text", tuple(texts), why="two texts")
     if levels == rows and rows > FEW:
         return LeftOut(name, "identifier", "each row has another text")
-    if levels > MANY:
-        what = f"{levels} different texts in {rows} rows, more than {MANY}"
+    if levels > MANY or (rows > FEW and levels > rows / 2):
+        what = f"{levels} different texts in {rows} rows are too many"
         return LeftOut(name, "unclear", f"{what}: drop it, group them, or take it as categorical in columns.toml")
     return Column(name, "categorical", "text", tuple(texts), why=f"{levels} different texts")
 

@@ -118,6 +118,8 @@ def _csv(path: Path, where: str) -> tuple["pandas.DataFrame", str]:
         raise InputError(f"{where} has one line, and no names of columns")
     names = [f"column {i + 1}" if headless or not name else name for i, name in enumerate(top)]
     rows = lines if headless else lines[1:]
+    if len(names) == 1:
+        _refuse_other_delimiter(names[0], [row[0] for row in rows], where)
     for i, row in enumerate(rows):
         if len(row) != len(names):
             what = f"{where}: row {i} has {counted(len(row), 'cell')}, and there are {len(names)} columns"
@@ -160,6 +162,15 @@ def _delimiter(text: str) -> str:
         return ","
     top = sample.lstrip().partition("\n")[0]
     return found.delimiter if found is not None and found.delimiter and found.delimiter in top else ","
+
+
+def _refuse_other_delimiter(name: str, cells: list[str], where: str) -> None:
+    """Raise `InputError` for a table of one column that looks like one of several with a delimiter of another sort."""
+    for delimiter in (":", " ", "^", "~"):
+        parts = name.count(delimiter)
+        if parts and cells and all(cell.strip().count(delimiter) == parts for cell in cells):
+            known = ", ".join(NAMES.values())
+            raise InputError(f"{where} was read as one column, {name!r}: separate cells by one of these: {known}")
 
 
 def _lines(text: str, delimiter: str, where: str) -> Iterator[list[str]]:

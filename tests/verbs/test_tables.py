@@ -1,0 +1,173 @@
+"""A csv with texts, categories and missing cells, through the verbs: no cell is recoded by hand."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.anes import EDUCATION, PARTY, VOTE, anes
+
+import ppl_vae
+from ppl_vae.cli import main
+from ppl_vae.core.errors import InputError
+
+SMALL = {"epochs": 2, "set": {"latent_dim": 2, "hidden": 8}}
+NAMES = ["popul", "TVnews", "selfLR", "age", "income", "party", "education", "vote"]
+KINDS = "count,ordinal:8,ordinal:7,count,count,categorical:7,categorical:7,binary"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`anes.csv`, a run fitted to it, and new rows in another order of the columns."""
+    folder = tmp_path_factory.mktemp("tables")
+    anes().to_csv(folder / "anes.csv", index=False)
+    anes(seed=1)[NAMES[::-1]].head(5).to_csv(folder / "new_rows.csv", index=False)
+    small = ["--epochs", "2", "--set", "latent_dim=2", "--set", "hidden=8"]
+    assert main(["fit", "--data", str(folder / "anes.csv"), "--out", str(folder / "RUN"), *small]) == 0
+    return folder
+
+
+def cell_is(column: pd.Series, labels: tuple[str, ...]) -> bool:
+    return set(column.dropna()) <= set(labels)
+
+
+def test_describe(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(place)
+    assert main(["describe", "anes.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("anes.csv: 944 rows, 9 columns; separated by commas, UTF-8")
+    assert "it counts the rows from 1 to 944" in " ".join(shown.split())
+    assert main(["describe", "anes.csv", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kinds"] == KINDS
+    assert told["columns"][7]["labels"] == ["Clinton", "Dole"]
+    assert told["columns"][3]["range"] == [19, 91]
+    assert ppl_vae.describe(anes()).schema == ppl_vae.describe("anes.csv").schema
+
+
+def test_describe_never_writes_over_a_file(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "columns.toml"
+    ppl_vae.describe(place / "anes.csv", drop="id", out=path)
+    assert ppl_vae.describe(place / "anes.csv", columns=path).schema.kinds == KINDS
+    with pytest.raises(InputError, match="is there already"):
+        ppl_vae.describe(place / "anes.csv", out=path)
+    ppl_vae.describe(place / "anes.csv", out=path, only=["vote", "age"], overwrite=True)
+    assert ppl_vae.describe(place / "anes.csv", columns=path).schema.names == ("age", "vote")
+
+
+def test_the_run_knows_its_columns(place: Path) -> None:
+    run = ppl_vae.Run(place / "RUN")
+    assert run.schema is not None
+    assert (list(run.schema.names), run.schema.kinds) == (NAMES, KINDS)
+    assert run.config.missing == "nan"
+    assert ppl_vae.describe(place / "anes.csv", columns=place / "RUN" / "columns.toml").schema == run.schema
+    assert np.isnan(run.data().whole("train")[0].numpy()).any()
+
+
+def test_samples_have_names_and_labels(place: Path) -> None:
+    drawn = ppl_vae.sample(place / "RUN", 50)
+    assert drawn.files[0] == place / "RUN" / "samples.csv"
+    for frame in (drawn.frame, pd.read_csv(drawn.files[0]), ppl_vae.Run(place / "RUN").sample(50)):
+        assert list(frame.columns) == NAMES
+        assert cell_is(frame["vote"], VOTE)
+        assert cell_is(frame["education"], EDUCATION)
+        assert all(frame[name].dtype == np.int64 for name in NAMES[:5])
+        assert frame["selfLR"].between(1, 7).all()
+    assert main(["encode", str(place / "RUN"), "--data", str(drawn.files[0])]) == 0  # its own rows are rows of the run
+
+
+def test_score_and_impute_speak_in_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--rows", "4", "--num-samples", "200", "--out", str(place / "scores.csv")]
+    assert main(["score", str(place / "RUN"), *few]) == 0
+    assert re.search(r"(vote|party|education)=[A-Z a-z]+ \d", capsys.readouterr().out)
+    assert {"surprise_vote", "surprise_se_age"} < set(pd.read_csv(place / "scores.csv"))
+    given = anes().head(20)
+    filled = ppl_vae.impute(place / "RUN", given, chain_rows=0, out=place / "filled.csv")
+    there = given.notna()
+    assert list(filled.frame) == list(given)
+    assert filled.frame.notna().all(axis=None)
+    for name in given:
+        assert filled.frame[name][there[name]].tolist() == given[name][there[name]].tolist()
+    assert cell_is(filled.frame["party"], PARTY)
+    cells = pd.read_csv(place / "filled_cells.csv")
+    assert len(cells) == int((~there).sum(axis=None))
+    assert cell_is(cells["guess"][cells["column"] == "education"], EDUCATION)
+
+
+def test_reconstructions_have_labels(place: Path) -> None:
+    frame = pd.read_csv(ppl_vae.reconstruct(place / "RUN", num=5).files[0])
+    assert {"vote", "vote_mean"} < set(frame)
+    assert cell_is(frame["vote_mean"], VOTE)
+
+
+def test_encode_reads_new_rows_in_another_process(place: Path) -> None:
+    command = [sys.executable, "-m", "ppl_vae.cli", "encode", "RUN", "--data", "new_rows.csv", "--out", "z.csv"]
+    subprocess.run(command, cwd=place, check=True, capture_output=True)
+    z = pd.read_csv(place / "z.csv")
+    assert list(z) == ["row", "z1", "z2", "z1_sd", "z2_sd"]
+    again = ppl_vae.Run(place / "RUN").encode(anes(seed=1).head(5))  # as a DataFrame, with the column id
+    np.testing.assert_allclose(z[["z1", "z2"]], again[["z1", "z2"]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="age"), "has no column 'age'"),
+        (lambda f: f.assign(vote="Perot"), "row 0, column 'vote' holds 'Perot': known are Clinton, Dole"),
+        (lambda f: f.assign(TVnews=3.5), "row 0, column 'TVnews' holds 3.5: known are 0, 1, 2, 3, 4, 5, 6, 7"),
+        (lambda f: f.assign(more=1), "has a column 'more', which is not known"),
+    ],
+)
+def test_new_rows_that_are_not_the_runs(place: Path, change, message) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
+        ppl_vae.encode(place / "RUN", change(anes().head(5)), out=place / "none.csv")
+    assert "\n" not in str(raised.value)
+    assert not (place / "none.csv").exists()
+
+
+def test_a_notebook(tmp_path: Path) -> None:
+    frame = anes()
+    frame["day"] = pd.date_range("1996-01-01", periods=len(frame), freq="D")
+    run = ppl_vae.fit(data=frame, drop=["popul"], label="vote", out=tmp_path / "run", **SMALL)
+    assert run.schema.label == "vote"
+    assert "popul" not in run.schema.names
+    drawn = run.sample(20)
+    assert drawn["day"].dt.normalize().equals(drawn["day"])
+    assert run.encode(frame.head(3)).shape == (3, 4)
+    filled = ppl_vae.impute(run, frame.head(9), chain_rows=0).frame
+    assert filled["day"].tolist() == frame["day"].head(9).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "gaussian", "guide": "diagonal_normal", "drop": "id"}, "--drop is for the model table"),
+        ({"set": {"kinds": "real"}, "label": "vote"}, "--label and the kinds of --set do not go together"),
+        ({"drop": "x"}, "the DataFrame has no column 'x'"),
+        ({"scale": 2.0}, "a scale is for numbers of one kind"),
+        ({"columns": "none.toml"}, "none.toml can't be read"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        ppl_vae.fit(**{"data": anes(), **options})
+
+
+def test_numbers_for_a_named_model_are_read_as_before(tmp_path: Path) -> None:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    run = ppl_vae.fit("gaussian", "diagonal_normal", tmp_path / "a.csv", tmp_path / "run", epochs=1)
+    assert run.schema is None
+    assert not (tmp_path / "run" / "columns.toml").exists()
+    with pytest.raises(InputError, match="--only is for one csv, parquet file or DataFrame"):
+        ppl_vae.fit(data=rows.to_numpy(), only="a")
+
+
+def test_a_run_goes_on(place: Path, tmp_path: Path) -> None:
+    run = ppl_vae.fit(data=anes().head(100), out=tmp_path / "run", **SMALL)
+    ppl_vae.resume(run, epochs=3, data=anes().head(100))
+    assert run.metrics[-1]["epoch"] == 3

@@ -83,7 +83,7 @@ def test_samples_have_names_and_labels(place: Path) -> None:
 def test_score_and_impute_speak_in_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--rows", "4", "--num-samples", "200", "--out", str(place / "scores.csv")]
     assert main(["score", str(place / "RUN"), *few]) == 0
-    assert re.search(r"(vote|party|education)=[A-Z a-z]+ \d", capsys.readouterr().out)
+    assert re.search(r"(vote|party|education)=[A-Z a-z]+: -?\d", capsys.readouterr().out)
     assert {"surprise_vote", "surprise_se_age"} < set(pd.read_csv(place / "scores.csv"))
     given = anes().head(20)
     filled = ppl_vae.impute(place / "RUN", given, chain_rows=0, out=place / "filled.csv")

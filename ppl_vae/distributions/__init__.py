@@ -18,6 +18,7 @@ from ppl_vae.distributions.gammas import (
 from ppl_vae.distributions.mixture import ReparameterizedMixture
 from ppl_vae.distributions.normals import LowRank
 from ppl_vae.distributions.relaxed import ExpRelaxedCategorical
+from ppl_vae.distributions.shaped import SAME, Shaped
 from ppl_vae.distributions.sphere import PowerSpherical, SphericalUniform
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "Poisson",
     "PowerSpherical",
     "ReparameterizedMixture",
+    "SAME",
+    "Shaped",
     "SphericalUniform",
     "StudentT",
     "ZeroInflatedNegativeBinomial",

@@ -3,11 +3,16 @@
 Kinds are told, never guessed: a column of 0 and 1 may be binary, a count or a category. `kinds` is one kind for all
 columns, or one for each, with a comma between them:
 
-    real, positive, count, binary, categorical:K, ordinal:K      (codes 0, ..., K − 1)
+    real, positive, shaped, whole, count, binary, categorical:K, ordinal:K      (codes 0, ..., K − 1)
+
+Of numbers, `real` is normal and `positive` log-normal. `shaped` takes any shape: normal on a scale that is learned
+(`likelihoods.Shaped`); in `shaped@0` the number 0 has a probability of its own, in `shaped@0@99` so has 99. `whole` is
+that of whole numbers, and `count` negative binomial: both have probabilities, no densities.
 
 As Nazábal et al. (2020, HI-VAE), who take a Poisson for counts; here they are negative binomial.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,29 +25,33 @@ from ppl_vae.blocks.likelihoods.base import Likelihood, check_size, moments
 from ppl_vae.blocks.likelihoods.counts import NegativeBinomial
 from ppl_vae.blocks.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from ppl_vae.blocks.likelihoods.real import Gaussian, LogNormal
+from ppl_vae.blocks.likelihoods.shaped import Shaped
 from ppl_vae.core.errors import InputError
 
-KINDS: dict[str, Callable[[tuple[int, ...], int, Tensor], Likelihood]] = {
+KINDS: dict[str, Callable[[tuple[int, ...], "Group", Tensor], Likelihood]] = {
     "real": lambda shape, _, data: Gaussian(shape, "dimension", data=data),
     "positive": lambda shape, _, data: LogNormal(shape, "dimension", data=data),
+    "shaped": lambda shape, group, data: Shaped(shape, data, spikes=group.spikes),
+    "whole": lambda shape, _, data: Shaped(shape, data, whole=True),
     "count": lambda shape, _, data: NegativeBinomial(shape, data),
     "binary": lambda shape, *_: Bernoulli(shape),
-    "categorical": lambda shape, levels, _: Categorical(shape, levels),
-    "ordinal": lambda shape, levels, _: Ordinal(shape, levels),
+    "categorical": lambda shape, group, _: Categorical(shape, group.levels),
+    "ordinal": lambda shape, group, data: Ordinal(shape, group.levels, data),
 }
-FILL = 1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind
+FILL = 1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of most kinds
 
 
 class Group(NamedTuple):
-    """The columns of one kind; `levels` of a categorical or ordinal, else 0."""
+    """The columns of one kind, as it is written; `levels` of a categorical or ordinal, else 0; `spikes` of a shaped."""
 
+    text: str
     kind: str
     levels: int
+    spikes: tuple[float, ...]
     columns: list[int]
 
     def __str__(self) -> str:
-        levels = f":{self.levels}" if self.levels else ""
-        return f"{self.kind}{levels} in column{'s' * (len(self.columns) > 1)} {', '.join(map(str, self.columns))}"
+        return f"{self.text} in column{'s' * (len(self.columns) > 1)} {', '.join(map(str, self.columns))}"
 
 
 def groups(kinds: str, data_shape: tuple[int, ...]) -> list[Group]:
@@ -60,21 +69,31 @@ def groups(kinds: str, data_shape: tuple[int, ...]) -> list[Group]:
         raise InputError(f"kinds names {len(each)} columns, the table has {data_shape[0]}: give one kind for each")
     found: dict[str, Group] = {}
     for column, text in enumerate(each):
-        found.setdefault(text, Group(*_parsed(text, column), [])).columns.append(column)
+        found.setdefault(text, Group(text, *_parsed(text, column), [])).columns.append(column)
     return list(found.values())
 
 
-def _parsed(text: str, column: int) -> tuple[str, int]:
-    kind, _, levels = text.partition(":")
+def _parsed(text: str, column: int) -> tuple[str, int, tuple[float, ...]]:
+    """The kind, the levels and the spikes of `categorical:3` or `shaped@0@99`."""
+    begin, *after = text.split("@")
+    kind, _, levels = begin.partition(":")
     if kind not in KINDS:
         raise InputError(f"column {column} has no kind {text!r}: there are {', '.join(KINDS)}")
+    if after and kind != "shaped":
+        raise InputError(f"column {column} is {text!r}: only shaped has numbers with a probability of their own")
+    try:
+        spikes = tuple(sorted({float(number) for number in after}))
+        if not all(map(math.isfinite, spikes)):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"column {column} is {text!r}: behind each @ stands a number, such as shaped@0") from None
     if kind not in ("categorical", "ordinal"):
         if levels:
             raise InputError(f"column {column} is {text!r}: only categorical and ordinal have a number of levels")
-        return kind, 0
+        return kind, 0, spikes
     if not levels.isdecimal() or int(levels) < 2:
         raise InputError(f"column {column} is {text!r}: say how many levels, 2 or more, such as {kind}:3")
-    return kind, int(levels)
+    return kind, int(levels), ()
 
 
 def filled(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +118,7 @@ class MixedTable(nn.Module):
     def __init__(self, data_shape: tuple[int, ...], kinds: str, data: Tensor) -> None:
         super().__init__()
         self.groups = groups(kinds, data_shape)
-        parts = [KINDS[kind]((len(columns),), levels, data[:, columns]) for kind, levels, columns in self.groups]
+        parts = [KINDS[group.kind]((len(group.columns),), group, data[:, group.columns]) for group in self.groups]
         self.sizes = [part.size for part in parts]
         self.size = sum(self.sizes)
         self.parts = nn.ModuleList(parts)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 Label = bool | int | float | str
-KINDS = ("real", "positive", "count", "binary", "categorical", "ordinal")
+KINDS = ("real", "positive", "shaped", "whole", "count", "binary", "categorical", "ordinal")
 HOLDS = ("number", "integer", "boolean", "text", "date", "time")
 CODED = ("binary", "categorical", "ordinal")
 
@@ -44,6 +44,7 @@ class Column:
     labels: tuple[Label, ...] = ()
     missing: tuple[str, ...] = MISSING
     dates: str = ""
+    spikes: tuple[float, ...] = ()
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -78,7 +79,9 @@ class Column:
     @property
     def told(self) -> str:
         """Its kind as `table` takes it, such as `categorical:3`."""
-        return f"{self.kind}:{len(self.labels)}" if self.kind in ("categorical", "ordinal") else self.kind
+        if self.kind in ("categorical", "ordinal"):
+            return f"{self.kind}:{len(self.labels)}"
+        return "@".join([self.kind, *map(_plainly, self.spikes)])
 
     def is_missing(self, cell: Any) -> bool:
         return cell is None or (isinstance(cell, str) and (not cell or cell in self.missing))
@@ -276,6 +279,11 @@ def twice_named(names: Sequence[str], where: str) -> None:
 def _key(label: Label) -> Any:
     """By what a label is found: a number as a float."""
     return float(label) if isinstance(label, int | float) and not isinstance(label, bool) else label
+
+
+def _plainly(number: float) -> str:
+    """With all its digits; a whole number has no point."""
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _shown(cell: Any) -> str:

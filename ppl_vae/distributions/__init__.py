@@ -22,6 +22,7 @@ from ppl_vae.distributions.shaped import SAME, Shaped
 from ppl_vae.distributions.sphere import PowerSpherical, SphericalUniform
 
 __all__ = [
+    "SAME",
     "Beta",
     "Binomial",
     "ContinuousBernoulli",
@@ -35,7 +36,6 @@ __all__ = [
     "Poisson",
     "PowerSpherical",
     "ReparameterizedMixture",
-    "SAME",
     "Shaped",
     "SphericalUniform",
     "StudentT",

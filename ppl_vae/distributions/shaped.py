@@ -1,6 +1,7 @@
 """Numbers that are normal on a scale of their own: odd shapes, whole numbers, and values that are often repeated."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.special import log_ndtr, ndtr
 
 BESIDE = 10
+"""Whole numbers beyond the last knot that are summed one by one."""
 SAME = 1e-6
 """A number so near to a spike, relatively, is the spike."""
 
@@ -17,17 +19,19 @@ SAME = 1e-6
 class Shaped(dist.TorchDistribution):
     """P(x ≤ t) = Φ(c(t) − μ), c a rising function: straight lines between knots, and beyond them.
 
-    Where c jumps, x has a positive probability, a *spike*; elsewhere it has the density φ(c(x) − μ) c'(x). So log p(x) is
+    The density is φ(c(x) − μ) c'(x). Where c jumps, at a *spike*, x has a positive probability instead. So log p(x) is
     with respect to Lebesgue's measure and one that counts the spikes: it can be compared among models with the same
-    spikes. With `whole`, x is rounded to a whole number, and P(x) = Φ(c(x + ½) − μ) − Φ(c(x − ½) − μ). A lowest knot
-    with a jump takes all that is below, and so, with `whole`, does 0 where `low` is 0. Computed in float64.
+    spikes. With `whole`, x is rounded to a whole number, and P(x) = Φ(c(x + ½) − μ) − Φ(c(x − ½) − μ). Where x has a
+    lower bound, which is a spike or with `whole` a number, this takes all that is below. Computed in float64.
 
     Args:
         loc: μ, `(..., *shape)`.
         knots: not falling, `(*shape, M)`; two that are equal are a jump.
         heights: c at the knots, rising, `(*shape, M)`.
         slopes: c' below the first knot and above the last, `(*shape, 2)`.
-        low: with `whole`, the smallest number, 0 or −∞, `(*shape,)`.
+        low: the lower bound, −∞ where there is none, `(*shape,)`.
+        whole: are x whole numbers?
+        spikes: where c may jump.
 
     Source: Liu et al. 2017 (cumulative probability models of numbers); Hothorn, Möst & Bühlmann 2018 (transformations).
     """
@@ -36,15 +40,16 @@ class Shaped(dist.TorchDistribution):
 
     def __init__(
         self, loc: Tensor, knots: Tensor, heights: Tensor, slopes: Tensor, low: Tensor, whole: bool = False,
-        *, validate_args: Any = None,
+        spikes: Sequence[float] = (), *, validate_args: Any = None,
     ) -> None:  # fmt: skip
         self.loc, self.knots, self.heights, self.slopes = loc, knots, heights, slopes
-        self.low, self.whole = low, whole
+        self.low, self.whole, self.spikes = low, whole, tuple(spikes)
         super().__init__(loc.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Shaped":
         loc = self.loc.expand(torch.Size(batch_shape))
-        return Shaped(loc, self.knots, self.heights, self.slopes, self.low, self.whole, validate_args=False)
+        own = self.knots, self.heights, self.slopes, self.low, self.whole, self.spikes
+        return Shaped(loc, *own, validate_args=False)
 
     @constraints.dependent_property(event_dim=0)
     def support(self) -> constraints.Constraint:
@@ -60,17 +65,20 @@ class Shaped(dist.TorchDistribution):
             return _log_between(below - μ, above - μ).to(self.loc.dtype)
         c, slope = self._scale(x)
         log_p = -((c - μ).square() + math.log(2 * math.pi)) / 2 + slope.log()
-        for i in self._jumps():
-            at, low, high = self.knots[..., i].double(), *self.heights[..., i : i + 2].double().unbind(-1)
-            low = torch.where(at <= self.low, -torch.inf, low)
-            here = (x - at).abs() <= SAME * at.abs()
-            log_p = torch.where(here, _log_between(low - μ, high - μ), log_p)
+        for spike in self.spikes:
+            at = torch.full_like(self.low, spike).double()
+            (below, _), (above, _) = self._scale(at), self._scale(at, right=True)
+            below = torch.where(at <= self.low, -torch.inf, below)
+            here = (x - spike).abs() <= SAME * abs(spike)
+            log_p = torch.where(here, _log_between(below - μ, above - μ), log_p)
         return log_p.to(self.loc.dtype)
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             loc = self.loc.double().expand(torch.Size(sample_shape) + self.loc.shape)
-            x, _ = self._interpolated(loc + torch.randn_like(loc), self.heights.double(), self.knots.double(), True)
+            x, _ = self._interpolated(
+                loc + torch.randn_like(loc), self.heights.double(), self.knots.double(), back=True
+            )
             return torch.maximum(x.round() if self.whole else x, self.low.double()).to(self.loc.dtype)
 
     @property
@@ -83,29 +91,31 @@ class Shaped(dist.TorchDistribution):
         mean, square = self._moments()
         return (square - mean.square()).clamp(min=0).to(self.loc.dtype)
 
-    def _jumps(self) -> list[int]:
-        """The knots at which c jumps in some column."""
-        return (self.knots.diff() == 0).reshape(-1, self.knots.shape[-1] - 1).any(0).nonzero().flatten().tolist()
+    def _scale(self, x: Tensor, right: bool = False) -> tuple[Tensor, Tensor]:
+        """c(x) and c'(x); at a spike, left or right of it."""
+        return self._interpolated(x, self.knots.double(), self.heights.double(), right=right)
 
-    def _scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """c(x) and c'(x)."""
-        return self._interpolated(x, self.knots.double(), self.heights.double(), False)
+    def _interpolated(
+        self, x: Tensor, at: Tensor, to: Tensor, back: bool = False, right: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The function through the points (at, to), `(*shape, M)`, and its slope, at x, `(..., *shape)`.
 
-    def _interpolated(self, x: Tensor, at: Tensor, to: Tensor, back: bool) -> tuple[Tensor, Tensor]:
-        """The function through the points (at, to), `(*shape, M)`, and its slope, at x, `(..., *shape)`."""
-        ends = self.slopes.double()
-        ends = 1 / ends if back else ends
+        Args:
+            back: it is the inverse of c.
+            right: at a jump, take the upper end.
+        """
+        x = x.expand(torch.broadcast_shapes(x.shape, at.shape[:-1]))
+        ends = 1 / self.slopes.double() if back else self.slopes.double()
         columns = at[..., 0].numel()
-        flat = x.expand(torch.broadcast_shapes(x.shape, self.loc.shape[-max(at.dim() - 1, 0):] if at.dim() > 1 else ()))
-        rows = flat.reshape(-1, columns).T.contiguous()
         at, to, ends = at.reshape(columns, -1), to.reshape(columns, -1), ends.reshape(columns, 2)
-        place = torch.searchsorted(at.contiguous(), rows)  # 0: before the first, M: after the last
+        rows = x.reshape(-1, columns).T.contiguous()
+        place = torch.searchsorted(at.contiguous(), rows, right=right)  # 0: before the first, M: after the last
         width = at.diff()
         inner = to.diff() / torch.where(width > 0, width, torch.ones_like(width))
         slopes = torch.cat([ends[:, :1], inner, ends[:, 1:]], 1).gather(1, place)
         origin = (place - 1).clamp(min=0)
         y = to.gather(1, origin) + slopes * (rows - at.gather(1, origin))
-        return y.T.reshape(flat.shape), slopes.T.reshape(flat.shape)
+        return y.T.reshape(x.shape), slopes.T.reshape(x.shape)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """E[x] and E[x²], by the integrals of φ(t), t φ(t) and t² φ(t) over each piece, t = c(x) − μ."""
@@ -113,7 +123,9 @@ class Shaped(dist.TorchDistribution):
         if self.whole:  # the numbers next to the ends, each as a piece of its own
             steps = torch.arange(1, BESIDE + 1).to(knots)
             left, right = slopes.unsqueeze(-1).unbind(-2)
-            heights = torch.cat([heights[..., :1] - left * steps.flip(-1), heights, heights[..., -1:] + right * steps], -1)
+            heights = torch.cat(
+                [heights[..., :1] - left * steps.flip(-1), heights, heights[..., -1:] + right * steps], -1
+            )
             knots = torch.cat([knots[..., :1] - steps.flip(-1), knots, knots[..., -1:] + steps], -1)
         t = heights - self.loc.double().unsqueeze(-1)
         nothing, φ = torch.zeros_like(t[..., :1]), torch.exp(-t.square() / 2) / math.sqrt(2 * math.pi)

@@ -29,6 +29,7 @@ class Shaped(Likelihood):
     name = "shaped"
     knots: Tensor
     low: Tensor
+    slopes: Tensor
 
     def __init__(
         self, data_shape: tuple[int, ...], data: Tensor | None = None, whole: bool = False,
@@ -36,22 +37,24 @@ class Shaped(Likelihood):
     ) -> None:  # fmt: skip
         at_least(2, pieces=pieces)
         super().__init__(data_shape)
-        self.whole = whole
+        self.whole, self.spikes = whole, tuple(sorted(spikes))
         normal = torch.linspace(-3, 3, 200).reshape(-1, *[1] * len(data_shape)).expand(-1, *data_shape)
-        columns = (normal if data is None else data).double().flatten(1).T
-        made = [_start(x[~x.isnan()], whole, sorted(spikes), pieces) for x in columns]
+        rows = normal if data is None else data
+        columns = rows.double().reshape(len(rows), -1).T
+        made = [_start(x[~x.isnan()], whole, self.spikes, pieces) for x in columns]
         knots, heights, slopes, low = (torch.stack(each).reshape(*data_shape, -1) for each in zip(*made, strict=True))
         self.register_buffer("knots", knots.float())
         self.register_buffer("low", low[..., 0].float())
         self.first = nn.Parameter(heights[..., :1].float())
         rises = (heights.diff() - LEAST).clamp(min=LEAST)
         self.rises = nn.Parameter((rises + (-torch.expm1(-rises)).log()).float())  # softplus backwards
-        self.log_slopes = nn.Parameter(slopes.log().float())
+        self.register_buffer("slopes", slopes.float())
 
     def distribution(self, raw: Tensor) -> distributions.Shaped:
         rises = softplus(self.rises) + LEAST
         heights = torch.cat([self.first, self.first + rises.cumsum(-1)], -1)
-        return distributions.Shaped(raw[0], self.knots, heights, self.log_slopes.exp(), self.low, self.whole)
+        own = self.knots, heights, self.slopes, self.low
+        return distributions.Shaped(raw[0], *own, self.whole, self.spikes)
 
 
 def _start(x: Tensor, whole: bool, spikes: Sequence[float], pieces: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

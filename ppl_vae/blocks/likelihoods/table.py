@@ -27,6 +27,7 @@ from ppl_vae.blocks.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from ppl_vae.blocks.likelihoods.real import Gaussian, LogNormal
 from ppl_vae.blocks.likelihoods.shaped import Shaped
 from ppl_vae.core.errors import InputError
+from ppl_vae.distributions import SAME
 
 KINDS: dict[str, Callable[[tuple[int, ...], "Group", Tensor], Likelihood]] = {
     "real": lambda shape, _, data: Gaussian(shape, "dimension", data=data),
@@ -205,14 +206,16 @@ class _CellSupport(constraints.Constraint):
 class TableFeatures(nn.Module):
     """What an encoder sees of a row with missing cells: `(..., D)` to `(..., size)`, then the mask, 1 where a cell is.
 
-    Numbers are standardized by `data`, of positive ones log x and of counts log(1 + x); codes become one-hot. All that
-    belongs to a missing cell is 0, so that nothing depends on what may have stood there.
+    Numbers are standardized by `data`, of positive ones log x and of counts log(1 + x); where there are spikes a number
+    for each says whether it is this one; codes become one-hot. All that belongs to a missing cell is 0, so that nothing
+    depends on what may have stood there.
     """
 
     def __init__(self, data_shape: tuple[int, ...], kinds: str, data: Tensor) -> None:
         super().__init__()
         self.groups = groups(kinds, data_shape)
-        self.size = data_shape[0] + sum(len(group.columns) * max(group.levels, 1) for group in self.groups)
+        each = (len(group.columns) * (group.levels or 1 + len(group.spikes)) for group in self.groups)
+        self.size = data_shape[0] + sum(each)
         for i, group in enumerate(self.groups):
             if not group.levels:
                 center, spread = moments(_unbounded(group.kind, data[:, group.columns]))
@@ -229,12 +232,18 @@ class TableFeatures(nn.Module):
             else:
                 center, spread = self.get_buffer(f"center{i}"), self.get_buffer(f"spread{i}")
                 features.append((_unbounded(group.kind, cells) - center) / spread * mask)
+                features += [_near(cells, spike).to(x.dtype) * mask for spike in group.spikes]
         return torch.cat([*features, seen.to(x.dtype)], -1)
 
 
 def _one_hot(codes: Tensor, levels: int) -> Tensor:
     """A 1 at each code, up to rounding; none for what is no code, which is for `check` and `encode` to refuse."""
     return (codes.unsqueeze(-1) - torch.arange(levels, dtype=codes.dtype, device=codes.device)).abs() < 0.05
+
+
+def _near(x: Tensor, spike: float) -> Tensor:
+    """Where x is a spike, up to rounding."""
+    return (x - spike).abs() <= SAME * abs(spike)
 
 
 def _unbounded(kind: str, x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def scale_of(p: Any, x: np.ndarray) -> np.ndarray:
 
 
 def shaped(p: Any, raw: float) -> Callable[[np.ndarray], np.ndarray]:
-    h = 1e-6
+    h = 1e-4
     slope = lambda x: (scale_of(p, x) - scale_of(p, x - h)) / h  # noqa: E731
     return lambda x: stats.norm.logpdf(scale_of(p, x), raw) + np.log(slope(x))
 
@@ -157,7 +157,7 @@ LIKELIHOODS: dict[str, Case] = {
     ),
     "Poisson": Case(L.Poisson, numbers(60), (-1.0, 0.5), lambda _, a: stats.poisson(softplus(a) + 1e-6)),
     "NegativeBinomial": Case(L.NegativeBinomial, numbers(400), (-1.0, 0.5), negative_binomial),
-    "Shaped": Case(L.Shaped, real, (math.nan, math.inf), shaped),
+    "Shaped": Case(lambda shape: L.Shaped(shape, torch.randn(200, *shape)), real, (math.nan, math.inf), shaped),
     "Shaped, whole": Case(
         lambda shape: L.Shaped(shape, counts(shape), whole=True), numbers(400), (-1.0, 0.5, math.nan), whole
     ),

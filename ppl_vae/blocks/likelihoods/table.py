@@ -39,7 +39,9 @@ KINDS: dict[str, Callable[[tuple[int, ...], "Group", Tensor], Likelihood]] = {
     "categorical": lambda shape, group, _: Categorical(shape, group.levels),
     "ordinal": lambda shape, group, data: Ordinal(shape, group.levels, data),
 }
-FILL = 1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of most kinds
+FILL = (
+    1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind without spikes
+)
 
 
 class Group(NamedTuple):
@@ -97,17 +99,21 @@ def _parsed(text: str, column: int) -> tuple[str, int, tuple[float, ...]]:
     return kind, int(levels), ()
 
 
-def filled(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x with a number in its missing cells, and which cells are not missing."""
-    seen = ~x.isnan()
-    return torch.where(seen, x, torch.full_like(x, FILL)), seen
+def filled(x: Tensor, groups: Sequence[Group]) -> tuple[Tensor, Tensor]:
+    """x with a number of its column's support in its missing cells, and which cells are not missing."""
+    seen, fill = ~x.isnan(), torch.full_like(x, FILL)
+    for group in groups:
+        if group.spikes:
+            fill[..., group.columns] = max(group.spikes)
+    return torch.where(seen, x, fill), seen
 
 
 class MixedTable(nn.Module):
     """The likelihood of a table, used as those of `likelihoods`: `size` numbers in, a distribution over a row out.
 
-    Real columns are Gaussian and positive ones log-normal, with a σ each, in units of `data`; counts are negative
-    binomial; ordinals have cumulative odds.
+    Real columns are Gaussian and positive ones log-normal, with a σ each, in units of `data`; shaped and whole ones are
+    Gaussian on a scale that is learned; counts are negative binomial; ordinals have cumulative odds. Shaped, whole and
+    ordinal columns begin at the shares of `data`.
 
     Args:
         kinds: see above.
@@ -153,7 +159,7 @@ class Cells(dist.TorchDistribution):
 
     def cell_log_prob(self, value: Tensor) -> Tensor:
         """log p(x_d) of each cell, 0 where it is missing, `(..., D)`."""
-        x, seen = filled(value)
+        x, seen = filled(value, self.groups)
         each = zip(self.groups, self.parts, strict=True)
         log_prob = self._in_order([part.log_prob(x[..., group.columns]) for group, part in each])
         return torch.where(seen, log_prob, torch.zeros_like(log_prob))
@@ -194,7 +200,7 @@ class _CellSupport(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        x, _ = filled(value)
+        x, _ = filled(value, self.cells.groups)
         each = zip(self.cells.groups, self.cells.parts, strict=True)
         inside = [part.support.check(x[..., group.columns]) for group, part in each]
         return torch.cat(inside, -1)[..., self.cells.order]
@@ -223,7 +229,7 @@ class TableFeatures(nn.Module):
                 self.register_buffer(f"spread{i}", spread)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, seen = filled(x)
+        x, seen = filled(x, self.groups)
         features = []
         for i, group in enumerate(self.groups):
             cells, mask = x[..., group.columns], seen[..., group.columns]

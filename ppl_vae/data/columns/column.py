@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 Label = bool | int | float | str
 KINDS = ("real", "positive", "shaped", "whole", "count", "binary", "categorical", "ordinal")
-ROUNDING = 0.01
-"""So far may a code be from a whole number."""
 HOLDS = ("number", "integer", "boolean", "text", "date", "time")
 WHOLE = ("whole", "count")
 CODED = ("binary", "categorical", "ordinal")
@@ -141,18 +139,18 @@ class Column:
     def decode(self, values: np.ndarray) -> "pandas.Series":
         """The cells that numbers `(N,)` stand for, a missing one for NaN.
 
-        Where the column holds whole numbers or dates without a time, a number is brought to the nearest whole one.
+        A number is brought to the nearest code, and, where the column holds whole numbers or dates without a time, to the
+        nearest whole one.
 
         Raises:
-            InputError: a code, to within what rounding moves, that no label has.
+            InputError: a code that no label has.
         """
         import pandas
 
         gone = np.isnan(values)
         if self.labels:
-            near = np.where(gone, 0, values)
-            codes = near.round().astype(int)
-            bad = (np.abs(near - codes) > ROUNDING) | (codes < 0) | (codes >= len(self.labels))
+            codes = np.where(gone, 0, values).round().astype(int)
+            bad = (codes < 0) | (codes >= len(self.labels))
             if bad.any():
                 row = int(bad.argmax())
                 known = f"its {len(self.labels)} labels have the codes 0 to {len(self.labels) - 1}"

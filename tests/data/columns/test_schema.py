@@ -82,13 +82,13 @@ def test_numbers_that_no_cell_can_hold_go_to_the_nearest() -> None:
         Column("b", "positive", "integer"),
         Column("c", "real", "date", dates="ISO8601"),
     )
-    back = Schema(columns).decode(np.array([[1.999, 0.2, 0.4], [0.0, 2.6, 365.0]]))
+    back = Schema(columns).decode(np.array([[1.6, 0.2, 0.4], [-0.01, 2.6, 365.0]]))
     assert back["a"].tolist() == ["z", "x"]
     assert back["b"].tolist() == [1, 3]
     assert back["c"].dt.strftime("%Y-%m-%d").tolist() == ["1970-01-01", "1971-01-01"]
 
 
-@pytest.mark.parametrize("code", [-1.0, 3.0, 1.5])
+@pytest.mark.parametrize("code", [-1.0, 3.0])
 def test_a_code_that_no_label_has_is_refused(code: float) -> None:
     schema = Schema((Column("a", "categorical", "text", ("x", "y", "z")),))
     with pytest.raises(InputError, match="row 1, column 'a': no label has the code"):

@@ -139,7 +139,7 @@ class Column:
     def decode(self, values: np.ndarray) -> "pandas.Series":
         """The cells that numbers `(N,)` stand for, a missing one for NaN.
 
-        A number is brought to the nearest code, and, where the column holds whole numbers or dates without a time, to the
+        A number is brought to the nearest code or, where the column holds whole numbers or dates without a time, to the
         nearest whole one.
 
         Raises:

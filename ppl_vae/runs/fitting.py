@@ -24,7 +24,7 @@ from ppl_vae.runs.record import change_config, record_data, write_record
 from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
-from ppl_vae.training import settings
+from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals
 from ppl_vae.training.loop import Loop
@@ -150,7 +150,9 @@ def start(
         loop = _loop(config, pair, opened, made)
         loop.check_warmup()
         _check(pair, opened, made)
-        write_record(place, config, pair, opened, example, made, named.source, schema)
+        loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
+        how = stepping.record(loop.stepper)
+        write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         return _train(loop, Run(place, scratch, again), progress)
 
@@ -209,6 +211,9 @@ def go_on(
         pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
         made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
         loop = _loop(config, pair, opened, made)
+        how = run.record.get("step", {"captured": False})
+        batch = loop.move(opened.first(config.batch_size))
+        loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
         if run.checkpoints.steps:
             load(loop, run)
         _check(pair, opened, made)

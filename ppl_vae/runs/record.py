@@ -58,12 +58,14 @@ def write_record(
     objective: Objective,
     objective_source: Source | None = None,
     schema: Schema | None = None,
+    step: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the folder of a run, with the sources of its programs and, written last, its record.
 
     Args:
         objective_source: where the objective came from, if it is a class of the user's own.
         schema: what the columns of a table are.
+        step: how it is trained, as `training.stepping.record` says it.
 
     Raises:
         InputError: the folder can't be made.
@@ -97,6 +99,7 @@ def write_record(
             },
             "data": _about(data) | {"given": given_fields(pair.model, data.fields, *_two(data, pair))},
             **({} if schema is None else {"schema": schema.asdict()}),
+            **({} if step is None else {"step": dict(step)}),
         },
     )
 

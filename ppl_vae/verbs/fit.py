@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.training.config import Binarize, FitConfig, Missing, Schedule
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Schedule
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def fit(
     ] = (),
     jobs: Annotated[int, Doc("With --seeds or --sweep: so many runs at a time, each in a process of its own.")] = 1,
     device: str = FitConfig.device,
+    compile: Compile = FitConfig.compile,
     checkpoint_every: int = FitConfig.checkpoint_every,
     keep_every: int | None = FitConfig.keep_every,
     resume: Annotated[bool, Doc("Go on with the run in --out: another name for `ppl-vae resume`.")] = False,

@@ -100,10 +100,13 @@ class Run(Result):
 
         Of a run with a schema they come as a DataFrame, with names and labels as in the source.
         """
-        from ppl_vae.runs.sampling import sampled
+        from ppl_vae.runs.sampling import LABEL, sampled
 
         found = sampled(self, num, **options)
-        return found.arrays if self.schema is None else self.schema.decode(found.arrays[found.observed[0]])
+        if self.schema is None:
+            return found.arrays
+        frame, label = self.schema.decode(found.arrays[found.observed[0]]), self.schema.y
+        return frame if label is None else frame.assign(**{label.name: label.decode(found.arrays[LABEL])})
 
     def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
         """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`.

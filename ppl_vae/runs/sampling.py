@@ -291,7 +291,7 @@ def _numbers(name: str, value: Any, label: Column | None) -> Any:
         return value
     numbers = [as_number(each.strip()) for each in value.split(",")]
     if None in numbers:
-        raise InputError(f"given {name}={value}: write it as {name}=3, or {name}=0.1,0.2")
+        raise InputError(f"given {name}: {value!r} is no number: write it as {name}=3, or {name}=0.1,0.2")
     return numbers if len(numbers) > 1 else numbers[0]
 
 

@@ -186,6 +186,20 @@ def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[st
     return found
 
 
+def in_units(run: Run, observed: Arrays, scale: float | None = None) -> Arrays:
+    """The same in units of the data, where these were divided by a scale before the programs saw them.
+
+    Args:
+        scale: in place of the run's.
+    """
+    rules = run.rules
+    factor = scale or rules.scale
+    if factor is None or rules.binarize != "none":
+        return observed
+    first = rules.fields[0] if rules.fields[0] in observed or len(observed) > 1 else next(iter(observed), "")
+    return {site: x * factor if site == first else x for site, x in observed.items()}
+
+
 def decoded(run: Run, observed: Arrays, end: str = "") -> "dict[str, pandas.DataFrame]":
     """The same with the labels of codes and all else that the data's schema knows, if the run has one."""
     schema = run.schema

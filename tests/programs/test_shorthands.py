@@ -118,6 +118,12 @@ def test_a_shorthand_says_what_it_stands_for() -> None:
     assert source.shipped
 
 
+def test_a_run_tells_the_settings_that_are_in_effect() -> None:
+    with isolated(0):
+        pair = resolve_pair("table", "table", (table(),), {"kinds": KINDS, "latent_dim": 3})
+    assert str(pair.sources["model"]).startswith("table: vae with --set likelihood=table --set hidden=100 (")
+
+
 @pytest.mark.parametrize("spec", ["mixture", "mixture:Model", "ppl_vae.models.mixture", "ppl_vae.models.mixture:Model"])
 def test_every_form_of_a_name_is_found(spec: str) -> None:
     pair = resolve_pair(spec, "diagonal_normal", (binary(),), SMALL | {"components": 3})

@@ -118,6 +118,7 @@ def test_encode_reads_new_rows_in_another_process(place: Path) -> None:
     ("change", "message"),
     [
         (lambda f: f.drop(columns="age"), "has no column 'age'"),
+        (lambda f: f.iloc[:0, :0], "the DataFrame has no rows"),
         (lambda f: f.assign(vote="Perot"), "row 0, column 'vote' holds 'Perot': known are Clinton, Dole"),
         (lambda f: f.assign(TVnews=3.5), "row 0, column 'TVnews' holds 3.5: known are 0, 1, 2, 3, 4, 5, 6, 7"),
         (lambda f: f.assign(more=1), "has a column 'more', which is not known"),

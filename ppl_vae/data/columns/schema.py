@@ -226,6 +226,8 @@ class Schema:
         Raises:
             InputError: a column that is missing or not known, or a cell that its column does not take.
         """
+        if not len(frame):
+            raise InputError(f"{where} has no rows")
         given = [str(name) for name in frame.columns]
         twice_named(given, where)
         known = f"the columns are {listing(self.names)}"
@@ -238,8 +240,6 @@ class Schema:
         if extra:
             more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
             raise InputError(f"{where} has a column {extra[0]!r}{more}, which is not known: {known}")
-        if not len(frame):
-            raise InputError(f"{where} has no rows")
         each = [column.encode(frame.iloc[:, given.index(column.name)], where) for column in self.columns]
         return np.stack(each, axis=1)
 

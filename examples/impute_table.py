@@ -8,9 +8,7 @@ Unreliable: k-hat ≥ 0.5 or ESS < 100.
 """
 
 import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,13 +53,11 @@ def knocked_out(table: str, seed: int, samples: int, **options: Any) -> pd.DataF
     gone = torch.rand(full.shape, generator=torch.Generator().manual_seed(seed)) < 0.1
     seen, hidden = full.masked_fill(gone, torch.nan), full.masked_fill(~gone, torch.nan)
     options |= {"missing": "nan", "set": "kinds=" + ",".join(kinds), "seed": seed, "split_seed": seed}
-    with tempfile.TemporaryDirectory() as folder:
-        run = ppl_vae.fit("table", "table", seen, Path(folder) / "run", **options)
-        pair, data = run.pair(), run.data(seen)
+    run = ppl_vae.fit("table", "table", seen, **options)
     torch.manual_seed(seed)
-    train, test = data.whole("train")[0], data.numbers("test")
-    vae = conditional(pair.model, pair.guide, seen[test], hidden[test], samples)
-    filled = complete(pair.model, pair.guide, seen[test], num_samples=samples, chain_rows=0)
+    (train,), test = run.data(seen).whole("train"), run.data(seen).numbers("test")
+    vae = conditional(run.model, run.guide, seen[test], hidden[test], samples)
+    filled = complete(run.model, run.guide, seen[test], num_samples=samples, chain_rows=0)
     column = marginal(",".join(kinds), train.double())
     r, d = gone[test].nonzero(as_tuple=True)
     kind = np.array([text.partition(":")[0] for text in kinds])[d]

@@ -203,6 +203,32 @@ def test_a_label_that_is_kept_aside_stands_beside_the_codes(tmp_path: Path) -> N
     assert list(ppl_vae.encode(run, frame.drop(columns="vote")).frame) == ["z1", "z2", "z1_sd", "z2_sd"]
 
 
+def test_a_table_in_a_dozen_lines_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = anes().drop(columns="id").set_index(pd.Index([f"person {i}" for i in range(944)], name="who"))
+    new = anes(seed=1).drop(columns="id").set_axis([f"new {i}" for i in range(944)]).head(12)
+    # ---- the notebook
+    print(ppl_vae.describe(frame))
+    run = ppl_vae.fit(data=frame, epochs=2, set={"latent_dim": 2, "hidden": 8})
+    print(run, run.history[["epoch", "valid_elbo"]])
+    scores = ppl_vae.score(run, new, num_samples=100).frame
+    worst = new.loc[scores["log_px"].nsmallest(3).index]
+    filled = ppl_vae.impute(run, new, chain_rows=0).frame
+    drawn = run.sample(12)
+    codes = run.encode(new)
+    beside = new.join(codes).join(scores["log_px"])
+    # ---- what it holds
+    assert [*worst.index] == [*scores.sort_values("log_px").index[:3]]
+    for each in (scores, filled, codes, beside):
+        assert each.index.equals(new.index)
+    assert list(filled) == list(drawn) == list(frame)
+    assert filled.notna().all(axis=None)
+    assert filled["vote"].where(new["vote"].notna()).equals(new["vote"].where(new["vote"].notna()))
+    assert list(beside) == [*frame, "z1", "z2", "z1_sd", "z2_sd", "log_px"]
+    assert beside.notna()[["z1", "log_px"]].all(axis=None)
+    assert not list(tmp_path.iterdir()), "all is in the temporary folder of the run"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

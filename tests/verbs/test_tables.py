@@ -237,6 +237,7 @@ def test_a_table_in_a_dozen_lines_of_a_notebook(tmp_path: Path, monkeypatch: pyt
         ({"drop": "x"}, "the DataFrame has no column 'x'"),
         ({"scale": 2.0}, "a scale is for numbers of one kind"),
         ({"columns": "none.toml"}, "none.toml can't be read"),
+        ({"label": "vote", "seeds": 2}, "--columns, --drop, --only and --label are for one run"),
     ],
 )
 def test_options_that_do_not_go_together(options, message) -> None:

@@ -138,8 +138,8 @@ def finite(raw: Raw, values: Tensor, scale: float | None, first: bool, missing: 
     if bad.any():
         kind = str(values.dtype).removeprefix("torch.")
         what = f"{raw.where}: {int(bad.sum())} of {bad.numel()} numbers are not finite as {kind}"
-        fix = "fix or leave out such rows" + (", or --missing nan" if first and values[bad][0].isnan() else "")
-        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; {fix}")
+        nan = ", or fit with --missing nan" if first and values[bad][0].isnan() else ""
+        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; fix or leave out such rows{nan}")
     return values
 
 

@@ -105,7 +105,7 @@ def sweep(
             for text in outcome.warned:
                 warnings.warn(f"{job.label}: {text}", stacklevel=3)
             m = outcome.measured
-            bar.say(f"{job.label}: {f'ELBO {m.elbo.mean():.2f}, rate {m.rate:.2f}' if m else outcome.failed}")
+            bar.say(f"{job.label}: {f'ELBO {m.elbo.mean():z.2f}, rate {m.rate:z.2f}' if m else outcome.failed}")
             bar.advance()
     found = sweep_of(planned, outcomes, scratch)
     write_json(place / "sweep.json", found.asdict())

@@ -71,17 +71,17 @@ def fit(
         NumericalError: a loss or gradient that is not finite; the state before that step has been saved.
         Interrupted: Ctrl-C or SIGTERM, after the state has been saved.
     """
-    table = None
+    found = None
     if not resume:
-        table = table_asked(model, guide, data, options.get("set", ()), columns, drop, only, label)
-    if table is not None:
+        found = table_asked(model, guide, data, options.get("set", ()), columns, drop, only, label)
+    if found is not None:
         if options.get("scale") is not None:
             raise InputError("a scale is for numbers of one kind: leave it out, for a table has a unit in each column")
-        model, guide = model or "table", guide or "table"
-        given = settings.values(options.get("set", ()))
-        options |= {"set": given | {"kinds": table.schema.kinds}, "missing": "nan"}
+        model, guide = found.model, found.guide
+        options |= {"set": found.settings | settings.values(options.get("set", ())), "missing": "nan"}
     config, set, objective = asked(model, guide, data, options)
     if not resume:
+        table = None if found is None else found.table
         return start(model, guide, data, out, config, set=set, objective=objective, table=table, progress=progress)
     if out is None:
         raise InputError("fit needs out, the folder of the run to go on with")

@@ -32,17 +32,11 @@ def listed(typed: tuple[str, ...]) -> list[str] | None:
     return list(typed) or None
 
 
-def _conditions(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`("y=3", "v=0.1,0.2")` as numbers and lists of them."""
-    given: dict[str, Any] = {}
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        try:
-            numbers = [float(number) for number in text.split(",")]
-        except ValueError:
-            raise InputError(f"--given {pair}: write it as y=3, or y=0.1,0.2") from None
-        given[name] = numbers if len(numbers) > 1 else numbers[0]
-    return given
+def _conditions(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`("y=3", "party=Democrat")` by their names."""
+    if wrong := next((pair for pair in pairs if "=" not in pair), None):
+        raise InputError(f"--given {wrong}: write it as y=3, or y=0.1,0.2, or party=Democrat")
+    return {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
 
 
 Several = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -105,7 +99,7 @@ Seed = Annotated[int, Doc("Random seed of the draws.")]
 Show = Literal["draws", "means"]
 Given = Annotated[
     Mapping[str, Any] | None,
-    Doc("What a conditional model is given, as y=3; several numbers as y=0.1,0.2. May be repeated."),
+    Doc("What a conditional model is given: y=3, several numbers as y=0.1,0.2, a label as in the table. Repeatable."),
     Flag(Several, (), _conditions),
 ]
 Out = Annotated[str | Path | None, Flag(Path | None)]

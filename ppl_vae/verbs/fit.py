@@ -98,6 +98,8 @@ def fit(
     if seeds is not None or sweep:
         if resume or trust or force:
             raise InputError("--resume, --trust and --force are for one run: the same command goes on with a sweep")
+        if columns is not None or drop or only or label is not None:
+            raise InputError("--columns, --drop, --only and --label are for one run, and not for several of a sweep")
         from ppl_vae.diagnostics.sweeps import sweep as fit_all
 
         number = 1 if seeds is None else seeds

@@ -140,7 +140,7 @@ def _of_reals(name: str, x: np.ndarray, holds: str, begin: str) -> Column:
     if x.min() > 0:
         plainly, logged = _skewness(x), _skewness(np.log(x))
         if plainly > SKEWED and abs(logged) < plainly:
-            why = f"{begin}all above 0 and skewed (skewness {plainly:.1f}; {logged:.1f} of the logarithm)"
+            why = f"{begin}all above 0 and skewed (skewness {plainly:z.1f}; {logged:z.1f} of the logarithm)"
             return Column(name, "positive", holds, why=why)
     return Column(name, "real", holds, why=f"{begin}{len(np.unique(x))} different numbers")
 

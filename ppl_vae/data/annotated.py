@@ -60,7 +60,7 @@ class Annotated:
         if twice := len(self.genes) - len(set(self.genes)):
             raise InputError(f"{self.where}: {twice} genes have the name of another one: .var_names_make_unique()")
         order = self._order(genes)
-        sizes.check_memory(f"{self.where}, as a dense matrix,", 4 * len(self.cells) * len(self.genes))
+        sizes.check_memory(self.where, 4 * len(self.cells) * len(genes or self.genes), "takes as a dense matrix")
         found = self.matrix(key)
         if found is None:
             raise InputError(f"{self.where} has no X; {self.told_layers}")

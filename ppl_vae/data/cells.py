@@ -106,10 +106,8 @@ def is_cells(source: Any) -> bool:
     return name is None and Path(path).suffix.lower() == SUFFIX and matrix
 
 
-def cells_file(source: Any) -> Any:
-    """The AnnData, or the path of the file. Raises `InputError` for what `is_cells` is not."""
-    if not is_cells(source):
-        raise InputError(f"a {SUFFIX} is written for rows of one: give --data FILE{SUFFIX}, or from Python an AnnData")
+def source_of(source: Any) -> Any:
+    """The AnnData, or the path of the file, of what `is_cells`."""
     source = _single(source)
     return source if is_annotated(source) else parse(os.fspath(source)).path
 

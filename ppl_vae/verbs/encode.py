@@ -45,18 +45,18 @@ def encode(
     """
     from ppl_vae.core.frames import ENDINGS, index_of, out_file
     from ppl_vae.data.annotated import SUFFIX, write_obsm
-    from ppl_vae.data.cells import cells_file
+    from ppl_vae.data.cells import is_cells, source_of
     from ppl_vae.runs.run import Run
     from ppl_vae.runs.sampling import code_names, encoded, obsm_names
     from ppl_vae.verbs._arrays import Samples, by_default, written
 
     run = Run.of(run)
-    path = out_file(out, run.folder / f"encoding{by_default(run)}", (*ENDINGS, SUFFIX))
-    cells = cells_file(run.config.data if data is None else data) if path.suffix == SUFFIX else None
+    rows = run.config.data if data is None else data
+    path = out_file(out, run.folder / f"encoding{by_default(run)}", (*ENDINGS, SUFFIX) if is_cells(rows) else ENDINGS)
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
     codes, numbers = encoded(run, data, scale, draws, seed, **opening)
     named = {"names": code_names(codes), "index": index_of(data, numbers)}
-    if cells is None:
+    if path.suffix != SUFFIX:
         return written(codes, path, **named)
-    write_obsm(cells, {key: codes[name] for name, key in obsm_names(codes).items()}, path)
+    write_obsm(source_of(rows), {key: codes[name] for name, key in obsm_names(codes).items()}, path)
     return Samples(codes, (path,), **named)

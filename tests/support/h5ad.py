@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ppl_vae.data.annotated import opened
+
 WRITTEN = Path(__file__).with_name("anndata_0.12.h5ad.gz")
 """Written by anndata 0.12.19: six cells, four genes."""
 SMALL = {"hidden": 8, "latent_dim": 2}
@@ -76,3 +78,11 @@ def changed(made: AnnData, x: np.ndarray | None = None, **obs: Any) -> AnnData:
     """The same with other counts or columns of `obs`."""
     layers = made.layers if x is None else {"counts": x}
     return AnnData(made.X, made.obs.assign(**obs), made.var, layers)
+
+
+def read_h5ad(path: Any) -> AnnData:
+    """What `AnnData.write_h5ad` has written, with its layers dense."""
+    with opened(path, str(path)) as data:
+        obs = pd.DataFrame({name: data.named(name) for name in data.columns}, index=data.cells)
+        layers = {name: data.values(f"layers/{name}") for name in data.layers}
+        return AnnData(data.values(), obs, pd.DataFrame(index=list(data.genes)), layers)

@@ -171,6 +171,16 @@ def code_names(codes: Arrays) -> dict[str, list[str]]:
     return found
 
 
+def obsm_names(codes: Arrays) -> dict[str, str]:
+    """What an AnnData calls the arrays of `encoded`: X_ppl_vae, its means, X_ppl_vae_sd and so on of the only site."""
+    parts = {name: name.rpartition("_") for name in codes}
+    alone = len({site for site, *_ in parts.values()}) == 1
+    return {
+        name: "_".join(["X_ppl_vae", *([] if alone else [site]), *([] if what == "mean" else [what])])
+        for name, (site, _, what) in parts.items()
+    }
+
+
 def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[str]]:
     """The names of the data's columns with `end` behind them, for each array of a site that observes a named field.
 

@@ -81,6 +81,21 @@ Only = Annotated[
     Sequence[str] | str | None, Doc("Leave out all columns of the table but these, a,b."), Flag(str | None)
 ]
 LabelColumn = Annotated[str | None, Doc("Keep this column of the table aside as a label: it is no part of x.")]
+Layer = Annotated[
+    str | None,
+    Doc(
+        "Of an .h5ad or an AnnData: the layer that holds the counts; if not said, X. A model of x alone takes "
+        "FILE:layers/NAME."
+    ),
+]
+Library = Annotated[
+    str | None,
+    Doc(
+        "Of an .h5ad or an AnnData: the column of obs to which the library size is proportional, such as size factors; "
+        "if not said, it is the sum of a cell's counts."
+    ),
+]
+Batch = Annotated[str | None, Doc("Of an .h5ad or an AnnData: the column of obs that says the batch of each cell.")]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]
 Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]

@@ -1,4 +1,4 @@
-"""Fields of data as they are read: the table of a schema in numbers, and anything else as it is."""
+"""Fields of data as they are read: a table or cells by what is known of them, and anything else as it is."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import numpy as np
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.results import counted
+from ppl_vae.data.cells import CellFields, is_cells
 from ppl_vae.data.columns.reading import is_table, read_table
 from ppl_vae.data.columns.schema import Column, Schema
 from ppl_vae.data.raw import Raw, as_raw
@@ -15,14 +16,19 @@ from ppl_vae.data.source import gather
 if TYPE_CHECKING:
     import pandas
 
+AnySchema = Schema | CellFields
+"""What is known of a table, or of single-cell data."""
 
-def fields_of(source: Any, schema: Schema | None) -> tuple[str, tuple[str, ...], list[Raw]]:
-    """Name of the set, names of the fields, and the fields, as `gather`; a table by its schema, if there is one.
+
+def fields_of(source: Any, schema: AnySchema | None) -> tuple[str, tuple[str, ...], list[Raw]]:
+    """Name of the set, names of the fields, and the fields, as `gather`; a table or cells by their schema, if given.
 
     Raises:
-        InputError: as `gather` and `Schema.encode`.
+        InputError: as `gather`, `Schema.encode` and `CellFields.fields`.
     """
-    if schema is None or not is_table(source):
+    if isinstance(schema, CellFields) and is_cells(source):
+        return schema.fields(source)
+    if not isinstance(schema, Schema) or not is_table(source):
         return gather(source)
     table = read_table(source)
     values = schema.encode(table.chosen, table.where)

@@ -25,7 +25,7 @@ from ppl_vae.evidence.completion import complete
 from ppl_vae.evidence.imputation import conditional, marginal, mean_and_mode
 
 TABLES = {
-    "anes96": "count popul, positive age, ordinal TVnews selfLR ClinLR DoleLR PID educ income, binary vote",
+    "anes96": "whole popul age, ordinal TVnews selfLR ClinLR DoleLR PID educ income, binary vote",
     "fair": "ordinal rate_marriage age yrs_married children religious educ, categorical occupation occupation_husb, "
     "binary affairs",
     "wine": "real *",

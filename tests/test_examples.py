@@ -167,12 +167,22 @@ def test_estimators_agree_and_differ_in_noise(run: Run) -> None:
 
 def test_missing_cells_of_a_table(run: Run) -> None:
     text = run("impute_table", "--seeds", "0", "1", "--epochs", "100", "--samples", "500")
-    assert [line.split()[0] for line in text.splitlines()[3:8]] == ["binary", "count", "ordinal", "positive", "all"]
+    assert [line.split()[0] for line in text.splitlines()[3:7]] == ["binary", "ordinal", "whole", "all"]
     cells, column, vae, gain, *_ = numbers(line_of(text, "all").replace("+", ""))
     assert 120 < cells < 260
     assert vae - column == pytest.approx(gain, abs=2e-3)
     jointly, _, _ = numbers(line_of(text, "a row's missing cells jointly").replace("+", ""))
     assert column < jointly < 0
+
+
+def test_synthetic_rows_are_told_from_real_ones(run: Run) -> None:
+    only = ["--only", "VAE", "columns alone", "copula", "normals", "training rows"]
+    text = run("synthetic_rows", "--seeds", "1", "--epochs", "2", *only)
+    found = {name: numbers(line_of(text, name).replace("± nan", "")) for name in only[1:]}
+    assert found["copula"][0] < found["columns alone"][0], "columns have to do with each other"
+    assert found["training rows"][0] < 0.6
+    assert found["training rows"][1:] == [1, 1], "copies"
+    assert all(0.45 < near < 0.6 and same < 0.01 for _, near, same in list(found.values())[:-1])
 
 
 def test_malignant_rows_are_unlikely_under_a_density_of_benign_ones(run: Run) -> None:

@@ -18,9 +18,11 @@ from ppl_vae.distributions.gammas import (
 from ppl_vae.distributions.mixture import ReparameterizedMixture
 from ppl_vae.distributions.normals import LowRank
 from ppl_vae.distributions.relaxed import ExpRelaxedCategorical
+from ppl_vae.distributions.shaped import SAME, Shaped
 from ppl_vae.distributions.sphere import PowerSpherical, SphericalUniform
 
 __all__ = [
+    "SAME",
     "Beta",
     "Binomial",
     "ContinuousBernoulli",
@@ -34,6 +36,7 @@ __all__ = [
     "Poisson",
     "PowerSpherical",
     "ReparameterizedMixture",
+    "Shaped",
     "SphericalUniform",
     "StudentT",
     "ZeroInflatedNegativeBinomial",

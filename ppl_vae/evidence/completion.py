@@ -33,8 +33,8 @@ class Completed:
     """N rows of D columns whose missing cells are filled; the others are as they were.
 
     Args:
-        guess: the rows with a best guess in each missing cell: the mean of numbers, rounded for counts, and the most
-            probable code of binary, categorical and ordinal columns, `(N, D)`.
+        guess: the rows with a best guess in each missing cell: the mean of numbers, rounded for whole ones, and the
+            most probable code of binary, categorical and ordinal columns, `(N, D)`.
         draws: M times the rows with draws of p(x_mis|x_obs) in the missing cells, jointly for each row, `(M, N, D)`.
         mean: E[x_d|x_obs] of each missing cell, of codes too; NaN elsewhere, `(N, D)`.
         sd: the standard deviation of p(x_d|x_obs) for each missing number; NaN for codes, `(N, D)`.
@@ -246,6 +246,6 @@ def _moments(p: Cells, w: Tensor) -> dict[str, Tensor]:
         else:
             square = torch.einsum("kb,kbd->bd", w, part.variance + (part.mean - mean[:, at]).square())
             sd[:, at] = square.sqrt()
-            if group.kind == "count":
+            if group.kind in ("count", "whole"):
                 guess[:, at] = mean[:, at].round()
     return {"guess": guess, "mean": mean, "sd": sd, "probability": probability}

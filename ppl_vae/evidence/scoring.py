@@ -234,7 +234,7 @@ def score_on_run(
             names=() if told is None else numbered(run, told.shape),
             units=units(pair, run.config, batch),
             refused=refused,
-            cells=None if run.schema is None else run.schema.decode(batch[0].double().cpu().numpy()),
+            cells=None if run.schema is None else run.schema.decode(batch[0].cpu().numpy()),
         )
 
 

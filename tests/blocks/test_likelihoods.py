@@ -187,6 +187,44 @@ def test_discretized_logistic_sums_to_one_wherever_its_location_is() -> None:
             assert p.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-4)
 
 
+@torch.no_grad()
+def test_spikes_have_probabilities_and_what_is_left_a_density() -> None:
+    """The spikes and the integral of the density, by quadrature between the knots, sum to one; draws agree."""
+    data = torch.cat([torch.zeros(300), 1.5 + torch.randn(500).square(), torch.full((100,), 2.5)]).unsqueeze(1)
+    for raw in (-1.0, 0.0, 2.0):
+        p = likelihoods.Shaped((1,), data, spikes=(2.5, 0.0)).double()(torch.tensor([raw], dtype=torch.float64))
+        knots = p.base_dist.knots[0].double()
+        ends = torch.cat([knots, knots[-1:] + 200.0])
+        u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+        x = (ends[:-1, None] + ends.diff()[:, None] * u).reshape(-1, 1)
+        weight = (ends.diff()[:, None] / len(u)).expand(-1, len(u)).flatten()
+        x, weight = x[weight > 0], weight[weight > 0]
+        density = p.log_prob(x).exp() * weight
+        spikes = p.log_prob(torch.tensor([[0.0], [2.5]], dtype=torch.float64)).exp()
+        assert (density.sum() + spikes.sum()).item() == pytest.approx(1, abs=1e-4)
+        mean, square = ((density * x[:, 0].pow(k)).sum().item() + spikes[1].item() * 2.5**k for k in (1, 2))
+        assert p.mean.item() == pytest.approx(mean, rel=1e-3)
+        assert p.variance.item() == pytest.approx(square - mean**2, rel=1e-3)
+        draws = p.sample((20_000,))
+        for spike, probability in zip((0.0, 2.5), spikes.tolist(), strict=True):
+            se = math.sqrt(probability * (1 - probability) / 20_000)
+            assert abs((draws == spike).double().mean().item() - probability) < 4.5 * se
+        assert draws.min() >= 0, "the lowest spike takes all that is below"
+        assert not p.support.check(torch.tensor([-0.1]))
+
+
+def test_a_shaped_likelihood_begins_as_the_data_are() -> None:
+    data = torch.randn(2000, 2).exp()
+    p = likelihoods.Shaped((2,), data)(torch.zeros(2))
+    shares = torch.tensor([0.1, 0.5, 0.9])
+    theirs, own = data.quantile(shares, 0), p.sample((20_000,)).quantile(shares, 0)
+    torch.testing.assert_close(own, theirs, rtol=0.06, atol=0.0)
+    levels = torch.distributions.Categorical(torch.tensor([0.5, 0.3, 0.15, 0.05])).sample((2000, 2)).float()
+    p = likelihoods.Ordinal((2,), 4, levels)(torch.zeros(2))
+    expected = torch.stack([(levels == k).float().mean(0) for k in range(4)], -1)
+    torch.testing.assert_close(p.base_dist.probs, expected, rtol=0, atol=5e-3)
+
+
 def test_an_ordinal_keeps_its_gradient_far_out() -> None:
     raw = torch.tensor([60.0], requires_grad=True)
     log_p = likelihoods.Ordinal((), 3)(raw).log_prob(torch.zeros(()))

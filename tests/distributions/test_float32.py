@@ -160,6 +160,11 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "LogNormal, log x 10, σ at its floor": likelihood(lambda s: L.LogNormal(s, "datum"), 10.0, -20.0),
     "DiscretizedLogistic, σ at its floor": likelihood(L.DiscretizedLogistic, 0.0, log_scale=-20.0),
     "DiscretizedLogisticMixture, 20": likelihood(L.DiscretizedLogisticMixture, 0.0, wide=20),
+    "Shaped, μ 30": likelihood(lambda s: L.Shaped(s, 100 * torch.randn(50, *s)), 30.0),
+    "Shaped, whole, μ 30": likelihood(lambda s: L.Shaped(s, (100 * torch.randn(50, *s)).round(), whole=True), 30.0),
+    "Shaped, whole, up to 1e6": likelihood(
+        lambda s: L.Shaped(s, (1e4 * torch.randn(50, *s).exp()).round(), whole=True), 0.0
+    ),
     "Binomial, n 1e5": likelihood(lambda s: L.Binomial(s, 100_000), 0.0),
     "Poisson, μ 1e5": likelihood(L.Poisson, 1e5),
     "Poisson, μ 1e6": likelihood(L.Poisson, 1e6),

@@ -70,6 +70,29 @@ def ordinal(p: Any, raw: float) -> Any:
     return stats.rv_discrete(values=(range(len(cuts) + 1), np.diff([0, *(sigmoid(c - raw) for c in cuts), 1])))
 
 
+def scale_of(p: Any, x: np.ndarray) -> np.ndarray:
+    """c(x) of a shaped likelihood of one number."""
+    knots, (left, right) = p.knots.numpy(), p.slopes.tolist()
+    heights = p.first.item() + np.append(0, np.cumsum([softplus(r) + 1e-4 for r in p.rises.tolist()]))
+    beyond = left * np.minimum(x - knots[0], 0) + right * np.maximum(x - knots[-1], 0)
+    return np.interp(x, knots, heights) + beyond
+
+
+def shaped(p: Any, raw: float) -> Callable[[np.ndarray], np.ndarray]:
+    h = 1e-4
+    slope = lambda x: (scale_of(p, x) - scale_of(p, x - h)) / h  # noqa: E731
+    return lambda x: stats.norm.logpdf(scale_of(p, x), raw) + np.log(slope(x))
+
+
+def whole(p: Any, raw: float) -> Callable[[np.ndarray], np.ndarray]:
+    below = lambda x: np.where(x < 0, 0, stats.norm.cdf(scale_of(p, x), raw))  # noqa: E731
+    return lambda x: np.log(below(x + 0.5) - below(x - 0.5))
+
+
+def counts(shape: Shape) -> Tensor:
+    return torch.distributions.Poisson(torch.full(shape, 4.0)).sample((200,))
+
+
 class Case(NamedTuple):
     make: Callable[[Shape], Any]
     points: Callable[[], tuple[Tensor, Tensor]]
@@ -134,5 +157,9 @@ LIKELIHOODS: dict[str, Case] = {
     ),
     "Poisson": Case(L.Poisson, numbers(60), (-1.0, 0.5), lambda _, a: stats.poisson(softplus(a) + 1e-6)),
     "NegativeBinomial": Case(L.NegativeBinomial, numbers(400), (-1.0, 0.5), negative_binomial),
+    "Shaped": Case(lambda shape: L.Shaped(shape, torch.randn(200, *shape)), real, (math.nan, math.inf), shaped),
+    "Shaped, whole": Case(
+        lambda shape: L.Shaped(shape, counts(shape), whole=True), numbers(400), (-1.0, 0.5, math.nan), whole
+    ),
     "ZeroInflatedNegativeBinomial": Case(L.ZeroInflatedNegativeBinomial, numbers(400), (-1.0, 0.5), zero_inflated),
 }

@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "discretized_logistic, integers": {"scale": "datum", "levels": 16, "high": 15},
         "discretized_logistic_mixture": {"components": 3},
         "binomial": {"total": 7},
+        "shaped, whole": {"whole": True},
         "table": {"kinds": KINDS},
     },
     "family": {

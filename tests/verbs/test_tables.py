@@ -18,7 +18,7 @@ from ppl_vae.core.errors import InputError
 SMALL = {"epochs": 2, "set": {"latent_dim": 2, "hidden": 8}}
 SMALL_SETTINGS = ["--set", "latent_dim=2", "--set", "hidden=8"]
 NAMES = ["popul", "TVnews", "selfLR", "age", "income", "party", "education", "vote"]
-KINDS = "count,ordinal:8,ordinal:7,count,count,categorical:7,categorical:7,binary"
+KINDS = "whole,ordinal:8,ordinal:7,whole,whole,categorical:7,categorical:7,binary"
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from ppl_vae.blocks.likelihoods.counts import Binomial, NegativeBinomial, Poisso
 from ppl_vae.blocks.likelihoods.discrete import Bernoulli, Beta, Categorical, ContinuousBernoulli, Ordinal
 from ppl_vae.blocks.likelihoods.pixels import DiscretizedLogistic, DiscretizedLogisticMixture
 from ppl_vae.blocks.likelihoods.real import Gaussian, Laplace, LogNormal, StudentT
+from ppl_vae.blocks.likelihoods.shaped import Shaped
 from ppl_vae.blocks.likelihoods.table import MixedTable
 
 
@@ -49,6 +50,7 @@ __all__ = [
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "Shaped",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "build",

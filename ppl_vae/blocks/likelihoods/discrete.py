@@ -63,14 +63,26 @@ class Ordinal(Likelihood):
 
     name = "ordinal"
 
-    def __init__(self, data_shape: tuple[int, ...], levels: int) -> None:
+    def __init__(self, data_shape: tuple[int, ...], levels: int, data: Tensor | None = None) -> None:
         at_least(2, levels=levels)
         super().__init__(data_shape)
         self.first = nn.Parameter(torch.full((*data_shape, 1), -1.0))
         self.gaps = nn.Parameter(torch.zeros(*data_shape, levels - 2))
+        if data is not None:
+            cuts = _cuts(data, levels)
+            self.first.data = cuts[..., :1].clone()
+            gaps = (cuts.diff() - 1e-3).clamp(min=1e-3)
+            self.gaps.data = gaps + (-torch.expm1(-gaps)).log()  # softplus backwards
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         gaps = softplus(self.gaps) + 1e-3
         above = raw[0].unsqueeze(-1) - torch.cat([self.first, self.first + gaps.cumsum(-1)], -1)
         factors = pad(logsigmoid(-above), (0, 1)) + pad(logsigmoid(above), (1, 0))
         return dist.Categorical(logits=factors + pad((-torch.expm1(-gaps)).log(), (1, 1)))
+
+
+def _cuts(data: Tensor, levels: int) -> Tensor:
+    """The log-odds of x ≤ k in rows `(N, *data_shape)`, half a row added to each level, `(*data_shape, levels − 1)`."""
+    below = torch.stack([(data <= k + 0.5).sum(0) for k in range(levels - 1)], -1) + 0.5 * torch.arange(1, levels)
+    total = (~data.isnan()).sum(0).unsqueeze(-1) + 0.5 * levels
+    return torch.logit(below / total)

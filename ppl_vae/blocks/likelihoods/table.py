@@ -3,11 +3,16 @@
 Kinds are told, never guessed: a column of 0 and 1 may be binary, a count or a category. `kinds` is one kind for all
 columns, or one for each, with a comma between them:
 
-    real, positive, count, binary, categorical:K, ordinal:K      (codes 0, ..., K − 1)
+    real, positive, shaped, whole, count, binary, categorical:K, ordinal:K      (codes 0, ..., K − 1)
+
+Of numbers, `real` is normal and `positive` log-normal. `shaped` takes any shape: normal on a scale that is learned
+(`likelihoods.Shaped`); in `shaped@0` the number 0 has a probability of its own, in `shaped@0@99` so has 99. `whole` is
+that of whole numbers, and `count` negative binomial: both have probabilities, no densities.
 
 As Nazábal et al. (2020, HI-VAE), who take a Poisson for counts; here they are negative binomial.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,29 +25,36 @@ from ppl_vae.blocks.likelihoods.base import Likelihood, check_size, moments
 from ppl_vae.blocks.likelihoods.counts import NegativeBinomial
 from ppl_vae.blocks.likelihoods.discrete import Bernoulli, Categorical, Ordinal
 from ppl_vae.blocks.likelihoods.real import Gaussian, LogNormal
+from ppl_vae.blocks.likelihoods.shaped import Shaped
 from ppl_vae.core.errors import InputError
+from ppl_vae.distributions import SAME
 
-KINDS: dict[str, Callable[[tuple[int, ...], int, Tensor], Likelihood]] = {
+KINDS: dict[str, Callable[[tuple[int, ...], "Group", Tensor], Likelihood]] = {
     "real": lambda shape, _, data: Gaussian(shape, "dimension", data=data),
     "positive": lambda shape, _, data: LogNormal(shape, "dimension", data=data),
+    "shaped": lambda shape, group, data: Shaped(shape, data, spikes=group.spikes),
+    "whole": lambda shape, _, data: Shaped(shape, data, whole=True),
     "count": lambda shape, _, data: NegativeBinomial(shape, data),
     "binary": lambda shape, *_: Bernoulli(shape),
-    "categorical": lambda shape, levels, _: Categorical(shape, levels),
-    "ordinal": lambda shape, levels, _: Ordinal(shape, levels),
+    "categorical": lambda shape, group, _: Categorical(shape, group.levels),
+    "ordinal": lambda shape, group, data: Ordinal(shape, group.levels, data),
 }
-FILL = 1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind
+FILL = (
+    1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind without spikes
+)
 
 
 class Group(NamedTuple):
-    """The columns of one kind; `levels` of a categorical or ordinal, else 0."""
+    """The columns of one kind, as it is written; `levels` of a categorical or ordinal, else 0; `spikes` of a shaped."""
 
+    text: str
     kind: str
     levels: int
+    spikes: tuple[float, ...]
     columns: list[int]
 
     def __str__(self) -> str:
-        levels = f":{self.levels}" if self.levels else ""
-        return f"{self.kind}{levels} in column{'s' * (len(self.columns) > 1)} {', '.join(map(str, self.columns))}"
+        return f"{self.text} in column{'s' * (len(self.columns) > 1)} {', '.join(map(str, self.columns))}"
 
 
 def groups(kinds: str, data_shape: tuple[int, ...]) -> list[Group]:
@@ -60,34 +72,48 @@ def groups(kinds: str, data_shape: tuple[int, ...]) -> list[Group]:
         raise InputError(f"kinds names {len(each)} columns, the table has {data_shape[0]}: give one kind for each")
     found: dict[str, Group] = {}
     for column, text in enumerate(each):
-        found.setdefault(text, Group(*_parsed(text, column), [])).columns.append(column)
+        found.setdefault(text, Group(text, *_parsed(text, column), [])).columns.append(column)
     return list(found.values())
 
 
-def _parsed(text: str, column: int) -> tuple[str, int]:
-    kind, _, levels = text.partition(":")
+def _parsed(text: str, column: int) -> tuple[str, int, tuple[float, ...]]:
+    """The kind, the levels and the spikes of `categorical:3` or `shaped@0@99`."""
+    begin, *after = text.split("@")
+    kind, _, levels = begin.partition(":")
     if kind not in KINDS:
         raise InputError(f"column {column} has no kind {text!r}: there are {', '.join(KINDS)}")
+    if after and kind != "shaped":
+        raise InputError(f"column {column} is {text!r}: only shaped has numbers with a probability of their own")
+    try:
+        spikes = tuple(sorted({float(number) for number in after}))
+        if not all(map(math.isfinite, spikes)):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"column {column} is {text!r}: behind each @ stands a number, such as shaped@0") from None
     if kind not in ("categorical", "ordinal"):
         if levels:
             raise InputError(f"column {column} is {text!r}: only categorical and ordinal have a number of levels")
-        return kind, 0
+        return kind, 0, spikes
     if not levels.isdecimal() or int(levels) < 2:
         raise InputError(f"column {column} is {text!r}: say how many levels, 2 or more, such as {kind}:3")
-    return kind, int(levels)
+    return kind, int(levels), ()
 
 
-def filled(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x with a number in its missing cells, and which cells are not missing."""
-    seen = ~x.isnan()
-    return torch.where(seen, x, torch.full_like(x, FILL)), seen
+def filled(x: Tensor, groups: Sequence[Group]) -> tuple[Tensor, Tensor]:
+    """x with a number of its column's support in its missing cells, and which cells are not missing."""
+    seen, fill = ~x.isnan(), torch.full_like(x, FILL)
+    for group in groups:
+        if group.spikes:
+            fill[..., group.columns] = max(group.spikes)
+    return torch.where(seen, x, fill), seen
 
 
 class MixedTable(nn.Module):
     """The likelihood of a table, used as those of `likelihoods`: `size` numbers in, a distribution over a row out.
 
-    Real columns are Gaussian and positive ones log-normal, with a σ each, in units of `data`; counts are negative
-    binomial; ordinals have cumulative odds.
+    Real columns are Gaussian and positive ones log-normal, with a σ each, in units of `data`; shaped and whole ones are
+    Gaussian on a scale that is learned; counts are negative binomial; ordinals have cumulative odds. Shaped, whole and
+    ordinal columns begin at the shares of `data`.
 
     Args:
         kinds: see above.
@@ -99,7 +125,7 @@ class MixedTable(nn.Module):
     def __init__(self, data_shape: tuple[int, ...], kinds: str, data: Tensor) -> None:
         super().__init__()
         self.groups = groups(kinds, data_shape)
-        parts = [KINDS[kind]((len(columns),), levels, data[:, columns]) for kind, levels, columns in self.groups]
+        parts = [KINDS[group.kind]((len(group.columns),), group, data[:, group.columns]) for group in self.groups]
         self.sizes = [part.size for part in parts]
         self.size = sum(self.sizes)
         self.parts = nn.ModuleList(parts)
@@ -133,7 +159,7 @@ class Cells(dist.TorchDistribution):
 
     def cell_log_prob(self, value: Tensor) -> Tensor:
         """log p(x_d) of each cell, 0 where it is missing, `(..., D)`."""
-        x, seen = filled(value)
+        x, seen = filled(value, self.groups)
         each = zip(self.groups, self.parts, strict=True)
         log_prob = self._in_order([part.log_prob(x[..., group.columns]) for group, part in each])
         return torch.where(seen, log_prob, torch.zeros_like(log_prob))
@@ -174,7 +200,7 @@ class _CellSupport(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        x, _ = filled(value)
+        x, _ = filled(value, self.cells.groups)
         each = zip(self.cells.groups, self.cells.parts, strict=True)
         inside = [part.support.check(x[..., group.columns]) for group, part in each]
         return torch.cat(inside, -1)[..., self.cells.order]
@@ -186,14 +212,16 @@ class _CellSupport(constraints.Constraint):
 class TableFeatures(nn.Module):
     """What an encoder sees of a row with missing cells: `(..., D)` to `(..., size)`, then the mask, 1 where a cell is.
 
-    Numbers are standardized by `data`, of positive ones log x and of counts log(1 + x); codes become one-hot. All that
-    belongs to a missing cell is 0, so that nothing depends on what may have stood there.
+    Numbers are standardized by `data`, of positive ones log x and of counts log(1 + x); where there are spikes a number
+    for each says whether it is this one; codes become one-hot. All that belongs to a missing cell is 0, so that nothing
+    depends on what may have stood there.
     """
 
     def __init__(self, data_shape: tuple[int, ...], kinds: str, data: Tensor) -> None:
         super().__init__()
         self.groups = groups(kinds, data_shape)
-        self.size = data_shape[0] + sum(len(group.columns) * max(group.levels, 1) for group in self.groups)
+        each = (len(group.columns) * (group.levels or 1 + len(group.spikes)) for group in self.groups)
+        self.size = data_shape[0] + sum(each)
         for i, group in enumerate(self.groups):
             if not group.levels:
                 center, spread = moments(_unbounded(group.kind, data[:, group.columns]))
@@ -201,7 +229,7 @@ class TableFeatures(nn.Module):
                 self.register_buffer(f"spread{i}", spread)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, seen = filled(x)
+        x, seen = filled(x, self.groups)
         features = []
         for i, group in enumerate(self.groups):
             cells, mask = x[..., group.columns], seen[..., group.columns]
@@ -210,12 +238,18 @@ class TableFeatures(nn.Module):
             else:
                 center, spread = self.get_buffer(f"center{i}"), self.get_buffer(f"spread{i}")
                 features.append((_unbounded(group.kind, cells) - center) / spread * mask)
+                features += [_near(cells, spike).to(x.dtype) * mask for spike in group.spikes]
         return torch.cat([*features, seen.to(x.dtype)], -1)
 
 
 def _one_hot(codes: Tensor, levels: int) -> Tensor:
     """A 1 at each code, up to rounding; none for what is no code, which is for `check` and `encode` to refuse."""
     return (codes.unsqueeze(-1) - torch.arange(levels, dtype=codes.dtype, device=codes.device)).abs() < 0.05
+
+
+def _near(x: Tensor, spike: float) -> Tensor:
+    """Where x is a spike, up to rounding."""
+    return (x - spike).abs() <= SAME * abs(spike)
 
 
 def _unbounded(kind: str, x: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NaT", "NULL", 
 ISO = "ISO8601"
 WHOLE = 2.0**53
 """Whole numbers up to here are exact in float64."""
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+"""1,234: a comma that sets off thousands, or a decimal one."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PADDED = re.compile(r"[+-]?0\d+")
 _TRUTH = {"true": True, "false": False}

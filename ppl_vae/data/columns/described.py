@@ -11,7 +11,8 @@ from rich.text import Text
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.results import Result
-from ppl_vae.data.columns.schema import Column, Schema
+from ppl_vae.data.columns.column import Column
+from ppl_vae.data.columns.schema import Schema
 
 SHOWN = 4
 """Labels that are shown."""

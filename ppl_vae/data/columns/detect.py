@@ -8,11 +8,14 @@ The rules, of which the first that fits counts, over the cells that are not miss
 - dates, as ISO 8601 or as day, month and year: real, as days since 1970-01-01;
 - texts: categorical; each another one: *identifier*, left out; more than `MANY` of them, or than half of the
   cells: *unclear*;
-- whole numbers that count the rows, 1, 2, 3, … or 0, 1, 2, …: *identifier*, left out;
+- numbers with a comma that may set off thousands, such as "1,234": *unclear*;
+- whole numbers without a gap, each of them once, in any order, such as 1000, 1001, …: *identifier*, left out;
 - at most `FEW` whole numbers, each of them twice or more on average: ordinal if there is no gap, else categorical;
-- whole numbers from 0 on that spread as counts do, with a variance of at least their mean: count;
+- other whole numbers: whole;
+- at most `MANY` numbers, each of them `OFTEN` times or more on average: ordinal;
+- numbers of which some are repeated in more than `SPIKE` of the cells: shaped, and these are its spikes;
 - numbers above 0 with a skewness above 1, whose logarithm is less skewed: positive;
-- other numbers: real.
+- other numbers: real, and shaped if they are farther from a normal distribution than chance allows (Lilliefors 1967).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +24,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.data.columns.cells import ISO, MISSING, Plain, as_days, as_number, as_text, as_truth, is_code, plain
-from ppl_vae.data.columns.schema import Column, LeftOut, Schema, twice_named
+from ppl_vae.data.columns.cells import (
+    GROUPED,
+    ISO,
+    MISSING,
+    Plain,
+    as_days,
+    as_number,
+    as_text,
+    as_truth,
+    is_code,
+    plain,
+)
+from ppl_vae.data.columns.column import Column
+from ppl_vae.data.columns.schema import LeftOut, Schema, twice_named
 
 if TYPE_CHECKING:
     import pandas
@@ -31,7 +46,13 @@ FEW = 10
 """Whole numbers up to so many are levels."""
 MANY = 100
 """More texts than so many are no levels that could be learned."""
+OFTEN = 10
+"""Numbers that are repeated so often are levels."""
+SPIKE = 0.1
 SKEWED = 1.0
+CHANCE = 1.031
+"""Over √N: how far the shares of N normal numbers are from those of a normal of their own mean and spread, in 99 of 100
+cases at most."""
 DATES = (ISO, "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y")
 
 
@@ -109,6 +130,9 @@ def _of_numbers(name: str, there: Sequence[Plain]) -> Column | LeftOut | None:
     numbers = [None if is_code(cell) else as_number(cell) for cell in there]
     odd = [cell for cell, number in zip(there, numbers, strict=True) if number is None]
     x = np.array([number for number in numbers if number is not None])
+    if odd and all(isinstance(cell, str) and GROUPED.fullmatch(cell) for cell in odd):
+        what = f"the comma of {odd[0]!r} may set off thousands or be a decimal sign"
+        return LeftOut(name, "unclear", f"{what}: write numbers with a point, and without such a comma")
     if odd:
         if len(odd) < len(x) and len(np.unique(x)) > FEW:
             what = f"{len(x)} cells hold numbers and {len(odd)} do not, such as {as_text(odd[0])!r}"
@@ -121,28 +145,47 @@ def _of_numbers(name: str, there: Sequence[Plain]) -> Column | LeftOut | None:
     if len(levels) == 2:
         return Column(name, "binary", holds, labels, why="two values")
     if not whole:
-        return _of_reals(name, x, "number", "")
+        return _of_reals(name, x, levels, sizes)
     low, high = int(levels[0]), int(levels[-1])
-    if len(levels) == len(x) and low in (0, 1) and (np.diff(x) == 1).all():
+    gapless = high - low + 1 == len(levels)
+    if len(levels) == len(x) and gapless:
         return LeftOut(name, "identifier", f"it counts the rows from {low} to {high}")
     if len(levels) <= FEW and sizes.mean() >= 2:
-        if high - low + 1 == len(levels):
+        if gapless:
             return Column(name, "ordinal", holds, labels, why=f"{len(levels)} whole numbers without a gap")
         return Column(name, "categorical", holds, labels, why=f"{len(levels)} whole numbers with gaps between them")
-    if low < 0:
-        return _of_reals(name, x, holds, "whole, with numbers below 0; ")
-    if x.var() < x.mean():
-        return _of_reals(name, x, holds, "whole, but with less spread than counts have (variance below the mean); ")
-    return Column(name, "count", holds, why=f"whole numbers from 0 on, {len(levels)} different ones")
+    return Column(name, "whole", holds, why=f"{len(levels)} different whole numbers")
 
 
-def _of_reals(name: str, x: np.ndarray, holds: str, begin: str) -> Column:
+def _of_reals(name: str, x: np.ndarray, levels: np.ndarray, sizes: np.ndarray) -> Column:
+    often = sizes.mean()
+    if len(levels) <= MANY and often >= OFTEN:
+        why = f"{len(levels)} different numbers, each of them {often:.0f} times on average"
+        return Column(name, "ordinal", labels=tuple(map(float, levels)), why=why)
+    spikes = tuple(map(float, levels[(sizes > SPIKE * len(x)) & (sizes >= OFTEN)]))
+    if spikes:
+        share = sizes.max() / len(x)
+        why = f"{levels[sizes.argmax()]:g} stands in {share:.0%} of the cells, among {len(levels)} different numbers"
+        return Column(name, "shaped", spikes=spikes, why=why)
     if x.min() > 0:
         plainly, logged = _skewness(x), _skewness(np.log(x))
         if plainly > SKEWED and abs(logged) < plainly:
-            why = f"{begin}all above 0 and skewed (skewness {plainly:z.1f}; {logged:z.1f} of the logarithm)"
-            return Column(name, "positive", holds, why=why)
-    return Column(name, "real", holds, why=f"{begin}{len(np.unique(x))} different numbers")
+            why = f"all above 0 and skewed (skewness {plainly:z.1f}; {logged:z.1f} of the logarithm)"
+            return Column(name, "positive", why=why)
+    if (off := _from_normal(x)) > CHANCE / len(x) ** 0.5:
+        why = f"{len(levels)} different numbers, whose shares are up to {off:.0%} off those of a normal distribution"
+        return Column(name, "shaped", why=why)
+    return Column(name, "real", why=f"{len(levels)} different numbers")
+
+
+def _from_normal(x: np.ndarray) -> float:
+    """The largest distance of the distribution function of x from that of a normal of its mean and spread."""
+    from scipy.special import ndtr
+
+    x = np.sort(x)
+    below = ndtr((x - x.mean()) / x.std(ddof=1))
+    rank = np.arange(len(x))
+    return float(np.maximum(below - rank / len(x), (rank + 1) / len(x) - below).max())
 
 
 def _of_texts(name: str, there: Sequence[Plain]) -> Column | LeftOut:

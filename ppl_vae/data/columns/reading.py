@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import TABLES, is_frame
 from ppl_vae.core.results import counted
+from ppl_vae.data.columns.cells import GROUPED
 from ppl_vae.data.source import no_file, path_and_key
 from ppl_vae.data.table import listing
 
@@ -28,7 +29,6 @@ SAMPLE = 2**16
 _COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)?,\d+([eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}\.\d{3}")
-_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _decimal_comma(rows: list[list[str]], where: str) -> bool:
     if not commas:
         return False
     numbers = [cell for cell in cells if _POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell)]
-    sure = [cell for cell in commas if not _GROUPED.fullmatch(cell)]
+    sure = [cell for cell in commas if not GROUPED.fullmatch(cell)]
     if bool(sure) != bool(numbers):
         return bool(sure)
     why = f"{numbers[0]!r} has a point" if numbers else "it may set off thousands"

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_bytes
 from ppl_vae.data.columns.cells import MISSING, plain
+from ppl_vae.data.columns.column import CODED, HOLDS, KINDS, Column
 from ppl_vae.data.columns.detect import held, labels_of
-from ppl_vae.data.columns.schema import CODED, HOLDS, KINDS, Column, LeftOut, Schema
+from ppl_vae.data.columns.schema import LeftOut, Schema
 
 if TYPE_CHECKING:
     import pandas
 
 OUT = "left out"
-KEYS = ("name", "kind", "holds", "labels", "missing", "dates", "reason", "why")
+KEYS = ("name", "kind", "holds", "labels", "missing", "dates", "spikes", "reason", "why")
 HEAD = f"""\
 # The columns of {{where}}, in the order in which the model sees them. Edit what is wrong, and give this file to
 # ppl-vae fit --data {{where}} --columns {{file}}. The line `why` is for you, and may go.
 #
 # kind = "real"         any number: a normal distribution, in units of the column's spread
 # kind = "positive"     a number above 0: log-normal
+# kind = "shaped"       any number, in any shape: normal on a scale that is learned; spikes = [0.0] lists numbers that
+#                       are so often repeated that they have a probability of their own
+# kind = "whole"        any whole number, in any shape
 # kind = "count"        0, 1, 2, ... without an upper bound: negative binomial
 # kind = "binary"       one of two labels
 # kind = "categorical"  one of several labels
@@ -49,7 +53,8 @@ def toml_of(schema: Schema, where: str, file: str = "columns.toml") -> str:
     blocks = [HEAD.format(where=where, file=file), f"missing = {_value(list(usual))}\n"]
     for column in schema.columns:
         told: dict[str, Any] = {"name": column.name, "kind": column.kind, "holds": column.holds}
-        more: dict[str, Any] = {"labels": list(column.labels), "dates": column.dates, "why": column.why}
+        more: dict[str, Any] = {"labels": list(column.labels), "dates": column.dates}
+        more |= {"spikes": list(column.spikes), "why": column.why}
         told |= {name: value for name, value in more.items() if value}
         blocks.append(_block(told | ({} if column.missing == usual else {"missing": list(column.missing)})))
     blocks += [_block({"name": out.name, "kind": OUT, "reason": out.reason, "why": out.why}) for out in schema.left_out]
@@ -102,6 +107,9 @@ def _check(name: str, block: Mapping[str, Any]) -> None:
         if key in ("labels", "missing"):
             if not isinstance(value, list) or not all(isinstance(x, bool | int | float | str) for x in value):
                 raise InputError(f'column {name!r}: {key} is a list, such as ["a", "b"]')
+        elif key == "spikes":
+            if not isinstance(value, list) or not all(type(x) in (int, float) and math.isfinite(x) for x in value):
+                raise InputError(f"column {name!r}: spikes is a list of numbers, such as [0.0]")
         elif not isinstance(value, str):
             raise InputError(f"column {name!r}: {key} is a text in quotes")
     if "kind" not in block:
@@ -118,7 +126,8 @@ def _column(block: Mapping[str, Any], missing: list[str], frame: "pandas.DataFra
         holds, labels = labels_of(cells, texts=holds == "text")
     if holds is None:
         holds = held(labels)[0] if labels else "time" if dates else "number"
-    return Column(name, kind, holds, tuple(labels), spelled, dates, why)
+    spikes = tuple(sorted(map(float, block.get("spikes", []))))
+    return Column(name, kind, holds, tuple(labels), spelled, dates, spikes, why)
 
 
 def _block(told: Mapping[str, Any]) -> str:

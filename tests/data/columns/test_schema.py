@@ -42,9 +42,9 @@ def table(rows: int = 60) -> pd.DataFrame:
 def test_each_sort_of_column_has_its_kind() -> None:
     schema = detect(table(), "a.csv")
     assert dict(zip(schema.names, schema.kinds.split(","), strict=True)) == {
-        "party": "categorical:3", "voted": "binary", "age": "count", "income": "positive", "score": "real",
+        "party": "categorical:3", "voted": "binary", "age": "whole", "income": "positive", "score": "real",
         "level": "ordinal:5", "code": "categorical:3", "day": "real", "stamp": "real", "zip": "categorical:3",
-        "size": "ordinal:3", "year": "real", "half": "binary",
+        "size": "ordinal:3", "year": "whole", "half": "binary",
     }  # fmt: skip
     assert [(each.name, each.reason) for each in schema.left_out] == [("id", "identifier"), ("same", "constant")]
     assert all(each.why for each in (*schema.columns, *schema.left_out))
@@ -82,10 +82,53 @@ def test_numbers_that_no_cell_can_hold_go_to_the_nearest() -> None:
         Column("b", "positive", "integer"),
         Column("c", "real", "date", dates="ISO8601"),
     )
-    back = Schema(columns).decode(np.array([[1.6, 0.2, 0.4], [-1.0, 2.6, 365.0]]))
+    back = Schema(columns).decode(np.array([[1.6, 0.2, 0.4], [-0.01, 2.6, 365.0]]))
     assert back["a"].tolist() == ["z", "x"]
     assert back["b"].tolist() == [1, 3]
     assert back["c"].dt.strftime("%Y-%m-%d").tolist() == ["1970-01-01", "1971-01-01"]
+
+
+@pytest.mark.parametrize("code", [-1.0, 3.0])
+def test_a_code_that_no_label_has_is_refused(code: float) -> None:
+    schema = Schema((Column("a", "categorical", "text", ("x", "y", "z")),))
+    with pytest.raises(InputError, match="row 1, column 'a': no label has the code"):
+        schema.decode(np.array([[0.0], [code]]))
+
+
+def test_single_precision_shows_no_digits_of_its_own() -> None:
+    assert Schema((Column("a", "real"),)).decode(np.array([[0.3]], np.float32))["a"].tolist() == [0.3]
+
+
+def kind_of(x: np.ndarray) -> str:
+    (found,) = (*(made := detect(pd.DataFrame({"x": x, "y": np.arange(len(x)) % 7}), "a")).columns, *made.left_out)[:1]
+    return found.told if isinstance(found, Column) else found.reason
+
+
+def test_numbers_are_told_apart_by_their_shapes() -> None:
+    rng = np.random.default_rng(1)
+    normal = rng.normal(size=500)
+    assert kind_of(normal) == "real"
+    assert kind_of(np.where(normal > 0, normal, 0.0)) == "shaped@0"
+    assert kind_of(np.where(normal > 0, normal + 3, normal - 3)) == "shaped"
+    assert kind_of(rng.uniform(size=500)) == "shaped"
+    assert kind_of(np.exp(normal)) == "positive"
+    assert kind_of(rng.choice(np.arange(20) / 8, 500)) == "ordinal:20"
+    assert kind_of(rng.poisson(30, 500)) == kind_of(rng.integers(-50, 50, 500)) == "whole"
+    counting = rng.permutation(500) + 1000
+    found = detect(pd.DataFrame({"x": counting, "y": normal}), "a").left_out
+    assert [(each.name, each.reason) for each in found] == [("x", "identifier")]
+
+
+def test_a_comma_that_may_set_off_thousands_is_asked_about() -> None:
+    texts = [f"{1000 + i:,}" if i % 2 else str(i) for i in range(60)]
+    (out,) = detect(pd.DataFrame({"x": texts, "y": np.arange(60) % 7}), "a").unclear
+    assert "the comma of '1,001' may set off thousands" in out.why
+
+
+def test_spikes_belong_to_a_shaped_column() -> None:
+    assert Column("a", "shaped", spikes=(0.0, 0.25)).told == "shaped@0@0.25"
+    with pytest.raises(InputError, match="column 'a' is real, and has spikes: only shaped has them"):
+        Column("a", "real", spikes=(0.0,))
 
 
 def test_json() -> None:
@@ -106,7 +149,7 @@ def test_json() -> None:
         (lambda f: pd.concat([f, f[["age"]]], axis=1), "new.csv has two columns that are called 'age'"),
         (lambda f: f.iloc[:0], "new.csv has no rows"),
         (lambda f: f.assign(party="Green"), "row 0, column 'party' holds 'Green': known are Dem, Ind, Rep"),
-        (lambda f: f.assign(age=-1), "row 0, column 'age' holds -1: it takes whole numbers from 0 on"),
+        (lambda f: f.assign(age=-1.5), "row 0, column 'age' holds -1.5: it takes whole numbers"),
         (lambda f: f.assign(income=0.0), "row 0, column 'income' holds 0.0: it takes numbers above 0"),
         (lambda f: f.assign(score="1,5"), "row 0, column 'score' holds '1,5': it takes numbers"),
         (lambda f: f.assign(score=np.inf), "row 0, column 'score' holds inf: it takes numbers"),

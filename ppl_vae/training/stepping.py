@@ -47,7 +47,7 @@ def stepper(
     if asked == "auto":
         saved = saving(pair, objective, config, steps)
         if saved < WORTH:
-            eager.how = f"not compiled: that would save about {saved:.0f} s in {steps} steps, and take some 20 s"
+            eager.how = f"not compiled: that would save about {saved:z.0f} s in {steps} steps, and take some 20 s"
             return eager
     if asked == "off":
         return eager

@@ -160,7 +160,7 @@ def _of_numbers(name: str, there: Sequence[Plain]) -> Column | LeftOut | None:
 def _of_reals(name: str, x: np.ndarray, levels: np.ndarray, sizes: np.ndarray) -> Column:
     often = sizes.mean()
     if len(levels) <= MANY and often >= OFTEN:
-        why = f"{len(levels)} different numbers, each of them {often:.0f} times on average"
+        why = f"{len(levels)} different numbers, each of them {often:z.0f} times on average"
         return Column(name, "ordinal", labels=tuple(map(float, levels)), why=why)
     spikes = tuple(map(float, levels[(sizes > SPIKE * len(x)) & (sizes >= OFTEN)]))
     if spikes:

@@ -34,7 +34,8 @@ def main(data: str, out: str, seed: int, epochs: int, draws: int, k: int, defaul
     plan = {"min_kl_weight": 1.0, "max_kl_weight": 1.0, "weight_decay": 0.0, "eps": 1e-8}
     began = time.process_time()
     model.train(
-        max_epochs=None if defaults else epochs, batch_size=128, accelerator="cpu", enable_progress_bar=False, logger=False,
+        max_epochs=None if defaults else epochs, batch_size=128, accelerator="cpu", enable_progress_bar=False,
+        logger=False,
         plan_kwargs={"lr": 1e-3, **({} if defaults else plan)},
         datasplitter_kwargs={"external_indexing": [train, valid, test]},
     )  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from scipy.special import log_softmax
 from scipy.stats import nbinom
 
-BY_HAND, CELLS = 20_000, 8
+BY_HAND, CELLS, OFTEN = 20_000, 8, 1000
 
 
 def main(data: str, out: str, seed: int, epochs: int, draws: int, k: int, defaults: bool) -> None:
@@ -34,7 +34,8 @@ def main(data: str, out: str, seed: int, epochs: int, draws: int, k: int, defaul
     plan = {"min_kl_weight": 1.0, "max_kl_weight": 1.0, "weight_decay": 0.0, "eps": 1e-8}
     began = time.process_time()
     model.train(
-        max_epochs=epochs, batch_size=128, accelerator="cpu", enable_progress_bar=False, logger=False,
+        max_epochs=None if defaults else epochs, batch_size=128, accelerator="cpu", enable_progress_bar=False,
+        logger=False,
         plan_kwargs={"lr": 1e-3, **({} if defaults else plan)},
         datasplitter_kwargs={"external_indexing": [train, valid, test]},
     )  # fmt: skip
@@ -42,10 +43,10 @@ def main(data: str, out: str, seed: int, epochs: int, draws: int, k: int, defaul
     each = [np.asarray(model.get_elbo(indices=test, return_mean=False)) for _ in range(draws)]
     log_px = model.get_marginal_ll(indices=test, n_mc_samples=k, n_mc_samples_per_pass=50, return_mean=False)
     hand = by_hand(model, x[test[:CELLS]], batch[test[:CELLS]]) if not defaults else np.full((CELLS, 2), np.nan)
-    own = np.stack(each)
+    few = np.stack([np.asarray(model.get_elbo(indices=test[:CELLS], return_mean=False)) for _ in range(OFTEN)])
     np.savez(
-        out, elbo=own.mean(0), elbo_se=own.std(0, ddof=1) / draws**0.5, log_px=np.asarray(log_px), hand=hand[:, 0],
-        hand_se=hand[:, 1], seconds=seconds,
+        out, elbo=np.mean(each, axis=0), log_px=np.asarray(log_px), seconds=seconds, own=few.mean(0),
+        own_se=few.std(0, ddof=1) / OFTEN**0.5, hand=hand[:, 0], hand_se=hand[:, 1],
     )  # fmt: skip
 
 

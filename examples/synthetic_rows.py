@@ -1,16 +1,17 @@
 """Synthetic rows of a table: can a classifier tell them from real rows, and are they copies of training rows?
 
 Run `python examples/synthetic_rows.py --tables anes96 fair`. Half of a table's rows train a generator, and as many
-synthetic rows are set against the other half: the area under the ROC curve of a cross-validated gradient-boosted
-classifier is 0.5 where it can't tell them apart, 1 where it always can (Lopez-Paz & Oquab 2017). Beside `table`: columns
-by themselves, a Gaussian copula, a mixture of normals, TVAE of the package ctgan where it is installed, and training
-rows, which are copies. Nearest to training: the share of synthetic rows whose nearest real row was trained on, 0.5 if
-none is copied. ±: standard errors over seeds, each with its own halves.
+synthetic rows are set against the other half: the area under the ROC curve of a cross-validated classifier is 0.5 where
+it can't tell them apart, 1 where it always can (Lopez-Paz & Oquab 2017). Beside `table`: columns alone, a Gaussian
+copula, a mixture of normals, TVAE where the package ctgan is installed, and training rows, which are copies. Nearest to
+training: synthetic rows whose nearest real row was trained on, 0.5 if none is copied. ±: s.e. over seeds and halves.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,14 +29,13 @@ from ppl_vae.evidence.copies import copies
 
 DERIVED = ["logpopul"]  # the logarithm of another column
 NOMINAL = ["occupation", "occupation_husb", "vote"]  # codes without an order
-Generator = Callable[[pd.DataFrame, int, int], pd.DataFrame]
 
 
 def vae(train: pd.DataFrame, rows: int, seed: int, epochs: int = 200) -> pd.DataFrame:
     """The model `table` with a prior of 20 normals, each column by the kind that it is taken for."""
-    options = {"epochs": epochs, "objective": "dreg:K=20", "lr": 5e-3, "patience": 30, "set": {"prior": "mixture"}}
     told = train.astype({name: "category" for name in NOMINAL if name in train})
-    run = ppl_vae.fit(data=told, seed=seed, split_seed=seed, **options)
+    options: Any = {"objective": "dreg:K=20", "set": {"prior": "mixture"}, "seed": seed, "split_seed": seed}
+    run = ppl_vae.fit(data=told, epochs=epochs, lr=5e-3, patience=30, **options)
     return ppl_vae.sample(run, rows, seed=seed).frame[train.columns].astype(float)
 
 
@@ -48,8 +48,8 @@ def by_column(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
 def copula(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     """Columns as normal scores of their ranks, one correlation matrix, and back by each column's quantiles."""
     random = np.random.default_rng(seed)
-    noise = random.random(train.shape)  # ties are broken at random
-    ranks = np.stack([np.lexsort((noise[:, j], x)).argsort() for j, x in enumerate(train.to_numpy().T)], 1)
+    ties = random.random(train.shape).T
+    ranks = np.stack([np.lexsort((u, x)).argsort() for u, x in zip(ties, train.to_numpy().T, strict=True)], 1)
     correlation = np.corrcoef(norm.ppf((ranks + 0.5) / len(train)).T)
     u = norm.cdf(random.multivariate_normal(np.zeros(train.shape[1]), correlation, rows))
     return pd.DataFrame({n: np.quantile(x, u[:, j], method="inverted_cdf") for j, (n, x) in enumerate(train.items())})
@@ -75,8 +75,9 @@ def tvae(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     return model.sample(rows)[train.columns].astype(float)
 
 
-GENERATORS: dict[str, Generator] = {
-    "VAE": vae, "columns alone": by_column, "copula": copula, "normals": mixture, "TVAE": tvae,
+GENERATORS: dict[str, Callable[..., pd.DataFrame]] = {
+    "VAE": vae, "columns alone": by_column, "copula": copula, "normals": mixture,
+    **({"TVAE": tvae} if find_spec("ctgan") else {}),
     "training rows": lambda train, rows, seed: train.sample(rows, replace=rows > len(train), random_state=seed),
 }  # fmt: skip
 
@@ -97,23 +98,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", default=["anes96"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=200, help="of the VAE")
-    parser.add_argument(
-        "--only", nargs="+", default=[name for name in GENERATORS if name != "TVAE" or find_spec("ctgan")]
-    )
+    parser.add_argument("--only", nargs="+", default=list(GENERATORS), choices=list(GENERATORS))
     args = parser.parse_args(argv)
     for table in args.tables:
         frame = getattr(sm.datasets, table).load_pandas().data.drop(columns=DERIVED, errors="ignore")
-        print(f"{table}: {frame.shape[0]} rows, {frame.shape[1]} columns")
-        print(f"{'':16}{'told apart (AUC)':>18}{'nearest to training':>22}{'identical':>18}")
+        print(f"{f'{table}, {len(frame)} rows':16}{'told apart (AUC)':>18}{'nearest to training':>22}{'identical':>18}")
         for name in args.only:
             found = []
             for seed in range(args.seeds):
                 mixed = frame.sample(frac=1, random_state=seed, ignore_index=True)
                 train, real = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
-                options = {"epochs": args.epochs} if name == "VAE" else {}
-                found.append(judged(train, real, GENERATORS[name](train, len(real), seed, **options), seed))
-            se = np.std(found, 0, ddof=1) / args.seeds**0.5 if args.seeds > 1 else np.full(3, np.nan)
-            cells = [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(np.mean(found, 0), se, strict=True)]
+                make = partial(vae, epochs=args.epochs) if name == "VAE" else GENERATORS[name]
+                found.append(judged(train, real, make(train, len(real), seed), seed))
+            told = zip(pd.DataFrame(found).mean(), pd.DataFrame(found).sem(), strict=True)
+            cells = [f"{mean:.3f} ± {error:.3f}" for mean, error in told]
             print(f"{name:16}{cells[0]:>18}{cells[1]:>22}{cells[2]:>18}", flush=True)
 
 

@@ -155,7 +155,7 @@ class From(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        inside = (value >= self.low * (1 + SAME)) & value.isfinite()
+        inside = (value >= self.low - SAME * self.low.abs()) & value.isfinite()
         return inside & (value == value.round()) if self.is_discrete else inside
 
     def __repr__(self) -> str:

@@ -105,6 +105,34 @@ def test_a_missing_cell_sends_no_gradient_and_no_nan() -> None:
 
 
 @torch.no_grad()
+def test_shaped_and_whole_columns_stand_beside_others_and_may_be_missing() -> None:
+    """A missing cell of a column that begins at 4.7 is filled by no number below."""
+    rng = np.random.default_rng(0)
+    columns = [
+        rng.normal(size=300),
+        np.where(rng.random(300) < 0.4, 4.7, 4.7 + rng.gamma(2, size=300)),
+        rng.poisson(30, 300),
+    ]
+    x = torch.as_tensor(np.stack(columns, 1))
+    made = MixedTable((3,), "real, shaped@4.7, whole", x).double()
+    assert [group.spikes for group in made.groups] == [(), (4.7,), ()]
+    p = made(torch.zeros(300, made.size, dtype=torch.float64))
+    holes = x.masked_fill(torch.as_tensor(rng.random(x.shape) < 0.5), NAN)
+    each = p.cell_log_prob(holes)
+    assert p.support.check(holes).all()
+    assert (each[holes.isnan()] == 0).all()
+    alone = [part.log_prob(x[:, i : i + 1])[:, 0] for i, part in enumerate(p.parts)]
+    torch.testing.assert_close(each, torch.where(holes.isnan(), 0.0, torch.stack(alone, 1)))
+    assert not p.support.base_constraint.check(torch.tensor([0.0, 4.6, 0.5], dtype=torch.float64))[1:].any()
+    draws = p.sample()
+    assert p.support.check(draws).all()
+    assert 0.25 < ((draws[:, 1] - 4.7).abs() < 1e-5).double().mean() < 0.55
+    out = TableFeatures((3,), "real,shaped@4.7,whole", x)(x)
+    assert out.shape == (300, 3 + 1 + 3)
+    assert torch.equal(out[:, 2] == 1, x[:, 1] == 4.7)
+
+
+@torch.no_grad()
 def test_draws_and_means_stand_in_the_columns_of_their_kinds() -> None:
     p = cells(4)
     x = p.sample((3000,))
@@ -198,6 +226,8 @@ def test_nothing_depends_on_what_may_have_stood_in_a_missing_cell() -> None:
         ("real,categorical,real", "column 1 is 'categorical': say how many levels, 2 or more, such as categorical:3"),
         ("real,real,ordinal:1", "column 2 is 'ordinal:1': say how many levels"),
         ("real,count:4,real", "column 1 is 'count:4': only categorical and ordinal"),
+        ("real,real@0,real", "column 1 is 'real@0': only shaped has numbers with a probability of their own"),
+        ("real,shaped@nan,real", "column 1 is 'shaped@nan': behind each @ stands a number, such as shaped@0"),
     ],
 )
 def test_wrong_kinds_are_refused(kinds: str, message: str) -> None:

@@ -37,10 +37,10 @@ class Shaped(Likelihood):
     ) -> None:  # fmt: skip
         at_least(2, pieces=pieces)
         super().__init__(data_shape)
-        self.whole, self.spikes = whole, tuple(sorted(spikes))
+        self.whole, self.spikes = whole, tuple(torch.tensor(sorted(spikes)).float().tolist())  # as the knots are kept
         normal = torch.linspace(-3, 3, 200).reshape(-1, *[1] * len(data_shape)).expand(-1, *data_shape)
         rows = normal if data is None else data
-        columns = rows.double().reshape(len(rows), -1).T
+        columns = rows.float().double().reshape(len(rows), -1).T
         made = [_start(x[~x.isnan()], whole, self.spikes, pieces) for x in columns]
         knots, heights, slopes, low = (torch.stack(each).reshape(*data_shape, -1) for each in zip(*made, strict=True))
         self.register_buffer("knots", knots.float())
@@ -60,8 +60,9 @@ class Shaped(Likelihood):
 def _start(x: Tensor, whole: bool, spikes: Sequence[float], pieces: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Knots `(M,)`, heights `(M,)`, slopes `(2,)` and the smallest number `(1,)` of a column of numbers `(n,)`."""
     jumps = torch.tensor(spikes, dtype=x.dtype)
-    near = (x.unsqueeze(1) - jumps).abs() <= distributions.SAME * jumps.abs()
-    rest = x[~near.any(1)]
+    for jump in jumps:
+        x = torch.where((x - jump).abs() <= distributions.SAME * jump.abs(), jump, x)
+    rest = x[~torch.isin(x, jumps)]
     if not len(rest):
         rest = torch.linspace(-2, 2, pieces, dtype=x.dtype)
     values = rest.sort().values[torch.linspace(0, len(rest) - 1, pieces).round().long()].unique()

@@ -55,11 +55,19 @@ def by_onednn(module: fx.GraphModule) -> None:
     for node in products(module.graph):
         bias, a, b = node.args if len(node.args) == 3 else (None, *node.args)
         with module.graph.inserting_before(node):
+            if not a.meta["val"].is_contiguous():  # oneDNN would copy it; Inductor makes it by the way
+                a = _copied(module.graph, a)
             other = module.graph.call_function(torch.ops.ppl_vae.product.default, (bias, a, b))
         other.meta = dict(node.meta)
         node.replace_all_uses_with(other)
         module.graph.erase_node(node)
     module.recompile()
+
+
+def _copied(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    copy = graph.call_function(aten.clone.default, (node,), {"memory_format": torch.contiguous_format})
+    copy.meta = dict(node.meta) | {"val": node.meta["val"].contiguous()}
+    return copy
 
 
 def seconds(module: fx.GraphModule, rows: int) -> dict[str, float]:

@@ -220,7 +220,7 @@ def test_a_shaped_likelihood_begins_as_the_data_are() -> None:
     theirs, own = data.quantile(shares, 0), p.sample((20_000,)).quantile(shares, 0)
     torch.testing.assert_close(own, theirs, rtol=0.06, atol=0.0)
     levels = torch.distributions.Categorical(torch.tensor([0.5, 0.3, 0.15, 0.05])).sample((2000, 2)).float()
-    p = likelihoods.Ordinal((2,), 4, levels)(torch.zeros(2))
+    p = likelihoods.Ordinal((2,), 4).begin(levels)(torch.zeros(2))
     expected = torch.stack([(levels == k).float().mean(0) for k in range(4)], -1)
     torch.testing.assert_close(p.base_dist.probs, expected, rtol=0, atol=5e-3)
 

@@ -63,16 +63,20 @@ class Ordinal(Likelihood):
 
     name = "ordinal"
 
-    def __init__(self, data_shape: tuple[int, ...], levels: int, data: Tensor | None = None) -> None:
+    def __init__(self, data_shape: tuple[int, ...], levels: int) -> None:
         at_least(2, levels=levels)
         super().__init__(data_shape)
+        self.levels = levels
         self.first = nn.Parameter(torch.full((*data_shape, 1), -1.0))
         self.gaps = nn.Parameter(torch.zeros(*data_shape, levels - 2))
-        if data is not None:
-            cuts = _cuts(data, levels)
-            self.first.data = cuts[..., :1].clone()
-            gaps = (cuts.diff() - 1e-3).clamp(min=1e-3)
-            self.gaps.data = gaps + (-torch.expm1(-gaps)).log()  # softplus backwards
+
+    def begin(self, data: Tensor) -> "Ordinal":
+        """Itself, with the cut points at which raw = 0 gives each level its share of rows `(N, *data_shape)`."""
+        cuts = _cuts(data, self.levels)
+        gaps = (cuts.diff() - 1e-3).clamp(min=1e-3)
+        self.first.data = cuts[..., :1].to(self.first)
+        self.gaps.data = (gaps + (-torch.expm1(-gaps)).log()).to(self.gaps)  # softplus backwards
+        return self
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         gaps = softplus(self.gaps) + 1e-3

@@ -37,7 +37,7 @@ KINDS: dict[str, Callable[[tuple[int, ...], "Group", Tensor], Likelihood]] = {
     "count": lambda shape, _, data: NegativeBinomial(shape, data),
     "binary": lambda shape, *_: Bernoulli(shape),
     "categorical": lambda shape, group, _: Categorical(shape, group.levels),
-    "ordinal": lambda shape, group, data: Ordinal(shape, group.levels, data),
+    "ordinal": lambda shape, group, data: Ordinal(shape, group.levels).begin(data),
 }
 FILL = (
     1.0  # stands in a missing cell where arithmetic needs a number; it is in the support of every kind without spikes

@@ -53,11 +53,11 @@ def _fits(node: fx.Node) -> bool:
 def by_onednn(module: fx.GraphModule) -> None:
     """Put oneDNN's products into a graph in the place of torch's own."""
     for node in products(module.graph):
-        bias, a, b = node.args if len(node.args) == 3 else (None, *node.args)
+        *bias, a, b = (x for x in node.args if isinstance(x, fx.Node))
         with module.graph.inserting_before(node):
             if not a.meta["val"].is_contiguous():  # oneDNN would copy it; Inductor makes it by the way
                 a = _copied(module.graph, a)
-            other = module.graph.call_function(torch.ops.ppl_vae.product.default, (bias, a, b))
+            other = module.graph.call_function(torch.ops.ppl_vae.product.default, (bias[0] if bias else None, a, b))
         other.meta = dict(node.meta)
         node.replace_all_uses_with(other)
         module.graph.erase_node(node)

@@ -8,9 +8,7 @@ Unreliable: k-hat ≥ 0.5 or ESS < 100.
 """
 
 import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,7 @@ TABLES = {
     "binary affairs",
     "wine": "real *",
 }
+OPTIONS = {"epochs": 300, "samples": 5000, "objective": "analytic-kl", "lr": 2e-3, "batch_size": 100, "patience": 30}
 NAMES = ("column", "iterative", "neighbours", "VAE")
 
 
@@ -48,19 +47,17 @@ def read(name: str) -> tuple[Tensor, list[str]]:
     return torch.as_tensor(np.stack(columns, 1), dtype=torch.float32), kinds
 
 
-def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
+def knocked_out(table: str, seed: int, samples: int, **options: Any) -> pd.DataFrame:
     """Of each cell that was knocked out of a test row, one a line; errors are squared, over the column's variance."""
     full, kinds = read(table)
     gone = torch.rand(full.shape, generator=torch.Generator().manual_seed(seed)) < 0.1
     seen, hidden = full.masked_fill(gone, torch.nan), full.masked_fill(~gone, torch.nan)
     options |= {"missing": "nan", "set": "kinds=" + ",".join(kinds), "seed": seed, "split_seed": seed}
-    with tempfile.TemporaryDirectory() as folder:
-        run = ppl_vae.fit("table", "table", seen, Path(folder) / "run", **options)
-        pair, data = run.pair(), run.data(seen)
+    run = ppl_vae.fit("table", "table", seen, **options)
     torch.manual_seed(seed)
-    train, test = data.whole("train")[0], data.numbers("test")
-    vae = conditional(pair.model, pair.guide, seen[test], hidden[test], K)
-    filled = complete(pair.model, pair.guide, seen[test], num_samples=K, chain_rows=0)
+    (train,), test = run.data(seen).whole("train"), run.data(seen).numbers("test")
+    vae = conditional(run.model, run.guide, seen[test], hidden[test], samples)
+    filled = complete(run.model, run.guide, seen[test], num_samples=samples, chain_rows=0)
     column = marginal(",".join(kinds), train.double())
     r, d = gone[test].nonzero(as_tuple=True)
     kind = np.array([text.partition(":")[0] for text in kinds])[d]
@@ -72,16 +69,10 @@ def knocked_out(table: str, seed: int, K: int, **options: Any) -> pd.DataFrame:
     near = KNNImputer(n_neighbors=10).fit((train - center) / spread).transform((seen[test] - center) / spread)
     neighbours = torch.as_tensor(near) * spread + center
     mode = mean_and_mode(column, torch.ones(1, 1).double())[1]
-    guesses = {
-        "column": (center, mode),
-        "iterative": (iterative, iterative.round()),
-        "neighbours": (neighbours, neighbours.round()),
-        "VAE": (filled.mean, filled.guess),
-    }
-    for name, (number, code) in guesses.items():
-        error = ((number - full[test]) / spread).square()[r, d]
+    rounded = [(number, number.round()) for number in (iterative, neighbours)]
+    for name, (number, code) in zip(NAMES, [(center, mode), *rounded, (filled.mean, filled.guess)], strict=True):
+        error, right = ((number - full[test]) / spread).square()[r, d], (code == full[test])[r, d]
         found[f"error {name}"] = np.where(kind == "categorical", np.nan, error)
-        right = (code == full[test])[r, d]
         found[f"right {name}"] = np.where(np.isin(kind, ["ordinal", "categorical", "binary"]), right, np.nan)
     return pd.DataFrame(found).set_index("row")
 
@@ -111,16 +102,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", nargs="+", default=["anes96"], choices=list(TABLES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--samples", type=int, default=5000, help="K")
-    parser.add_argument("--objective", default="analytic-kl")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--batch-size", type=int, default=100)
-    args = parser.parse_args(argv)
-    tune = {"epochs": args.epochs, "objective": args.objective, "lr": args.lr, "patience": 30}
-    tune |= {"batch_size": args.batch_size}
-    for table in args.tables:
-        report(table, pd.concat([knocked_out(table, seed, args.samples, **tune) for seed in args.seeds]))
+    for name, value in OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    options = vars(parser.parse_args(argv))
+    tables, seeds = options.pop("tables"), options.pop("seeds")
+    for table in tables:
+        report(table, pd.concat([knocked_out(table, seed, **options) for seed in seeds]))
 
 
 if __name__ == "__main__":

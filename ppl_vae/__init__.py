@@ -16,6 +16,7 @@ PIECES = {
     "NumericalError": "core.errors",
     "AnalyticKL_ELBO": "objectives",
     "Trace_ELBO": "objectives",
+    "capture": "graphs",
     "draw": "programs",
     "resolve": "programs",
     "simulate": "programs",

@@ -7,10 +7,13 @@ from torch.nn.functional import one_hot
 from ppl_vae.core.errors import InputError
 
 
-def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:
+def as_features(y: Tensor, width: int, like: Tensor, *, name: str = "y", setting: str = "y_dim") -> Tensor:
     """Labels `(B,)`, integers from 0 to width − 1, as one-hot rows; covariates `(B, width)` or `(B,)` as they are.
 
     Returns `(B, width)`, of the dtype of `like`.
+
+    Args:
+        name, setting: what an error calls y, and the setting that says `width`.
 
     Raises:
         InputError: a label outside that range, or another number of covariates.
@@ -18,19 +21,21 @@ def as_features(y: Tensor, width: int, like: Tensor) -> Tensor:
     if y.is_floating_point():
         y = y.unsqueeze(-1) if y.dim() == 1 else y
         if y.shape[1:] != (width,):
+            shape = tuple(y.shape[1:])
             raise InputError(
-                f"y holds covariates of shape {tuple(y.shape[1:])}, not ({width},): set y_dim to their number; "
+                f"{name} holds covariates of shape {shape}, not ({width},): set {setting} to their number; "
                 f"labels are integers from 0 to {width - 1}"
             )
         return y.to(like.dtype)
     if y.dim() != 1:
-        raise InputError(f"y holds integers of shape {tuple(y.shape[1:])} per row: one label, or floats, are expected")
+        shape = tuple(y.shape[1:])
+        raise InputError(f"{name} holds integers of shape {shape} per row: one label, or floats, are expected")
     try:
         return one_hot(y, width).to(like.dtype)
     except RuntimeError as error:
         found = f"labels from {int(y.min())} to {int(y.max())}"
         raise InputError(
-            f"y holds {found}, outside 0 to {width - 1}: set y_dim to the number of classes, counted from 0"
+            f"{name} holds {found}, outside 0 to {width - 1}: set {setting} to the number of classes, counted from 0"
         ) from error
 
 

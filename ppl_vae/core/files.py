@@ -1,12 +1,13 @@
 """Files that are complete or do not exist: each is written under another name, flushed to disk, and then renamed."""
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,22 @@ from ppl_vae.core.errors import InputError
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, and never a part of it."""
+    with whole(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The file to write in place of `path`, which it becomes at the end; after an error nothing of it is left."""
     beside = path.with_name(f".{path.name}.part")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        yield beside
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

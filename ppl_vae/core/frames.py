@@ -133,8 +133,9 @@ def is_frame(data: Any) -> bool:
 
 
 def index_of(data: Any, numbers: Iterable[int]) -> Any:
-    """What tells the rows: the index of a DataFrame, else the numbers of the rows."""
-    return data.index if is_frame(data) else np.asarray(numbers)
+    """What tells the rows: the index of a DataFrame, the names of an AnnData's cells, else the numbers of the rows."""
+    names = getattr(data, "obs_names", None)
+    return data.index if is_frame(data) else np.asarray(numbers) if names is None else names
 
 
 def labels_of(index: Any) -> list[int | float | str]:

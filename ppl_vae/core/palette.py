@@ -109,8 +109,10 @@ REWRITTEN = {
     "model": {
         "autoregressive": "5ff3d206d82bb63ecf508fd3ba0746ce6fc9ed45ac1af9141399fc9493a0559f",
         "categorical": "14eff07043a523ebe9f4f06b90589a4db1ce8fedf69d11640eabf90d2f90c67d",
+        "conditional": "20683afa5289c2c2dbed26660d3517f7708e9fbe44506ab6d64b664f2c33ede0",
     },
     "guide": {
+        "conditional": "5a4202b0d151271763a7a7ace985e24bd723e62b8e9bfeb4c920f3fa5c2632c0",
         "table": "eaf4119d23f71f843f13491e58ec40169df93045c41432abce096e978191c8c4",
     },
 }

@@ -81,5 +81,5 @@ def counted(count: int, what: str) -> str:
 
 
 def number(x: float, form: str) -> str:
-    """A number in a table: a dash where it is not defined."""
-    return "–" if x != x else format(x, form)
+    """A number in a table: a dash where it is not defined, and never -0.00."""
+    return "–" if x != x else format(x, f"z{form}")

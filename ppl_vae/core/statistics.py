@@ -27,11 +27,12 @@ class Estimate:
     def __str__(self) -> str:
         """`-101.32 ± 0.41`: the error with two digits, the value with as many decimals; no error where it is NaN."""
         if not math.isfinite(self.se):
-            return f"{self.value:.2f}"
+            return f"{self.value:z.2f}"
         decimals = 2 if self.se <= 0 else max(0, 1 - math.floor(math.log10(self.se)))
         return f"{self:.{decimals}f}"
 
     def __format__(self, spec: str) -> str:
+        spec = spec if "z" in spec else f"z{spec}"  # no -0.00
         if math.isnan(self.se):
             return format(self.value, spec)
         return f"{format(self.value, spec)} ± {format(self.se, spec)}"

@@ -14,7 +14,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data.arrays import Dataset
 from ppl_vae.data.binarize import BINARIZE, binarized, check_unit
 from ppl_vae.data.builtin import BUILTIN
-from ppl_vae.data.columns import Schema, fields_of
+from ppl_vae.data.columns import AnySchema, fields_of
 from ppl_vae.data.protocol import SPLITS, Data
 from ppl_vae.data.randomness import generator
 from ppl_vae.data.raw import Raw
@@ -32,7 +32,7 @@ def open_data(
     split_seed: int = 0,
     valid: float = 0.1,
     test: float = 0.1,
-    schema: Schema | None = None,
+    schema: AnySchema | None = None,
 ) -> Dataset:
     """Read `source`, check it, and split its rows at random by `split_seed`.
 
@@ -47,7 +47,8 @@ def open_data(
     draw, the same for a row whatever the split; `epoch` draws training rows anew in each epoch, the others
     as `once`.
 
-    `schema`: what the columns of a csv, a parquet file or a DataFrame are; without it, they are numbers.
+    `schema`: what the columns of a csv, a parquet file or a DataFrame are, or which parts of an .h5ad or an AnnData
+    are the fields; without it, columns are numbers, and cells have the field x alone.
 
     Raises `InputError` for anything that cannot be read, is not finite, or does not fit these options.
     """
@@ -87,7 +88,7 @@ def open_data(
     )
 
 
-def as_data(source: Source | Data, schema: Schema | None = None, **options: Any) -> Data:
+def as_data(source: Source | Data, schema: AnySchema | None = None, **options: Any) -> Data:
     """`open_data(source, **options)`, or the `Data` that was given, which is read, split and binarized already.
 
     Raises:
@@ -138,8 +139,8 @@ def finite(raw: Raw, values: Tensor, scale: float | None, first: bool, missing: 
     if bad.any():
         kind = str(values.dtype).removeprefix("torch.")
         what = f"{raw.where}: {int(bad.sum())} of {bad.numel()} numbers are not finite as {kind}"
-        fix = "fix or leave out such rows" + (", or --missing nan" if first and values[bad][0].isnan() else "")
-        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; {fix}")
+        nan = ", or fit with --missing nan" if first and values[bad][0].isnan() else ""
+        raise InputError(f"{what}\nThe first: {raw.first(bad, raw.values)}; fix or leave out such rows{nan}")
     return values
 
 

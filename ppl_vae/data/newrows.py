@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.binarize import binarized, check_unit
 from ppl_vae.data.builtin import BUILTIN
-from ppl_vae.data.columns import Schema, fields_of
+from ppl_vae.data.columns import AnySchema, fields_of
 from ppl_vae.data.dataset import check_scale, finite
 from ppl_vae.data.protocol import SPLITS, Batch, Data
 from ppl_vae.data.raw import Raw
@@ -27,7 +27,7 @@ class Rules:
         columns: the names of the columns of each field that has names.
         scale: divides the first field. A built-in set has its own.
         range: smallest and largest number of the first field, as the programs saw it before binarization.
-        schema: what the columns of a table are.
+        schema: what the columns of a table are, or which parts of single-cell data the fields are.
     """
 
     fields: tuple[str, ...]
@@ -38,7 +38,7 @@ class Rules:
     missing: bool
     binarize: str
     range: tuple[float, float] | None
-    schema: Schema | None = None
+    schema: AnySchema | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_rows(source: Any, rules: Rules, scale: float | None = None) -> Rows:
     name, fields, raws = fields_of(source, rules.schema)
     check_scale(name, scale)
     if rules.schema is not None and scale is not None:
-        raise InputError("the columns of the run's table have no common scale: leave out --scale")
+        raise InputError("the columns of the run's data have no common scale: leave out --scale")
     if name in BUILTIN:
         scale = BUILTIN[name].largest
     elif scale is None:

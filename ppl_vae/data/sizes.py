@@ -39,7 +39,7 @@ def check_npz(archive: zipfile.ZipFile, key: str, path: str) -> None:
         check_npy(member, path, size)
 
 
-def check_memory(path: str, size: int) -> None:
+def check_memory(path: str, size: int, holds: str = "says that it holds") -> None:
     """
     Raises:
         InputError: there is no memory for `size` bytes.
@@ -47,7 +47,7 @@ def check_memory(path: str, size: int) -> None:
     available = available_memory()
     if size > available:
         raise InputError(
-            f"{path} says that it holds {_gigabytes(size)}, and this machine has {_gigabytes(available)} of memory "
+            f"{path} {holds} {_gigabytes(size)}, and this machine has {_gigabytes(available)} of memory "
             "available: give a part of it"
         )
 

@@ -17,8 +17,8 @@ Source = str | os.PathLike[str] | np.ndarray | Tensor | Sequence[str] | Sequence
 S = TypeVar("S")
 
 
-class _Spec(NamedTuple):
-    """`name=path:key`; without a name or key, None."""
+class Spec(NamedTuple):
+    """What names a file, `name=path:key`; without a name or key, None."""
 
     name: str | None
     path: str
@@ -30,7 +30,7 @@ def absolute(source: S) -> S:
     given: Any = source
     result = given
     if isinstance(given, str | os.PathLike):
-        spec = _parse(os.fspath(given))
+        spec = parse(os.fspath(given))
         path = os.path.abspath(os.path.expanduser(spec.path))
         name = "" if spec.name is None else f"{spec.name}="
         result = given if given in BUILTIN else name + path + ("" if spec.key is None else f":{spec.key}")
@@ -41,7 +41,7 @@ def absolute(source: S) -> S:
 
 def there(source: str) -> bool:
     """Is it a built-in set, or a file that exists?"""
-    return source in BUILTIN or os.path.exists(os.path.expanduser(_parse(source).path))
+    return source in BUILTIN or os.path.exists(os.path.expanduser(parse(source).path))
 
 
 def gather(source: Any) -> tuple[str, tuple[str, ...], list[Raw]]:
@@ -57,22 +57,22 @@ def gather(source: Any) -> tuple[str, tuple[str, ...], list[Raw]]:
     texts = [os.fspath(item) for item in items]
     if len(texts) == 1 and texts[0] in BUILTIN:
         return texts[0], ("x",), [as_raw(f"field x ({texts[0]})", BUILTIN[texts[0]].read())]
-    specs = [_parse(text) for text in texts]
+    specs = [parse(text) for text in texts]
     fields = _field_names(specs)
     raws = [_read(name, spec, name == fields[0]) for name, spec in zip(fields, specs, strict=True)]
     return ", ".join(dict.fromkeys(os.path.basename(spec.path) for spec in specs)), fields, raws
 
 
-def _parse(text: str) -> _Spec:
+def parse(text: str) -> Spec:
     """Split `name=path:key`, unless a file exists under the longer name."""
     path, key = path_and_key(text)
     name, equals, rest = text.partition("=")
     if not equals or "/" in name or os.path.exists(os.path.expanduser(path)):
-        return _Spec(None, path, key)
+        return Spec(None, path, key)
     if not name.isidentifier():
         what = f"{name!r} is not a field name" if name else "the field name is empty"
         raise InputError(f"{text}: {what}; write it like x={rest or 'a.npy'}")
-    return _Spec(name, *path_and_key(rest))
+    return Spec(name, *path_and_key(rest))
 
 
 def path_and_key(text: str) -> tuple[str, str | None]:
@@ -88,7 +88,7 @@ def default_names(count: int) -> tuple[str, ...]:
     return ("x", "y", *(f"x{i}" for i in range(2, count)))[:count]
 
 
-def _field_names(specs: list[_Spec]) -> tuple[str, ...]:
+def _field_names(specs: list[Spec]) -> tuple[str, ...]:
     names = [spec.name for spec in specs if spec.name is not None]
     if not names:
         return default_names(len(specs))
@@ -101,7 +101,7 @@ def _field_names(specs: list[_Spec]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read(name: str, spec: _Spec, first: bool) -> Raw:
+def _read(name: str, spec: Spec, first: bool) -> Raw:
     """Read a file. One column, chosen by name for a later field, comes as `(rows,)`, say for labels."""
     path = os.path.expanduser(spec.path)
     suffix = os.path.splitext(path)[1].lower()

@@ -15,7 +15,7 @@ Estimators = Mapping[str, Estimator]
 
 def plain(x: float) -> str:
     """Two digits at least, in decimal notation."""
-    return f"{x:.0f}" if x >= 10 else f"{x:.2g}"
+    return f"{x:z.0f}" if x >= 10 else f"{x:.2g}"
 
 
 def advice(estimators: Estimators, draws: int) -> str:
@@ -47,12 +47,12 @@ def _bias(e: Estimator, level: float) -> str:
     """What is biased of an estimator, against its reference; nothing if neither value nor gradient shows it."""
     value = None if e.bias is None else e.bias.difference
     if value is not None and abs(value.value) > BIASED * value.se + ROUNDING * abs(e.value.value):
-        z = "without noise" if math.isnan(value.z) else f"z = {value.z:.1f}"
+        z = "without noise" if math.isnan(value.z) else f"z = {value.z:z.1f}"
         return f"the value of {{}} is biased ({z})"
     if e.gradient_bias is not None and e.gradient_bias.p < level:
         t = e.gradient_bias.t
         group = max(t, key=t.__getitem__)
-        return f"the {group}'s gradient of {{}} is biased (|t| = {t[group]:.1f})"
+        return f"the {group}'s gradient of {{}} is biased (|t| = {t[group]:z.1f})"
     return ""
 
 

@@ -142,8 +142,8 @@ class Difference:
         return {"a": self.a, "b": self.b, "difference": d.value, "se": d.se, "z": d.z}
 
     def __str__(self) -> str:
-        z = "the same at every draw" if math.isnan(self.difference.z) else f"z = {self.difference.z:.2f}"
-        return f"{self.a} − {self.b} = {self.difference:.4f}, {z}"
+        z = "the same at every draw" if math.isnan(self.difference.z) else f"z = {self.difference.z:z.2f}"
+        return f"{self.a} − {self.b} = {self.difference:z.4f}, {z}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -212,8 +212,8 @@ def _wide(e: Estimator) -> tuple[str, ...]:
     variance = {group: no_noise[group] or f"{v.value:.3g}" for group, v in e.gradient_variance.items()}
     snr = {group: no_noise[group] or number(x, ".2f") for group, x in e.gradient_snr.items()}
     return (
-        f"{e.value.value:.3f}",
-        "exact" if e.settled else f"{e.value.se:.3f}",
+        f"{e.value.value:z.3f}",
+        "exact" if e.settled else f"{e.value.se:z.3f}",
         number(e.bias.difference.z if e.bias else math.nan, ".1f"),
         "exact" if e.settled else f"{e.variance:.3g}",
         variance["model"],
@@ -221,8 +221,8 @@ def _wide(e: Estimator) -> tuple[str, ...]:
         snr["model"],
         snr["guide"],
         number(e.gradient_cosine["guide"], ".3f"),
-        f"{1e3 * e.seconds_per_step:.1f}",
-        f"{e.peak_bytes_per_step / 2**20:.1f}",
+        f"{1e3 * e.seconds_per_step:z.1f}",
+        f"{e.peak_bytes_per_step / 2**20:z.1f}",
         no_noise["guide"] or number(e.efficiency["guide"], ".3g"),
     )
 

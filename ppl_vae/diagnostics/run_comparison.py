@@ -61,7 +61,7 @@ class SeedDifference:
 
     def __str__(self) -> str:
         return (
-            f"over seeds ({self.how}): {self.a} and its kind − {self.b} and its kind = {self.difference:.3f}, "
+            f"over seeds ({self.how}): {self.a} and its kind − {self.b} and its kind = {self.difference:z.3f}, "
             f"t = {number(self.difference.z, '.1f')}, {self.df} degree{'s' * (self.df > 1)} of freedom"
         )
 
@@ -101,7 +101,7 @@ class RunComparison(Result):
         """The value of each run."""
         made = table("run", f"{self.target}\nin nats", "± s.e.\nover draws", "± s.e.\nover data")
         for name, r in self.runs.items():
-            made.add_row(name, f"{r.value.value:.3f}", f"{r.value.se:.3f}", number(r.over_data.se, ".3f"))
+            made.add_row(name, f"{r.value.value:z.3f}", f"{r.value.se:z.3f}", number(r.over_data.se, ".3f"))
         return made
 
     @property
@@ -109,8 +109,8 @@ class RunComparison(Result):
         """The paired differences of every two runs."""
         made = table("paired difference", "nats", "± s.e.\nover draws", "± s.e.\nover data", "z")
         for p in self.pairs:
-            errors = f"{p.difference.se:.3f}", number(p.over_data.se, ".3f"), number(p.over_data.z, ".1f")
-            made.add_row(f"{p.a} − {p.b}", f"{p.difference.value:.3f}", *errors)
+            errors = f"{p.difference.se:z.3f}", number(p.over_data.se, ".3f"), number(p.over_data.z, ".1f")
+            made.add_row(f"{p.a} − {p.b}", f"{p.difference.value:z.3f}", *errors)
         return made
 
     def lines(self) -> Iterator[RenderableType]:

@@ -209,10 +209,10 @@ class Sweep(Result):
         behind = ("less the\nbest", "± s.e.") if names else ()
         made = table(*(names or ["setting"]), self.bound, "± s.e.\nover seeds", *behind, "rate", "active\nunits")
         for line in self.settings:
-            compared = [f"{b.over_data.value:.3f}", number(b.se, ".3f")] if (b := line.behind) else ["best", ""]
-            numbers = [f"{line.bound.value:.2f}", number(line.bound.se, ".2f"), *(compared if names else ())]
+            compared = [f"{b.over_data.value:z.3f}", number(b.se, ".3f")] if (b := line.behind) else ["best", ""]
+            numbers = [f"{line.bound.value:z.2f}", number(line.bound.se, ".2f"), *(compared if names else ())]
             texts = list(line.setting.values()) or [line.label]
-            made.add_row(*texts, *numbers, f"{line.rate:.2f}", number(line.active_units, ".3g"))
+            made.add_row(*texts, *numbers, f"{line.rate:z.2f}", number(line.active_units, ".3g"))
         return made
 
     def verdict(self) -> Iterator[str]:
@@ -223,8 +223,8 @@ class Sweep(Result):
             assert b is not None
             told = "significant" if b.significant else "not significant"
             yield (
-                f"best is {self.first.label}; the next, {others[0].label}, is {abs(b.over_data.value):.3f} ± "
-                f"{b.se:.3f} behind (t = {number(abs(b.t), '.1f')}, {number(b.df, '.1f')} degrees of freedom, "
+                f"best is {self.first.label}; the next, {others[0].label}, is {abs(b.over_data.value):z.3f} ± "
+                f"{b.se:z.3f} behind (t = {number(abs(b.t), '.1f')}, {number(b.df, '.1f')} degrees of freedom, "
                 f"p = {number(b.p, '.2g')}): {told} at 5 %"
             )
         alike = [line.label for line in others[1:] if line.behind and not line.behind.significant]

@@ -25,6 +25,7 @@ from ppl_vae.objectives import dimensions
 from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
+from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.grid import Swept, grid
 from ppl_vae.runs.recording import FRESH_DRAWS, FRESH_SEED
 from ppl_vae.runs.run import Run
@@ -77,6 +78,9 @@ def sweep(
     swept: Swept,
     at_once: int,
     progress: bool,
+    layer: str | None = None,
+    library: str | None = None,
+    batch: str | None = None,
     **options: Any,
 ) -> Sweep:
     """Fit every combination of `swept` at every seed, and compare them on the validation rows.
@@ -87,7 +91,7 @@ def sweep(
         out: the folder of the sweep; without it a temporary one.
         seeds: how many, from the option `seed` on.
         at_once: so many runs at a time, each in a process of its own.
-        options: those of `fit`.
+        layer, library, batch, options: those of `fit`.
 
     Raises:
         InputError: before anything is trained, what `check` refuses; afterwards, that every setting has failed.
@@ -96,7 +100,10 @@ def sweep(
     settings = grid(swept)
     scratch = Scratch() if out is None else None
     place = scratch.folder if scratch else Path(out or "").expanduser()
-    planned = jobs(model, guide, data, place, settings, seeds, options)
+    cells = cells_asked(model, data, layer, library, batch)
+    if cells is not None:
+        model, guide, options = for_cells(cells, model, guide, options)
+    planned = jobs(model, guide, data, place, settings, seeds, options, cells)
     check(planned)
     outcomes: list[Outcome] = []
     with Progress(progress, len(planned)) as bar:
@@ -105,7 +112,7 @@ def sweep(
             for text in outcome.warned:
                 warnings.warn(f"{job.label}: {text}", stacklevel=3)
             m = outcome.measured
-            bar.say(f"{job.label}: {f'ELBO {m.elbo.mean():.2f}, rate {m.rate:.2f}' if m else outcome.failed}")
+            bar.say(f"{job.label}: {f'ELBO {m.elbo.mean():z.2f}, rate {m.rate:z.2f}' if m else outcome.failed}")
             bar.advance()
     found = sweep_of(planned, outcomes, scratch)
     write_json(place / "sweep.json", found.asdict())

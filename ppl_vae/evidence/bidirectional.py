@@ -60,7 +60,7 @@ class Bidirectional:
 
     def lines(self) -> Iterator[str]:
         yield (
-            f"{len(self.lower)} rows drawn from the model: annealed bounds on their log p(x) are {self.gap:.2f} nats "
+            f"{len(self.lower)} rows drawn from the model: annealed bounds on their log p(x) are {self.gap:z.2f} nats "
             f"apart, {self.temperatures} temperatures from the {self.start}"
         )
         yield "(so far from the truth may annealing be on such rows; of real rows there is no upper bound)"

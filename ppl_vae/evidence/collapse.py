@@ -140,7 +140,7 @@ class Collapse(Result):
         yield from self._largest()
         yield f"q(z) against p(z): energy statistic {number(t.statistic, '.4f')}, p = {number(t.p, '.3g')}"
         if not isnan(self.max_correlation):
-            yield f"largest correlation of the means of two active dimensions: {self.max_correlation:.2f}"
+            yield f"largest correlation of the means of two active dimensions: {self.max_correlation:z.2f}"
         yield from self.notes
         yield f"advice: {self.verdict.advice}"
 

@@ -92,7 +92,7 @@ class Copies(Result):
         yield f"  near to a training row: {near} of samples, {usual} of rows held out"
         yield (
             f"  nearest to a training row, not to one held out: {_percent(self.with_training)} of samples; "
-            f"{100 * self.expected:.1f} % if none are copied"
+            f"{100 * self.expected:z.1f} % if none are copied"
         )
         yield f"  {self.verdict}"
 
@@ -111,7 +111,7 @@ class Copies(Result):
 
 
 def _percent(share: Estimate) -> str:
-    return f"{100 * share.value:.1f} ± {100 * share.se:.1f} %"
+    return f"{100 * share.value:z.1f} ± {100 * share.se:z.1f} %"
 
 
 @torch.no_grad()

@@ -59,4 +59,4 @@ def disagreement(value: Tensor, weighted: Weighted, dtype: torch.dtype) -> str:
     if not wrong.any():
         return ""
     worst = torch.where(wrong, over.abs(), -math.inf).argmax()
-    return f"row {worst}: log_px says {value[worst]:.4f}, importance sampling {weighted.log_px[worst]:.4f} nats"
+    return f"row {worst}: log_px says {value[worst]:z.4f}, importance sampling {weighted.log_px[worst]:z.4f} nats"

@@ -1,20 +1,24 @@
 """A run, evaluated: log p(x) of its rows, the gap explained, collapse, and what simulated rows say."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import seed_torch
+from ppl_vae.data.newrows import Rows
 from ppl_vae.evidence.bidirectional import Bidirectional, bidirectional
 from ppl_vae.evidence.calibration import Calibration, calibration
 from ppl_vae.evidence.collapse import collapse
 from ppl_vae.evidence.evaluation import Evaluation
 from ppl_vae.evidence.gap import GapParts, Refined, gap_parts, refined
-from ppl_vae.evidence.log_px import Method, log_px
+from ppl_vae.evidence.log_px import LogPx, Method, log_px
 from ppl_vae.evidence.predictive import PredictiveCheck, Statistic, predictive_check
 from ppl_vae.evidence.units import units
+from ppl_vae.programs import Pair
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.training.prepare import isolated
@@ -24,6 +28,41 @@ LONGEST_NAME = 200
 CHECKED_ROWS = 200  # at most: each is drawn anew a hundred times
 STAGES = 3  # of log p(x), each of which may be short
 COLLAPSE_ROWS = 1000  # at most: the mutual information looks at every pair of rows
+
+
+@contextlib.contextmanager
+def measured(
+    run: Run,
+    data: Any,
+    scale: float | None,
+    opening: Mapping[str, Any],
+    *,
+    test: bool,
+    rows: int | None,
+    seed: int,
+    progress: bool,
+    stages: int = STAGES,
+    **how: Any,
+) -> Iterator[tuple[Pair, Rows, Batch, LogPx, Progress]]:
+    """The pair of a run, its rows or those of `data`, the batch of them, log p(x) of it, and the bar that told of it.
+
+    Inside, the random state is that of `seed`, and an exception of a program is an `InputError`.
+
+    Args:
+        opening: as for `Run.pair`.
+        test: of the run's own rows, the test rows alone.
+        rows: so many of them, the first ones; by default all.
+        stages: how much work the bar tells of, of which log p(x) is `STAGES`.
+        how: the options of `log_px`.
+    """
+    with isolated(seed), running(f"the pair of {run.folder}"):
+        pair = run.pair(**opening)
+        read = rows_of(run, pair, data, scale, test=test, force=opening.get("force", False))
+        batch = tuple(x.to(run.config.device) for x in read.first(len(read.numbers) if rows is None else rows))
+        with Progress(progress, stages * 100) as bar:
+            seed_torch(seed)
+            how |= {"batch_size": run.config.batch_size, "advance": lambda part: bar.advance(100 * part)}
+            yield pair, read, batch, log_px(pair.model, pair.guide, batch, **how), bar
 
 
 def evaluate_on_run(
@@ -51,19 +90,17 @@ def evaluate_on_run(
     Raises:
         InputError: the run can't be opened, its rows can't be read, or the method that is named is not for the pair.
     """
-    with isolated(seed), running(f"the pair of {run.folder}"):
-        pair = run.pair(checkpoint=checkpoint, **opening)
-        read = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
-        count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
-        batch = tuple(x.to(run.config.device) for x in read.first(count))
-        size = run.config.batch_size
-        with Progress(progress, STAGES * 100) as bar:
-            seed_torch(seed)
-            found = log_px(
-                pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
-                most_annealed=annealed_rows, temperatures=temperatures, seconds=seconds,
-                advance=lambda part: bar.advance(100 * part),
-            )  # fmt: skip
+    opening["checkpoint"] = checkpoint
+    how: dict[str, Any] = {"num_samples": num_samples, "most_annealed": annealed_rows}
+    how |= {"method": method, "temperatures": temperatures, "seconds": seconds}
+    with measured(run, data, scale, opening, test=True, rows=rows, seed=seed, progress=progress, **how) as (
+        pair,
+        read,
+        batch,
+        found,
+        _,
+    ):
+        count, size = len(batch[0]), run.config.batch_size
         refused: dict[str, str] = {}
 
         def part(name: str, wanted: bool, make: Callable[[], Any]) -> Any:

@@ -74,8 +74,8 @@ class PredictiveCheck(Result):
         yield "rows drawn anew, x_rep ~ p(x|z), z ~ q(z|x): means over rows, and how many rows are extreme"
         made = table("T", "T(x)", "T(x_rep)", "mean p", "p < 2.5 %", "p > 97.5 %")
         for name, f in self.fields().items():
-            tails = (f"{100 * f[key]:.1f} %" for key in ("low", "high"))
-            made.add_row(name, f"{f['observed']:.4g}", f"{f['replicated']:.4g}", f"{f['p_mean']:.2f}", *tails)
+            tails = (f"{100 * f[key]:z.1f} %" for key in ("low", "high"))
+            made.add_row(name, f"{f['observed']:.4g}", f"{f['replicated']:.4g}", f"{f['p_mean']:z.2f}", *tails)
         yield made
 
 

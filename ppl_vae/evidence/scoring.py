@@ -17,18 +17,15 @@ from ppl_vae.core.results import Result, counted, number, table
 from ppl_vae.evidence.columns import Columns, columns
 from ppl_vae.evidence.evaluation import methods_said
 from ppl_vae.evidence.importance import chunks
-from ppl_vae.evidence.log_px import LogPx, Method, log_px
+from ppl_vae.evidence.log_px import LogPx, Method
 from ppl_vae.evidence.mean import mean
-from ppl_vae.evidence.on_run import STAGES, name_of
+from ppl_vae.evidence.on_run import STAGES, measured, name_of
 from ppl_vae.evidence.units import Units, units
 from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, batches, sum_sites
-from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sampling import numbered
-from ppl_vae.training.prepare import isolated
-from ppl_vae.training.progress import Progress
 
 if TYPE_CHECKING:
     import pandas
@@ -146,7 +143,7 @@ class Scores(Result):
         made = table("", "mean", "± s.e.\nover data")
         for name, title in zip(NUMBERS, TITLES, strict=True):
             each = mean(torch.as_tensor(self.arrays[name])).over_data
-            made.add_row(title, f"{each.value:.2f}", number(each.se, ".2f"))
+            made.add_row(title, f"{each.value:z.2f}", number(each.se, ".2f"))
         yield made
         yield from methods_said(self.found)
         yield from self.found.remarks
@@ -161,9 +158,9 @@ class Scores(Result):
         yield "least likely:"
         for row in self.lowest:
             told = self._told(row)
-            se = f" ± {told['log_px_se']:.2f}" if told["reliable"] else " or more"
+            se = f" ± {told['log_px_se']:z.2f}" if told["reliable"] else " or more"
             cells = [self._cell(row, j) for j in self.surprising(row)] if self.columns is not None else []
-            yield f"  row {told['row']}: log p(x) {told['log_px']:.2f}{se}" + f"; {', '.join(cells)}" * bool(cells)
+            yield f"  row {told['row']}: log p(x) {told['log_px']:z.2f}{se}" + f"; {', '.join(cells)}" * bool(cells)
         if self.columns is None:
             return
         usual = "; in brackets its mean over the rows" if len(self.rate) > 1 else ""
@@ -176,12 +173,12 @@ class Scores(Result):
     def _cell(self, row: int, column: int) -> str:
         assert self.columns is not None
         doubt = "" if self.columns.reliable[row, column] else "?"
-        usual = f" ({self.usual[column]:.2f})" if len(self.rate) > 1 else ""
+        usual = f" ({self.usual[column]:z.2f})" if len(self.rate) > 1 else ""
         name = self.names[column]
         if self.cells is not None:
             cell = self.cells[name].iloc[row]
             name += f"={cell:g}:" if isinstance(cell, float) else f"={str(cell).removesuffix(' 00:00:00')}:"
-        return f"{name} {self.arrays['surprise'][row, column]:.2f}{doubt}{usual}"
+        return f"{name} {self.arrays['surprise'][row, column]:z.2f}{doubt}{usual}"
 
 
 def score_on_run(
@@ -204,30 +201,26 @@ def score_on_run(
     Raises:
         InputError: the run can't be opened, its rows can't be read, or the method that is named is not for the pair.
     """
-    with isolated(seed), running(f"the pair of {run.folder}"):
-        pair = run.pair(checkpoint=checkpoint, **opening)
-        read = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
-        count = len(read.numbers) if rows is None else min(rows, len(read.numbers))
-        batch = tuple(x.to(run.config.device) for x in read.first(count))
-        size = run.config.batch_size
-        refused: dict[str, str] = {}
-        with Progress(progress, (STAGES + by_column) * 100) as bar:
-            found = log_px(
-                pair.model, pair.guide, batch, method, num_samples=num_samples, batch_size=size,
-                most_annealed=annealed_rows, advance=lambda part: bar.advance(100 * part),
-            )  # fmt: skip
+    opening["checkpoint"] = checkpoint
+    how: dict[str, Any] = {"method": method, "num_samples": num_samples, "most_annealed": annealed_rows}
+    stages = STAGES + by_column
+    refused: dict[str, str] = {}
+    with measured(
+        run, data, scale, opening, test=False, rows=rows, seed=seed, progress=progress, stages=stages, **how
+    ) as (pair, read, batch, found, bar):
+        count = len(batch[0])
+        seed_torch(seed)
+        rate, distortion = parts(pair.model, pair.guide, batch, num_samples, run.config.batch_size)
+        told = None
+        if by_column:
             seed_torch(seed)
-            rate, distortion = parts(pair.model, pair.guide, batch, num_samples, size)
-            told = None
-            if by_column:
-                seed_torch(seed)
-                try:
-                    told = columns(
-                        pair.model, pair.guide, batch, num_samples, known=found,
-                        advance=lambda rows: bar.advance(100 * rows / count),
-                    )  # fmt: skip
-                except InputError as error:
-                    refused["log p of each column"] = str(error)
+            try:
+                told = columns(
+                    pair.model, pair.guide, batch, num_samples, known=found,
+                    advance=lambda rows: bar.advance(100 * rows / count),
+                )  # fmt: skip
+            except InputError as error:
+                refused["log p of each column"] = str(error)
         return Scores(
             data=name_of(run, data),
             step=run.step(checkpoint),

@@ -98,14 +98,14 @@ def _text(k: int, D: int, rate: Estimate, found: Information) -> str:
     if rate.value < COLLAPSED or found.upper.value < COLLAPSED:
         return f"collapsed: z tells less than {COLLAPSED} nats of x"
     if D and not k and not informed:
-        return f"collapsed: none of {D} dimensions carries information, though the rate is {rate.value:.2f} nats"
+        return f"collapsed: none of {D} dimensions carries information, though the rate is {rate.value:z.2f} nats"
     if D and not k:
-        return f"partly collapsed: {of} by mean and rate, though z tells {found.lower.value:.2f} nats of x at least"
+        return f"partly collapsed: {of} by mean and rate, though z tells {found.lower.value:z.2f} nats of x at least"
     if D:
         return f"partly collapsed: {of}" if k < D / 2 else f"no collapse: {of}"
     if informed:
-        return f"no collapse: z tells {found.lower.value:.2f} nats of x at least"
-    return f"not known: the rate is {rate.value:.2f} nats, but how much of it is information could not be told"
+        return f"no collapse: z tells {found.lower.value:z.2f} nats of x at least"
+    return f"not known: the rate is {rate.value:z.2f} nats, but how much of it is information could not be told"
 
 
 def _about_the_prior(found: Information, two_sample: TwoSample, real: bool) -> str:
@@ -113,7 +113,7 @@ def _about_the_prior(found: Information, two_sample: TwoSample, real: bool) -> s
     if not two_sample.p < REJECTED or not high > MISFIT:
         return ""
     how = " (--model vae --set prior=mixture, vamp or flow)" if real else ""
-    gain = f"{low:.2f} to {high:.2f}" if low > 0 else f"at most {high:.2f}"
+    gain = f"{low:z.2f} to {high:z.2f}" if low > 0 else f"at most {high:z.2f}"
     return (
         f". q(z) is not p(z) (p = {two_sample.p:.2g}), so that a draw of the prior need not be like the code of any "
         f"datum: a better prior alone can raise the ELBO by {gain} nats{how}"

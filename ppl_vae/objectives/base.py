@@ -86,7 +86,7 @@ class Objective(ELBO):
         t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
         return Pass(*self.per_example(t), t)
 
-    def weighted(self, seen: Pass, weight: float) -> Pass:
+    def weighted(self, seen: Pass, weight: float | Tensor) -> Pass:
         """The same pass, in which the price R of the latent counts `weight` times: E_q[log p(x|z)] − w R.
 
         As the value is E_q[log p(x|z)] − R, this is w · value + (1 − w) · E_q[log p(x|z)]. For the ELBO, R is the rate.

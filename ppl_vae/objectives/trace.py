@@ -43,7 +43,7 @@ class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):
         value = log_ratio.mean(0)
         return value, value if surrogate is log_ratio else surrogate.mean(0)
 
-    def weighted(self, seen: Pass, weight: float) -> Pass:
+    def weighted(self, seen: Pass, weight: float | Tensor) -> Pass:
         need_paths(seen.terms, "a warm-up")
         return super().weighted(seen, weight)
 

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import weakref
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import pyro
@@ -55,14 +56,14 @@ class Program(nn.Module):
         module, divider, key = name.partition("$$$")
         if divider and module.replace(".", "_") in self.owned:
             # looked up each time: load_state_dict(assign=True) replaces the parameter
-            value = unconstrained = self.owned[module.replace(".", "_")].get_parameter(key)
+            value = unconstrained = attrgetter(key)(self.owned[module.replace(".", "_")])
         elif name in self.constraints:
             unconstrained = self.free[name.replace(".", "_")]
             value = transform_to(self.constraints[name])(unconstrained)
         else:
             return None
         # SVI reads this attribute of a param site
-        value.unconstrained = weakref.ref(unconstrained)  # type: ignore[attr-defined]
+        value.unconstrained = weakref.ref(unconstrained)
         return value
 
     def share(self, other: "Program") -> None:

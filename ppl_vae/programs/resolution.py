@@ -1,7 +1,7 @@
 """From specs and settings to programs: `resolve` one, or a model and a guide together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,10 @@ def resolve_pair(
     lender, borrower = (built[kind] for kind in order)
     if isinstance(lender, Program) and isinstance(borrower, Program):
         borrower.share(lender)
-    return Pair(built["model"], built["guide"], {kind: source for kind, (_, source) in found.items()}, order[1])
+    sources: dict[str, Source] = {
+        kind: replace(source, shorthand=takers[kind].in_effect) for kind, (_, source) in found.items()
+    }
+    return Pair(built["model"], built["guide"], sources, order[1])
 
 
 def _about(batch: Batch | None) -> dict[str, Any]:

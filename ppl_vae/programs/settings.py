@@ -8,7 +8,7 @@ components=20            the same, where the program itself has no such setting
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import Parameter
 from typing import Any
@@ -63,6 +63,18 @@ class Taker:
             kinds = " or ".join(PARTS)
             raise InputError(f"the {self.called}'s argument {strange[0]!r} is a Part: let its name end with {kinds}")
         return found
+
+    @property
+    def in_effect(self) -> Shorthand | None:
+        """The shorthand with those of its settings alone that have stayed as it sets them."""
+        if self.shorthand is None:
+            return None
+
+        def now(name: str) -> Any:
+            part, dot, setting = name.rpartition(".")
+            return self.nested.get(part, {}).get(setting) if dot else self.own.get(name)
+
+        return replace(self.shorthand, settings={k: x for k, x in self.shorthand.settings.items() if now(k) == x})
 
     def part(self, name: str) -> Any:
         """What an argument chooses."""

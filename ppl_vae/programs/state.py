@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from torch import nn
@@ -24,6 +25,24 @@ class buffers_kept(contextlib.AbstractContextManager[None]):
         for module, name, buffer, before in self.buffers:
             buffer.data.copy_(before)
             setattr(module, name, buffer)
+
+
+_without_numbers: ContextVar[bool] = ContextVar("without_numbers", default=False)
+
+
+@contextlib.contextmanager
+def without_numbers() -> Iterator[None]:
+    """Programs run on tensors that have no numbers, so that nothing about numbers can be checked."""
+    token = _without_numbers.set(True)
+    try:
+        yield
+    finally:
+        _without_numbers.reset(token)
+
+
+def has_numbers() -> bool:
+    """Do tensors have numbers here that can be checked?"""
+    return not _without_numbers.get()
 
 
 @contextlib.contextmanager

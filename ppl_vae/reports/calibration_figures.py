@@ -74,7 +74,7 @@ def predictive(found: PredictiveCheck, path: Path) -> None:
         for draw in again:
             axes.ecdf(draw, color=SKY, lw=0.5, alpha=0.4)
         axes.ecdf(checked.observed.cpu().numpy(), color=BLACK, lw=1.4)
-        axes.set(xlabel=f"{name} of a row", title=f"mean p {checked.p.mean():.2f}")
+        axes.set(xlabel=f"{name} of a row", title=f"mean p {checked.p.mean():z.2f}")
     for axes in panels[len(names) :]:
         axes.remove()
     panels[0].set_ylabel("fraction of rows below")

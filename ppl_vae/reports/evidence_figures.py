@@ -137,7 +137,7 @@ def _mean_gap(axes: Axes, found: Evaluation) -> None:
         error = m.over_data.se if m.over_data.se == m.over_data.se else 0.0
         axes.bar([i], [m.value], yerr=[error], width=0.6, color={"amortization": ORANGE}.get(name, SKY), capsize=4)
         axes.annotate(
-            f"{m.value:.2f}", (i, m.value + error), (0, 3), textcoords="offset points", ha="center", fontsize=9
+            f"{m.value:z.2f}", (i, m.value + error), (0, 3), textcoords="offset points", ha="center", fontsize=9
         )
     axes.set_xticks(range(len(shown)), list(shown))
     axes.set(ylabel="nats per datum", title="mean over rows")

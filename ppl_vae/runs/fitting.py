@@ -14,17 +14,19 @@ from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.files import Scratch
 from ppl_vae.data import Data
+from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import Described
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.building import build
+from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.record import change_config, record_data, write_record
 from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
-from ppl_vae.training import settings
+from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals
 from ppl_vae.training.loop import Loop
@@ -50,6 +52,9 @@ def fit(
     drop: Sequence[str] | str | None = None,
     only: Sequence[str] | str | None = None,
     label: str | None = None,
+    layer: str | None = None,
+    library: str | None = None,
+    batch: str | None = None,
     **options: Any,
 ) -> Run:
     """Fit a model and a guide to data, and return the run.
@@ -63,6 +68,7 @@ def fit(
         trust, force: with `resume`: execute programs from `RUN/sources`; accept other hashes (see `Run.pair`).
         progress: show a progress bar on standard error.
         columns, drop, only, label: what the columns of a table are, see `ppl_vae.data.columns.choose`.
+        layer, library, batch: which parts of single-cell data the fields are, see `ppl_vae.data.cells.CellFields`.
         options: the fields of `ppl_vae.training.config.FitConfig`; `set` may be a dict of any values, and `objective` a
             subclass of `ppl_vae.objectives.Objective` or an instance of one.
 
@@ -71,18 +77,23 @@ def fit(
         NumericalError: a loss or gradient that is not finite; the state before that step has been saved.
         Interrupted: Ctrl-C or SIGTERM, after the state has been saved.
     """
-    table = None
+    found = cells = None
     if not resume:
-        table = table_asked(model, guide, data, options.get("set", ()), columns, drop, only, label)
-    if table is not None:
+        cells = cells_asked(model, data, layer, library, batch)
+        found = table_asked(model, guide, data, options.get("set", ()), columns, drop, only, label)
+    if found is not None:
         if options.get("scale") is not None:
             raise InputError("a scale is for numbers of one kind: leave it out, for a table has a unit in each column")
-        model, guide = model or "table", guide or "table"
-        given = settings.values(options.get("set", ()))
-        options |= {"set": given | {"kinds": table.schema.kinds}, "missing": "nan"}
+        model, guide = found.model, found.guide
+        options |= {"set": found.settings | settings.values(options.get("set", ())), "missing": "nan"}
+    if cells is not None:
+        model, guide, options = for_cells(cells, model, guide, options)
     config, set, objective = asked(model, guide, data, options)
     if not resume:
-        return start(model, guide, data, out, config, set=set, objective=objective, table=table, progress=progress)
+        table = None if found is None else found.table
+        return start(
+            model, guide, data, out, config, set=set, objective=objective, table=table, cells=cells, progress=progress
+        )
     if out is None:
         raise InputError("fit needs out, the folder of the run to go on with")
     return go_on(
@@ -120,6 +131,7 @@ def start(
     set: Set = (),
     objective: Any = None,
     table: Described | None = None,
+    cells: CellFields | None = None,
     progress: bool = False,
 ) -> Run:
     """Make a run and train it to its end. Arguments and errors as for `fit`.
@@ -128,6 +140,7 @@ def start(
         config: the options, with what is recorded of model, guide, data, settings and objective.
         set, objective: as they were given, where the record of them is not enough.
         table: the data, where they are a table with a schema.
+        cells: which parts of the data the fields are, where they are single-cell data.
     """
     for name, value in (("model", model), ("guide", guide), ("data", data)):
         if value is None:
@@ -139,7 +152,7 @@ def start(
     place = scratch.folder if scratch else Path(folder or "").expanduser()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise InputError(f"{place} exists: choose another --out, or go on with it by ppl-vae resume {place}")
-    schema = None if table is None else table.schema
+    schema = cells if table is None else table.schema
     opened = open_config_data(config, data, schema)
     if table is not None and progress:
         table.print(Console(stderr=True))
@@ -150,7 +163,9 @@ def start(
         loop = _loop(config, pair, opened, made)
         loop.check_warmup()
         _check(pair, opened, made)
-        write_record(place, config, pair, opened, example, made, named.source, schema)
+        loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
+        how = stepping.record(loop.stepper)
+        write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         return _train(loop, Run(place, scratch, again), progress)
 
@@ -209,6 +224,9 @@ def go_on(
         pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
         made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
         loop = _loop(config, pair, opened, made)
+        how = run.record.get("step", {"captured": False})
+        batch = loop.move(opened.first(config.batch_size))
+        loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
         if run.checkpoints.steps:
             load(loop, run)
         _check(pair, opened, made)

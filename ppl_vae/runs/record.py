@@ -13,7 +13,8 @@ import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, write_bytes, write_json
 from ppl_vae.data import Data
-from ppl_vae.data.columns import Schema, schema_from, write_toml
+from ppl_vae.data.cells import CellFields
+from ppl_vae.data.columns import AnySchema, Schema, schema_from, write_toml
 from ppl_vae.data.dataset import image_of
 from ppl_vae.data.newrows import Rules
 from ppl_vae.data.protocol import CHUNK, SPLITS
@@ -57,13 +58,15 @@ def write_record(
     example: Batch,
     objective: Objective,
     objective_source: Source | None = None,
-    schema: Schema | None = None,
+    schema: AnySchema | None = None,
+    step: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the folder of a run, with the sources of its programs and, written last, its record.
 
     Args:
         objective_source: where the objective came from, if it is a class of the user's own.
-        schema: what the columns of a table are.
+        schema: what the columns of a table are, or which parts of single-cell data the fields are.
+        step: how it is trained, as `training.stepping.record` says it.
 
     Raises:
         InputError: the folder can't be made.
@@ -74,7 +77,7 @@ def write_record(
         raise InputError(f"{folder} can't be made: {error.strerror}") from error
     programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}
     own = None if objective_source is None else _copied(objective_source, folder)
-    if schema is not None:
+    if isinstance(schema, Schema):
         write_toml(schema, folder / "columns.toml", data.name)
     write_json(
         folder / FILE,
@@ -96,7 +99,8 @@ def write_record(
                 "dtypes": [str(x.dtype).removeprefix("torch.") for x in example],
             },
             "data": _about(data) | {"given": given_fields(pair.model, data.fields, *_two(data, pair))},
-            **({} if schema is None else {"schema": schema.asdict()}),
+            **({} if schema is None else {"schema" if isinstance(schema, Schema) else "cells": schema.asdict()}),
+            **({} if step is None else {"step": dict(step)}),
         },
     )
 
@@ -112,7 +116,7 @@ def zeros(record: Mapping[str, Any], rows: int) -> Batch:
 
 def rules(record: Mapping[str, Any], config: FitConfig) -> Rules:
     """How new rows are read: as the data of the run were."""
-    batch, data, schema = record["batch"], record["data"], schema_of(record)
+    batch, data, schema = record["batch"], record["data"], schema_of(record) or cells_of(record)
     return Rules(
         fields=tuple(batch["fields"]),
         shapes=tuple(map(tuple, batch["shapes"])),
@@ -129,6 +133,14 @@ def rules(record: Mapping[str, Any], config: FitConfig) -> Rules:
 def schema_of(record: Mapping[str, Any]) -> Schema | None:
     """What the columns of the run's table are, if it was fitted to one by a schema."""
     return schema_from(record["schema"]) if "schema" in record else None
+
+
+def cells_of(record: Mapping[str, Any]) -> CellFields | None:
+    """Which parts of single-cell data the run's fields are, if it was fitted to some."""
+    if "cells" not in record:
+        return None
+    told, genes = record["cells"], record["data"]["columns"]["x"]
+    return CellFields(tuple(genes), **{**told, "labels": tuple(told["labels"])})
 
 
 def image(record: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -79,7 +79,7 @@ class Recording:
         history.write_fresh(self.run.folder, step, FRESH_SEED, FRESH_DRAWS, loop.reported(valid))
         if valid["rate"] < COLLAPSED:
             warnings.warn(
-                f"the latent has collapsed: at the best step, {step}, the rate is {valid['rate']:.3f} nats per datum, "
+                f"the latent has collapsed: at the best step, {step}, the rate is {valid['rate']:z.3f} nats per datum, "
                 f"below {COLLAPSED}, so that q(z|x) is nearly p(z) and z says nothing of x. Try --standardize for "
                 "columns of different scales, --objective free-bits, more --epochs, or a decoder that can do less "
                 "without z",

@@ -58,6 +58,11 @@ class Run(Result):
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder).expanduser())
         if not (self.folder / FILE).is_file():
+            if runs := sorted(file.parent for part in ("", "*/") for file in self.folder.glob(f"{part}seed-*/{FILE}")):
+                raise InputError(
+                    f"{self.folder} is no run, but a folder of {len(runs)}: name one, such as {runs[0]}; the fit that "
+                    "made them goes on with those that are not done, by the same command"
+                )
             raise InputError(f"{self.folder} is no run: it has no {FILE}; make one with fit --out {self.folder}")
 
     @classmethod
@@ -100,10 +105,13 @@ class Run(Result):
 
         Of a run with a schema they come as a DataFrame, with names and labels as in the source.
         """
-        from ppl_vae.runs.sampling import sampled
+        from ppl_vae.runs.sampling import LABEL, in_units, sampled
 
         found = sampled(self, num, **options)
-        return found.arrays if self.schema is None else self.schema.decode(found.arrays[found.observed[0]])
+        if self.schema is None:
+            return found.arrays | in_units(self, {site: found.arrays[site] for site in found.observed})
+        frame, label = self.schema.decode(found.arrays[found.observed[0]]), self.schema.y
+        return frame if label is None else frame.assign(**{label.name: label.decode(found.arrays[LABEL])})
 
     def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
         """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`.
@@ -272,7 +280,7 @@ class Run(Result):
         config = self.config
         if data is None and not config.data:
             raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
-        found = open_config_data(config, data, self.schema)
+        found = open_config_data(config, data, self.rules.schema)
         if found.sha256 != self.record["data"]["sha256"] and not force:
             raise InputError(
                 f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"

@@ -13,8 +13,8 @@ from torch import Tensor
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.core.errors import InputError, at_least, check_seeds
 from ppl_vae.core.frames import shortest
-from ppl_vae.data.columns import Schema
-from ppl_vae.data.columns.cells import ISO
+from ppl_vae.data.columns import Column, Schema, label_values
+from ppl_vae.data.columns.cells import ISO, as_number
 from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 
 Show = Literal["draws", "means"]
 Arrays = dict[str, np.ndarray]
+LABEL = "y"
+"""The field of the label that the model of a table is given."""
 
 
 class Sampled(NamedTuple):
-    """Arrays by site and given field, `(num, ...)`; which of them are observed; and what is shown of p(x|z)."""
+    """Arrays by site and given field, `(num, ...)`; which are observed; what is shown of p(x|z); which are given."""
 
     arrays: Arrays
     observed: tuple[str, ...]
     show: Show
+    given: tuple[str, ...] = ()
 
 
 def sampled(
@@ -62,7 +65,7 @@ def sampled(
             kind = _shown(show, observed)
             drawn = simulate(pair.model, like, means=kind == "means")
     arrays = {name: x.cpu().numpy() for name, x in (conditions | drawn).items()}
-    return Sampled(arrays, tuple(observed), kind)
+    return Sampled(arrays, tuple(observed), kind, tuple(conditions))
 
 
 def alike(
@@ -168,6 +171,16 @@ def code_names(codes: Arrays) -> dict[str, list[str]]:
     return found
 
 
+def obsm_names(codes: Arrays) -> dict[str, str]:
+    """What an AnnData calls the arrays of `encoded`: X_ppl_vae, its means, X_ppl_vae_sd and so on of the only site."""
+    parts = {name: name.rpartition("_") for name in codes}
+    alone = len({site for site, *_ in parts.values()}) == 1
+    return {
+        name: "_".join(["X_ppl_vae", *([] if alone else [site]), *([] if what == "mean" else [what])])
+        for name, (site, _, what) in parts.items()
+    }
+
+
 def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[str]]:
     """The names of the data's columns with `end` behind them, for each array of a site that observes a named field.
 
@@ -183,13 +196,30 @@ def column_names(run: Run, observed: Arrays, end: str = "") -> dict[str, list[st
     return found
 
 
+def in_units(run: Run, observed: Arrays, scale: float | None = None) -> Arrays:
+    """The same in units of the data, where these were divided by a scale before the programs saw them.
+
+    Args:
+        scale: in place of the run's.
+    """
+    rules = run.rules
+    factor = scale or rules.scale
+    if factor is None or rules.binarize != "none":
+        return observed
+    first = rules.fields[0] if rules.fields[0] in observed or len(observed) > 1 else next(iter(observed), "")
+    return {site: x * factor if site == first else x for site, x in observed.items()}
+
+
 def decoded(run: Run, observed: Arrays, end: str = "") -> "dict[str, pandas.DataFrame]":
     """The same with the labels of codes and all else that the data's schema knows, if the run has one."""
     schema = run.schema
     if schema is None:
         return {}
     tables = {site: schema.decode(shortest(x)) for site, x in observed.items() if x.shape[1:] == (len(schema.names),)}
-    return {site: as_written(schema, table).add_suffix(end) for site, table in tables.items()}
+    found = {site: as_written(schema, table).add_suffix(end) for site, table in tables.items()}
+    if schema.y is not None and LABEL in observed:
+        found[LABEL] = schema.y.decode(shortest(observed[LABEL])).to_frame()
+    return found
 
 
 def as_written(schema: Schema, table: "pandas.DataFrame") -> "pandas.DataFrame":
@@ -234,6 +264,9 @@ def _summary(t: Terms, site: str, draws: int | None) -> dict[str, Tensor]:
 
 def _conditions(run: Run, wanted: list[str], given: Mapping[str, Any], num: int) -> dict[str, Tensor]:
     """The values `(num, *shape)` of the fields that the model is given."""
+    label = None if run.schema is None else run.schema.y
+    if label is not None:
+        given = {LABEL if name == label.name else name: value for name, value in given.items()}
     if unknown := [name for name in given if name not in wanted]:
         has = f"the model of {run.folder} is given {', '.join(wanted)}" if wanted else "it draws all by itself"
         raise InputError(f"given {unknown[0]}: {has}; leave {unknown[0]} out")
@@ -243,9 +276,15 @@ def _conditions(run: Run, wanted: list[str], given: Mapping[str, Any], num: int)
             continue
         if name not in given:
             example = ",".join(["0"] * max(1, math.prod(shape))) if len(shape) < 2 else "..."
+            if label is not None:
+                raise InputError(
+                    f"the model of {run.folder} is given {label.name}: say what, as in --given "
+                    f"{label.name}={label.labels[0] if label.labels else 0}"
+                )
             raise InputError(f"the model of {run.folder} is given {name}: say what, as in --given {name}={example}")
+        numbers = _numbers(name, given[name], label)
         try:
-            value = torch.as_tensor(np.asarray(given[name], dtype=np.float64))
+            value = torch.as_tensor(np.asarray(numbers, dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise InputError(f"given {name}: {given[name]!r} is no number, nor an array of them") from error
         if not value.isfinite().all():
@@ -262,6 +301,22 @@ def _conditions(run: Run, wanted: list[str], given: Mapping[str, Any], num: int)
             value = value / rules.scale
         found[name] = value.to(dtype).expand(num, *shape)
     return found
+
+
+def _numbers(name: str, value: Any, label: Column | None) -> Any:
+    """What was given, in numbers: of a label as it stands in the table its code, of a text as typed its numbers."""
+    if label is not None:
+        import pandas
+
+        cells = pandas.DataFrame({label.name: np.atleast_1d(np.asarray(value, dtype=object))})
+        codes = label_values(label, cells, f"given {label.name}")
+        return codes if np.ndim(value) else codes[0]
+    if not isinstance(value, str):
+        return value
+    numbers = [as_number(each.strip()) for each in value.split(",")]
+    if None in numbers:
+        raise InputError(f"given {name}: {value!r} is no number: write it as {name}=3, or {name}=0.1,0.2")
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _moved(run: Run, rows: Batch) -> Batch:

@@ -34,14 +34,14 @@ class Summary(Result):
     def lines(self) -> Iterator[str]:
         v = self.valid
         if "objective" in v:
-            yield f"{self.target} {v['objective']:.2f} ± {v['objective_se_data']:.2f} (validation), by which:"
+            yield f"{self.target} {v['objective']:z.2f} ± {v['objective_se_data']:z.2f} (validation), by which:"
         yield (
-            f"best step {self.best}: ELBO {v['elbo']:.2f} ± {v['elbo_se_data']:.2f} (validation, s.e. over data), "
-            f"rate {_rate(v)}, distortion {v['distortion']:.2f} nats per datum"
+            f"best step {self.best}: ELBO {v['elbo']:z.2f} ± {v['elbo_se_data']:z.2f} (validation, s.e. over data), "
+            f"rate {_rate(v)}, distortion {v['distortion']:z.2f} nats per datum"
         )
         if self.fresh:
-            own = f"{self.target} {self.fresh['objective']:.2f}, " if "objective" in self.fresh else ""
-            yield f"the same state at other draws than it was selected by: {own}ELBO {self.fresh['elbo']:.2f}"
+            own = f"{self.target} {self.fresh['objective']:z.2f}, " if "objective" in self.fresh else ""
+            yield f"the same state at other draws than it was selected by: {own}ELBO {self.fresh['elbo']:z.2f}"
         if self.still_rising:
             what = f"the {self.target}" if "objective" in v else "the ELBO"
             yield f"{what} was still rising at the last step: more epochs may help"
@@ -51,5 +51,5 @@ class Summary(Result):
 def _rate(numbers: Mapping[str, Any]) -> str:
     """A rate that any site was sampled for comes with its error: draws of a small one may average below 0."""
     sampled = [site for site, how in numbers["rate_how"].items() if how != "closed form"]
-    rate = f"{numbers['rate']:.2f}"
-    return f"{rate} ± {numbers['rate_se_data']:.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate
+    rate = f"{numbers['rate']:z.2f}"
+    return f"{rate} ± {numbers['rate_se_data']:z.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate

@@ -12,6 +12,7 @@ from torch import nn
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import Data
+from ppl_vae.data.cells import CellFields
 from ppl_vae.distributions.wrappers import support_of
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
@@ -33,6 +34,7 @@ class Job:
     Args:
         set, objective: as they were given to `fit`; the set with the setting's values.
         config: what of it all is recorded.
+        cells: which parts of the data the fields are, where they are single-cell data.
     """
 
     setting: Setting
@@ -43,6 +45,7 @@ class Job:
     config: FitConfig
     set: Set
     objective: Any
+    cells: CellFields | None = None
 
     @property
     def label(self) -> str:
@@ -74,7 +77,12 @@ class Job:
         """The run at its end: fitted, gone on with, or as it is if it is done."""
         if not self.begun:
             _clear(self.folder)
-            how: dict[str, Any] = {"set": self.set, "objective": self.objective, "progress": progress}
+            how: dict[str, Any] = {
+                "set": self.set,
+                "objective": self.objective,
+                "cells": self.cells,
+                "progress": progress,
+            }
             return start(self.model, self.guide, self.data, self.folder, self.config, **how)
         run = self.run()
         if run.fresh is not None:
@@ -98,6 +106,7 @@ def jobs(
     grid: Sequence[Setting],
     seeds: int,
     options: Mapping[str, Any],
+    cells: CellFields | None = None,
 ) -> list[Job]:
     """A job for each setting and seed, the seeds of one setting together.
 
@@ -105,6 +114,7 @@ def jobs(
         out: the folder of the sweep.
         seeds: how many, from the option `seed` on.
         options: those of `fit`.
+        cells: as for `Job`.
 
     Raises:
         InputError: an option or a setting that does not fit, programs that can't be made anew, a folder that is no
@@ -126,7 +136,7 @@ def jobs(
             given = {**base, **setting.values}
             config, _, objective = asked(model, guide, data, {**options, "set": given, "seed": seed})
             folder = out / setting.folder / f"seed-{seed}"
-            made.append(Job(setting, model, guide, data, folder, config, given, objective))
+            made.append(Job(setting, model, guide, data, folder, config, given, objective, cells))
     return made
 
 
@@ -154,7 +164,7 @@ def check(jobs: Sequence[Job]) -> None:
         if job.begun:
             job.run()
     first = {job.setting.label: job for job in reversed(jobs)}
-    data = open_config_data(jobs[0].config, jobs[0].data)
+    data = open_config_data(jobs[0].config, jobs[0].data, jobs[0].cells)
     kinds = {}
     for label, job in reversed(first.items()):
         try:

@@ -11,6 +11,7 @@ from ppl_vae.core.registry import Registry
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
+Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
 
 
@@ -101,6 +102,13 @@ class FitConfig:
         ),
     ] = ()
     device: Annotated[str, Doc("The torch device to train on.")] = "cpu"
+    compile: Annotated[
+        Compile,
+        Doc(
+            "Train by a compiled graph of the programs and their gradients: on, off, or, with auto, where it is "
+            "expected to save a minute or more. What can't be compiled is trained as it is, and the reason is said."
+        ),
+    ] = "auto"
     checkpoint_every: Annotated[
         int, Doc("Steps between checkpoints; the first, the best and the last two are kept.")
     ] = 1000

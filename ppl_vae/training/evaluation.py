@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.randomness import seed_torch
-from ppl_vae.objectives import Objective, Pass
+from ppl_vae.objectives import Objective
+from ppl_vae.objectives.numbers import per_example
 from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs import Pair
-from ppl_vae.programs.scores import Batch, log_weight, sum_sites
+from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import evaluating
 
 
@@ -82,17 +83,3 @@ def evaluate_afresh(
     fields = ([getattr(each, name) for each in seen] for name in ("value", "elbo", "rate", "distortion"))
     value, elbo, rate, distortion = (torch.stack(parts).mean(0) for parts in fields)
     return Evaluation(value, elbo, rate, distortion, seen[0].how).summary()
-
-
-def _elbo(objective: Objective, estimate: Pass) -> Tensor:
-    """The ELBO of each example, `(B,)`: the objective's own value, or from the same terms where that is another."""
-    terms = estimate.terms
-    return estimate.value if objective.target == "ELBO" else objective.expect(terms, log_weight(terms))
-
-
-def per_example(objective: Objective, estimate: Pass) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Value, ELBO, rate and distortion of each example, `(B,)`: the rate in closed form at each site that has one."""
-    terms = estimate.terms
-    rates, _ = rates_of(terms)
-    rate, distortion = (objective.expect(terms, sum_sites(x)) for x in (rates, terms.log_lik))
-    return estimate.value, _elbo(objective, estimate), rate, -distortion

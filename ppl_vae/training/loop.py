@@ -183,6 +183,8 @@ class Loop:
         with torch.no_grad(), torch.random.fork_rng(), evaluating(pair.model, pair.guide):
             how = objective.how(terms(pair.model, pair.guide, probe))
         yield from (f"    rate of site {site!r}: {which}" for site, which in how.items())
+        if self.stepper.how:
+            yield f"steps: {self.stepper.how}"
 
     def check_warmup(self) -> None:
         """

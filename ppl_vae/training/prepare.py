@@ -12,7 +12,7 @@ from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import seed_torch
 from ppl_vae.data import Data, as_data
-from ppl_vae.data.columns import Schema
+from ppl_vae.data.columns import AnySchema
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
@@ -37,7 +37,7 @@ def isolated(seed: int | None = None) -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-def open_config_data(config: FitConfig, data: Any = None, schema: Schema | None = None) -> Data:
+def open_config_data(config: FitConfig, data: Any = None, schema: AnySchema | None = None) -> Data:
     """The data of `config`, or `data` in its place, split, scaled and binarized as it says; a table by its schema."""
     source = list(config.data) if data is None else data
     names = ("scale", "missing", "binarize", "split_seed")

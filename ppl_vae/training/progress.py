@@ -49,10 +49,10 @@ class Progress:
     def epoch(self, epoch: int, epochs: int, train: Mapping[str, float], valid: Mapping[str, Any]) -> None:
         """A line for an epoch, in nats per datum, where there is no terminal for a bar."""
         if not self.on:
-            numbers = f"ELBO {train['elbo']:.2f}, rate {train['rate']:.2f}, distortion {train['distortion']:.2f}"
+            numbers = f"ELBO {train['elbo']:z.2f}, rate {train['rate']:z.2f}, distortion {train['distortion']:z.2f}"
             sampled = any(how != "closed form" for how in valid["rate_how"].values())
-            error = f", rate {valid['rate']:.2f} ± {valid['rate_se_data']:.2f} (Monte Carlo)" if sampled else ""
-            self.say(f"epoch {epoch}/{epochs}: {numbers}, validation ELBO {valid['elbo']:.2f}{error}")
+            error = f", rate {valid['rate']:z.2f} ± {valid['rate_se_data']:z.2f} (Monte Carlo)" if sampled else ""
+            self.say(f"epoch {epoch}/{epochs}: {numbers}, validation ELBO {valid['elbo']:z.2f}{error}")
 
     def assessed(self, loop: "Loop", line: Mapping[str, Any]) -> None:
         """The line of an epoch; the evaluation before the first has none."""
@@ -73,5 +73,5 @@ class Progress:
         if not self.on or (now - self.shown < 0.1 and step < self.total):
             return
         self.shown = now
-        text = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+        text = "  ".join(f"{name} {value:z.2f}" for name, value in numbers.items())
         self.bar.update(self.task, completed=step, description=text, refresh=True)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ppl_vae.core.errors import NumericalError
 from ppl_vae.core.randomness import random_state, restore_random_state
 from ppl_vae.objectives import Objective
+from ppl_vae.objectives.numbers import followed
 from ppl_vae.programs import Pair, Terms, load_owned, owned, parameters
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.training.evaluation import per_example
 
 
 class Step(NamedTuple):
@@ -71,6 +71,7 @@ class Stepper(Protocol):
     objective: Objective
     learning_rate: float
     rate_weight: float
+    how: str
 
     def step(self, batch: Batch) -> Step:
         """Take one step. Raises `NumericalError`, with everything as it was before, where a number is not finite."""
@@ -93,6 +94,7 @@ class Trainer:
 
     Args:
         rate_weight: how much the rate counts in the loss, which a warm-up changes from step to step.
+        how: what is to be said of how steps are taken.
     """
 
     pair: Pair
@@ -101,6 +103,7 @@ class Trainer:
     clip: float | None = None
     noise: Noise = field(default_factory=TorchNoise)
     rate_weight: float = 1.0
+    how: str = ""
 
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
@@ -130,15 +133,13 @@ class Trainer:
 
     def backward(self, batch: Batch) -> Step:
         """The gradients of one batch. Raises as `step`."""
-        estimate = self.objective.estimate(self.pair.model, self.pair.guide, batch)
-        followed = estimate if self.rate_weight == 1 else self.objective.weighted(estimate, self.rate_weight)
+        weight = None if self.rate_weight == 1 else self.rate_weight
+        estimate, numbers = followed(self.objective, self.pair.model, self.pair.guide, batch, weight)
         for p in self.parameters.values():
             p.grad = None
-        followed.loss.backward()
+        estimate.loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
-        with torch.no_grad():
-            numbers = followed.value, *per_example(self.objective, estimate)[1:]
-            seen = Step(*torch.stack([*(x.sum() for x in numbers), norm]).tolist())
+        seen = Step(*torch.stack([*numbers, norm]).tolist())
         if not all(map(math.isfinite, seen)):
             raise diagnose(estimate.terms, self.parameters)
         return seen

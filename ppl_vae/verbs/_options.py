@@ -32,17 +32,11 @@ def listed(typed: tuple[str, ...]) -> list[str] | None:
     return list(typed) or None
 
 
-def _conditions(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`("y=3", "v=0.1,0.2")` as numbers and lists of them."""
-    given: dict[str, Any] = {}
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        try:
-            numbers = [float(number) for number in text.split(",")]
-        except ValueError:
-            raise InputError(f"--given {pair}: write it as y=3, or y=0.1,0.2") from None
-        given[name] = numbers if len(numbers) > 1 else numbers[0]
-    return given
+def _conditions(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`("y=3", "party=Democrat")` by their names."""
+    if wrong := next((pair for pair in pairs if "=" not in pair), None):
+        raise InputError(f"--given {wrong}: write it as y=3, or y=0.1,0.2, or party=Democrat")
+    return {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
 
 
 Several = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -87,6 +81,21 @@ Only = Annotated[
     Sequence[str] | str | None, Doc("Leave out all columns of the table but these, a,b."), Flag(str | None)
 ]
 LabelColumn = Annotated[str | None, Doc("Keep this column of the table aside as a label: it is no part of x.")]
+Layer = Annotated[
+    str | None,
+    Doc(
+        "Of an .h5ad or an AnnData: the layer that holds the counts; if not said, X. A model of x alone takes "
+        "FILE:layers/NAME."
+    ),
+]
+Library = Annotated[
+    str | None,
+    Doc(
+        "Of an .h5ad or an AnnData: the column of obs to which the library size is proportional, such as size factors; "
+        "if not said, it is the sum of a cell's counts."
+    ),
+]
+Batch = Annotated[str | None, Doc("Of an .h5ad or an AnnData: the column of obs that says the batch of each cell.")]
 Scale = Annotated[float | None, Doc("Divide the first field of --data by this number, in place of the run's scale.")]
 Checkpoint = Annotated[int | str, Doc("Which weights are used: a step, best, last, first or middle."), Flag(str)]
 Trust = Annotated[bool, Doc("Execute the programs in RUN/sources; they are printed with their hashes.")]
@@ -105,7 +114,7 @@ Seed = Annotated[int, Doc("Random seed of the draws.")]
 Show = Literal["draws", "means"]
 Given = Annotated[
     Mapping[str, Any] | None,
-    Doc("What a conditional model is given, as y=3; several numbers as y=0.1,0.2. May be repeated."),
+    Doc("What a conditional model is given: y=3, several numbers as y=0.1,0.2, a label as in the table. Repeatable."),
     Flag(Several, (), _conditions),
 ]
 Out = Annotated[str | Path | None, Flag(Path | None)]

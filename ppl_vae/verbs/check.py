@@ -20,6 +20,9 @@ def check(
     standardize: bool = FitConfig.standardize,
     missing: Missing = FitConfig.missing,
     split_seed: int = FitConfig.split_seed,
+    layer: o.Layer = None,
+    library: o.Library = None,
+    batch: o.Batch = None,
     set: o.Settings = (),
 ) -> "CheckReport":
     """Tell whether this pair is a VAE for this data: each finding names the site, the line and the fix.
@@ -31,10 +34,14 @@ def check(
     from ppl_vae.checks.pair import check_pair
     from ppl_vae.data import as_data
     from ppl_vae.programs.resolution import parse_settings
+    from ppl_vae.runs.cells import cells_asked, for_cells
     from ppl_vae.training.prepare import isolated, resolve_for, split_objective
 
+    cells = cells_asked(model, data, layer, library, batch)
+    if cells is not None:
+        set = for_cells(cells, model, guide, {"set": set})[2]["set"]
     settings, own = split_objective(parse_settings(set))
-    dataset = as_data(data, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed)
+    dataset = as_data(data, cells, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed)
     with isolated(0):
         named = objectives.named(objective)
         made = named.make(own)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.training.config import Binarize, FitConfig, Missing, Schedule
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Schedule
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def fit(
     drop: o.Drop = None,
     only: o.Only = None,
     label: o.LabelColumn = None,
+    layer: o.Layer = None,
+    library: o.Library = None,
+    batch: o.Batch = None,
     set: o.Settings = (),
     seeds: Annotated[
         int | None,
@@ -72,6 +75,7 @@ def fit(
     ] = (),
     jobs: Annotated[int, Doc("With --seeds or --sweep: so many runs at a time, each in a process of its own.")] = 1,
     device: str = FitConfig.device,
+    compile: Compile = FitConfig.compile,
     checkpoint_every: int = FitConfig.checkpoint_every,
     keep_every: int | None = FitConfig.keep_every,
     resume: Annotated[bool, Doc("Go on with the run in --out: another name for `ppl-vae resume`.")] = False,
@@ -94,13 +98,18 @@ def fit(
     options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
     if resume:  # an option at its default counts as not said
         options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
+    cells = {"layer": layer, "library": library, "batch": batch}
     if seeds is not None or sweep:
         if resume or trust or force:
             raise InputError("--resume, --trust and --force are for one run: the same command goes on with a sweep")
+        if columns is not None or drop or only or label is not None:
+            raise InputError("--columns, --drop, --only and --label are for one run, and not for several of a sweep")
         from ppl_vae.diagnostics.sweeps import sweep as fit_all
 
         number = 1 if seeds is None else seeds
-        found = fit_all(model, guide, data, out, seeds=number, swept=sweep, at_once=jobs, progress=progress, **options)
+        found = fit_all(
+            model, guide, data, out, seeds=number, swept=sweep, at_once=jobs, progress=progress, **cells, **options
+        )
         for each in (run for runs in found.runs.values() for run in runs):
             if not (each.folder / LEARNING).is_file():
                 draw_learning(each)
@@ -111,7 +120,7 @@ def fit(
 
     run = train(
         model, guide, data, out, columns=columns, drop=drop, only=only, label=label, resume=resume, trust=trust,
-        force=force, progress=progress, **options,
+        force=force, progress=progress, **cells, **options,
     )  # fmt: skip
     draw_learning(run)
     return run

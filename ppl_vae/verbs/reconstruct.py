@@ -37,6 +37,8 @@ def reconstruct(
 ) -> "Samples":
     """Put test rows, or those of --data, beside what the model makes of a draw of q(z|x): E[x|z].
 
+    Numbers that were divided by a scale are in units of the data again.
+
     Of a table that was fitted by its columns, a file with columns has their labels and dates; E[x|z] of a label is the
     most probable one.
 
@@ -45,7 +47,7 @@ def reconstruct(
     from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import column_names, decoded, reconstructed
+    from ppl_vae.runs.sampling import column_names, decoded, in_units, reconstructed
     from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
@@ -55,7 +57,8 @@ def reconstruct(
     what = f"_{show.removesuffix('s')}"
     names = column_names(run, values) | {f"{site}{what}": x for site, x in column_names(run, again, what).items()}
     tables = decoded(run, values) | {f"{site}{what}": x for site, x in decoded(run, again, what).items()}
-    arrays = values | {f"{site}{what}": x for site, x in again.items()}
+    arrays = in_units(run, values, scale)
+    arrays = arrays | {f"{site}{what}": x for site, x in in_units(run, again, scale).items()}
 
     def draw(picture: Path) -> bool:
         for site, x in values.items():

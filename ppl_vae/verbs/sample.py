@@ -53,7 +53,10 @@ def sample(
     """Draw z ~ p(z), then x ~ p(x|z), or the mean of x; no data is read, but for --like and --copies.
 
     Of a table that was fitted by its columns, the samples have their names, labels and dates; a .npz holds codes. In
-    Python they are a DataFrame, `.frame`.
+    Python they are a DataFrame, `.frame`. A model that was fitted with --label is given one by its name, as in
+    --given party=Democrat, and it stands beside the samples.
+
+    Numbers that were divided by --scale for the fit are in units of the data again.
 
     In Python `given` maps each field that a conditional model is given to one datum for all samples, as in
     `{"y": 3}`, or to an array with one for each; it stands beside the samples, under the name of the field.
@@ -62,7 +65,7 @@ def sample(
     from ppl_vae.evidence.copies import copies_on_run
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import alike, column_names, decoded, sampled
+    from ppl_vae.runs.sampling import alike, column_names, decoded, in_units, sampled
     from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)
@@ -79,7 +82,7 @@ def sample(
     else:
         found = alike(run, like, None, num, show, seed, **opening)
     drawn = {site: found.arrays[site] for site in found.observed}
-    fixed = {name: found.arrays[name] for name in given or {}}
+    fixed = {name: found.arrays[name] for name in found.given}
     names = column_names(run, drawn) | column_names(run, fixed)
 
     def draw(picture: Path) -> bool:
@@ -91,5 +94,6 @@ def sample(
 
     shown = (*(["like"] if like is not None else []), *found.observed, *fixed)
     compared = copies_on_run(run, drawn, data, **opening) if copies else None
-    made = written(found.arrays, path, fixed, names=names, tables=decoded(run, drawn), shown=shown, draw=draw)
+    arrays = found.arrays | in_units(run, drawn)
+    made = written(arrays, path, fixed, names=names, tables=decoded(run, drawn | fixed), shown=shown, draw=draw)
     return replace(made, copies=compared)

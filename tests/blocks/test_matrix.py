@@ -5,6 +5,7 @@ By default a covering set runs, which holds every two levels that go together; `
 
 from collections.abc import Callable
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,6 +103,18 @@ def test_every_row_of_every_registry_is_in_a_cell(cells: list[Cell]) -> None:
 
 def test_the_product_holds_each_prior_likelihood_and_guide_once() -> None:
     assert sorted(cell[:3] for cell in full_product()) == sorted({cell[:3] for cell in CELLS})
+
+
+def test_the_page_counts_what_there_is() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "palette.md").read_text().split())
+    triples = [excluded(Cell(*levels)) for levels in product(*LEVELS[:3])]
+    priors, likelihoods, guides = map(len, LEVELS[:3])
+    counts = [triples.count(why) for why in sorted(set(triples) - {None}, reverse=True)]
+    assert f"{priors} priors, {likelihoods} likelihoods and {guides} guides make {len(triples)} triples" in text
+    assert f"In {counts[0]} of them" in text
+    assert f"in {counts[1]} a VampPrior" in text
+    assert f"The other {len(full_product())}, with" in text
+    assert f"The ordinary tests run {len(covering(CELLS))} cells" in text
 
 
 def attempt(cell: Cell) -> None:

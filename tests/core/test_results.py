@@ -3,13 +3,16 @@
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
+import ppl_vae
 from ppl_vae.core.results import Result, as_text, number, table
 from ppl_vae.core.statistics import Estimate
 
@@ -67,3 +70,10 @@ def test_print_leaves_the_writing_to_python() -> None:
 
     with pytest.raises(BrokenPipeError):
         Small(Estimate(1.0, 1.0, "draws")).print(Console(file=Left()))
+
+
+def test_no_number_is_shown_as_a_negative_zero() -> None:
+    """`z` in a format takes the sign from what is rounded to 0."""
+    assert (number(-0.001, ".2f"), number(-0.01, ".2f"), number(math.nan, ".2f")) == ("0.00", "-0.01", "–")
+    for path in Path(ppl_vae.__file__).parent.rglob("*.py"):
+        assert not re.search(r":\.\df\}", path.read_text()), f"{path}: write {{x:z.2f}}"

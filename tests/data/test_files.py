@@ -133,7 +133,7 @@ def test_wrong_kinds_of_files(here: Path) -> None:
     os.mkfifo("pipe.npy")
     fails("folder.npy", "folder.npy is a directory")
     fails("pipe.npy", "pipe.npy is not a regular file")
-    fails("a.txt", "a.txt: unknown kind of file '.txt'", ".csv, .npy, .npz, .parquet")
+    fails("a.txt", "a.txt: unknown kind of file '.txt'", ".csv, .h5ad, .npy, .npz, .parquet")
 
 
 def test_pickles_are_refused(here: Path) -> None:

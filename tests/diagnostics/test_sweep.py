@@ -155,6 +155,8 @@ def test_it_goes_on_where_it_stopped(swept: Sweep, tmp_path: Path) -> None:
         small(out, two, 2, checkpoint_every=3)
     begun = [str(path.parent.relative_to(out)) for path in sorted(out.rglob("config.json"))]
     assert begun == ["latent_dim=1/seed-0", "latent_dim=1/seed-1"]
+    with pytest.raises(InputError, match=r"no run, but a folder of 2: name one, such as .*=1/seed-0; the fit"):
+        ppl_vae.resume(out)
     done = out / "latent_dim=1/seed-0/checkpoints"
     written = done.stat().st_mtime_ns
     found = small(out, two, 2, checkpoint_every=3)

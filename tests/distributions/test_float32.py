@@ -20,7 +20,8 @@ from torch.nn.functional import normalize
 from ppl_vae import blocks
 from ppl_vae.blocks import autoregressive_network, distributions, likelihoods, mlp, priors
 from ppl_vae.core.palette import PARTS
-from ppl_vae.distributions.kl import _RULES, kl
+from ppl_vae.distributions.kl import kl
+from ppl_vae.distributions.kl_rules import RULES
 
 U = 2.0**-24
 STEPS = 16
@@ -280,7 +281,7 @@ def test_every_likelihood_prior_family_and_rule_has_an_entry() -> None:
     for kind, entries in {"likelihood": LIKELIHOODS, "prior": PRIORS, "family": FAMILIES}.items():
         parts = {part.__name__ for part in PARTS[kind].values()} - ELSEWHERE[kind]
         assert names(entries) == parts | (drawn if kind == "family" else set())
-    assert {f"{q.__name__} ‖ {p.__name__}" for q, p in _RULES} <= names(KLS)
+    assert {f"{q.__name__} ‖ {p.__name__}" for q, p in RULES} <= names(KLS)
 
 
 def errors(case: Case) -> tuple[float, float]:

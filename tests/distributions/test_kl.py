@@ -16,7 +16,8 @@ from torch.nn.functional import normalize
 
 from ppl_vae.blocks import InverseAutoregressiveFlow, MixtureNormal, PowerSpherical, SphericalUniform, distributions
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.kl import _RULES, NoClosedForm, _own, describe, kl
+from ppl_vae.distributions.kl import NoClosedForm, _own, describe, kl
+from ppl_vae.distributions.kl_rules import RULES
 
 STANDARD_ERRORS = 4
 
@@ -536,7 +537,7 @@ def test_no_class_of_pyro_or_torch_has_a_density_of_its_own_under_a_parents_rule
         new = set(todo.pop().__subclasses__()) - below
         below |= new
         todo += new
-    registered = {c for pair in (td.kl._KL_REGISTRY | _RULES) for c in pair} - {dist.Distribution}
+    registered = {c for pair in (td.kl._KL_REGISTRY | RULES) for c in pair} - {dist.Distribution}
     library = {
         c for c in below if c.__module__.startswith(("torch.distributions.", "pyro.distributions.", "ppl_vae."))
     } - registered

@@ -69,6 +69,10 @@ def test_rows_given_a_label() -> None:
     with np.load("threes.npz") as drawn:
         assert drawn["x"].shape == (16, 64)
         assert (drawn["y"] == 3).all()
+    frame = pd.DataFrame({"group": list("abc") * 20, "x": np.arange(60) % 7 / 3})
+    frame.to_csv("my.csv", index=False)
+    run_those_with("by-group")
+    assert set(pd.read_csv("b.csv")["group"]) == {"b"}
 
 
 @pytest.mark.usefixtures("_in_its_folder")

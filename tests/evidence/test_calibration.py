@@ -133,7 +133,7 @@ def test_every_shipped_pair(case: Case) -> None:
     pair, data = case.pair(), case.data(12)
     batch, _ = simulated(pair.model, pair.guide, data)
     assert not torch.equal(batch[0], data[0])
-    if len(data) > 1 and case.model == "conditional":
+    if len(data) > 1 and case.model in ("conditional", "cells"):
         assert torch.equal(batch[1], data[1])
     if case.model == "semi_supervised":
         assert torch.equal(batch[1] < 0, data[1] < 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_vae import objectives
-from ppl_vae.distributions import kl
+from ppl_vae.distributions import kl_rules
 from ppl_vae.objectives import rate
 from ppl_vae.programs.scores import Terms, log_weight, sum_sites
 
@@ -40,7 +40,7 @@ no_noise.__name__ = "test_at_the_posterior_no_noise_is_left_in_the_guides_gradie
 
 def rule(form: Callable[[Normal, Normal], Tensor]) -> Callable[[pytest.MonkeyPatch], None]:
     """Another rule for KL(Normal ‖ Normal)."""
-    return lambda patch: patch.setitem(kl._RULES, (Normal, Normal), form)
+    return lambda patch: patch.setitem(kl_rules.RULES, (Normal, Normal), form)
 
 
 def estimator(objective: type, per_example: Callable[[Any, Terms], Per]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -48,27 +48,27 @@ def estimator(objective: type, per_example: Callable[[Any, Terms], Per]) -> Call
 
 
 def no_half(q: Normal, p: Normal) -> Tensor:
-    return 2 * kl._normal_normal(q, p)
+    return 2 * kl_rules.normal_normal(q, p)
 
 
 def log_sigma_for_sigma(q: Normal, p: Normal) -> Tensor:
-    return kl._normal_normal(Normal(q.loc, q.scale.log().abs() + 0.1), p)
+    return kl_rules.normal_normal(Normal(q.loc, q.scale.log().abs() + 0.1), p)
 
 
 def sigma_for_log_sigma(q: Normal, p: Normal) -> Tensor:
-    return kl._spread(q.scale - p.scale) + ((q.loc - p.loc) / p.scale) ** 2 / 2
+    return kl_rules.spread(q.scale - p.scale) + ((q.loc - p.loc) / p.scale) ** 2 / 2
 
 
 def detached_mean(q: Normal, p: Normal) -> Tensor:
-    return kl._normal_normal(Normal(q.loc.detach(), q.scale), p)
+    return kl_rules.normal_normal(Normal(q.loc.detach(), q.scale), p)
 
 
 def mean_for_sum(q: Normal, p: Normal) -> Tensor:
-    return kl._normal_normal(q, p) / q.loc.shape[-1]
+    return kl_rules.normal_normal(q, p) / q.loc.shape[-1]
 
 
 def turned_around(q: Normal, p: Normal) -> Tensor:
-    return kl._normal_normal(p, q)
+    return kl_rules.normal_normal(p, q)
 
 
 def no_order(patch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from ppl_vae.core.palette import REWRITTEN, SHORTHANDS
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, parameters, resolve_pair, score
 from ppl_vae.programs.find import Finder, locate, sha256_of, shipped_folder
+from ppl_vae.programs.scores import as_batch
 from ppl_vae.runs.run import Run
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
@@ -69,6 +70,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("table", "diagonal_normal", SMALL, lambda: table().nan_to_num()),
     ("bernoulli", "full_normal", {}, binary),
     ("autoregressive", "diagonal_normal", SMALL | {"decoder_hidden": 12}, lambda: binary()[:, :4]),
+    ("conditional", "conditional", SMALL, lambda: (binary(), torch.randint(10, (30,)))),
+    ("conditional", "conditional", SMALL | {"y_dim": 2}, lambda: (binary(), 5 + 3 * torch.randn(30, 2))),
 ]
 ids = [f"{model}, {guide}, {' '.join(map(str, settings))}" for model, guide, settings, _ in PAIRS]
 
@@ -81,10 +84,10 @@ def old(kind: str, name: str) -> str:
 def trained(model: str, guide: str, settings: dict[str, Any], make: Any) -> tuple[Pair, dict[str, Tensor], list[float]]:
     """Three steps: the parameters, and the value of the objective at each step."""
     with isolated(1):
-        rows = make()
-        pair = resolve_pair(model, guide, (rows,), settings)
+        rows = as_batch(make())
+        pair = resolve_pair(model, guide, rows, settings)
         trainer = Trainer(pair, Trace_ELBO(), 1e-2)
-        values = [trainer.step((rows,)).value for _ in range(3)]
+        values = [trainer.step(rows).value for _ in range(3)]
     return pair, parameters(pair.model, pair.guide, pair.borrower), values
 
 
@@ -113,6 +116,12 @@ def test_a_shorthand_says_what_it_stands_for() -> None:
     assert source.path is not None
     assert source.path.name == "vae.py"
     assert source.shipped
+
+
+def test_a_run_tells_the_settings_that_are_in_effect() -> None:
+    with isolated(0):
+        pair = resolve_pair("table", "table", (table(),), {"kinds": KINDS, "latent_dim": 3})
+    assert str(pair.sources["model"]).startswith("table: vae with --set likelihood=table --set hidden=100 (")
 
 
 @pytest.mark.parametrize("spec", ["mixture", "mixture:Model", "ppl_vae.models.mixture", "ppl_vae.models.mixture:Model"])

@@ -40,15 +40,21 @@ def covariates(x: Tensor) -> Tensor:
     return x[:, ::4].cumsum(-1)
 
 
+def size_and_batch(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows of counts: their library size and a batch."""
+    return x.sum(-1) + 1, labels(x)
+
+
 class Case(NamedTuple):
     model: str
     guide: str
     set: dict[str, Any]
-    y: Callable[[Tensor], Tensor] | None = None
+    y: Callable[[Tensor], Tensor | tuple[Tensor, ...]] | None = None
 
     def data(self, rows: int = ROWS) -> tuple[Tensor, ...]:
         x = torch.from_numpy(binary_rows(rows))
-        return (x,) if self.y is None else (x, self.y(x))
+        others = () if self.y is None else self.y(x)
+        return (x, *others) if isinstance(others, tuple) else (x, others)
 
     def pair(self) -> Pair:
         with isolated(1):
@@ -65,6 +71,7 @@ PAIRS: dict[str, Case] = {
     "relaxed_categorical": Case("relaxed_categorical", "relaxed_categorical", CLASSES),
     "conditional on labels": Case("conditional", "conditional", SMALL | {"y_dim": 4}, labels),
     "conditional on covariates": Case("conditional", "conditional", SMALL | {"y_dim": 4}, covariates),
+    "cells": Case("cells", "cells", SMALL | {"batches": 4}, size_and_batch),
     "some labels": Case("semi_supervised", "semi_supervised", SMALL | {"classes": 3}, some_labels),
     "convolutional": Case("convolutional", "convolutional", {"latent_dim": 3, "channels": 4}),
     "auto, two levels": Case("hierarchical", "auto", TWO),

@@ -16,6 +16,7 @@ from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 
 SMALL = {"epochs": 2, "set": {"latent_dim": 2, "hidden": 8}}
+SMALL_SETTINGS = ["--set", "latent_dim=2", "--set", "hidden=8"]
 NAMES = ["popul", "TVnews", "selfLR", "age", "income", "party", "education", "vote"]
 KINDS = "whole,ordinal:8,ordinal:7,whole,whole,categorical:7,categorical:7,binary"
 
@@ -26,8 +27,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
     anes().to_csv(folder / "anes.csv", index=False)
     anes(seed=1)[NAMES[::-1]].head(5).to_csv(folder / "new_rows.csv", index=False)
-    small = ["--epochs", "2", "--set", "latent_dim=2", "--set", "hidden=8"]
-    assert main(["fit", "--data", str(folder / "anes.csv"), "--out", str(folder / "RUN"), *small]) == 0
+    fit = ["fit", "--epochs", "2", *SMALL_SETTINGS]
+    assert main([*fit, "--data", str(folder / "anes.csv"), "--out", str(folder / "RUN")]) == 0
     return folder
 
 
@@ -117,6 +118,7 @@ def test_encode_reads_new_rows_in_another_process(place: Path) -> None:
     ("change", "message"),
     [
         (lambda f: f.drop(columns="age"), "has no column 'age'"),
+        (lambda f: f.iloc[:0, :0], "the DataFrame has no rows"),
         (lambda f: f.assign(vote="Perot"), "row 0, column 'vote' holds 'Perot': known are Clinton, Dole"),
         (lambda f: f.assign(TVnews=3.5), "row 0, column 'TVnews' holds 3.5: known are 0, 1, 2, 3, 4, 5, 6, 7"),
         (lambda f: f.assign(more=1), "has a column 'more', which is not known"),
@@ -142,6 +144,91 @@ def test_a_notebook(tmp_path: Path) -> None:
     assert filled["day"].tolist() == frame["day"].head(9).tolist()
 
 
+def test_a_model_is_given_the_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = anes().dropna(subset=["party", "age"])
+    frame.to_csv("my.csv", index=False)
+    fit = ["fit", "--data", "my.csv", "--model", "conditional", "--epochs", "2", *SMALL_SETTINGS]
+    assert main([*fit, "--label", "party", "--guide", "conditional", "--out", "RUN"]) == 0
+    run = ppl_vae.Run(Path("RUN"))
+    assert {"y_dim=7", "likelihood='table'"} < set(run.config.set)
+    assert run.record["data"]["given"] == ["y"]
+    assert main(["sample", "RUN", "--given", "party=weak Rep", "--num", "20"]) == 0
+    drawn = pd.read_csv("RUN/samples.csv")
+    assert list(drawn) == [*run.schema.names, "party"]
+    assert set(drawn["party"]) == {"weak Rep"}
+    assert cell_is(drawn["education"], EDUCATION)
+    assert run.sample(2, given={"party": ["weak Rep", "ind Dem"]})["party"].tolist() == ["weak Rep", "ind Dem"]
+    assert list(pd.read_csv(ppl_vae.encode(run).files[0])["party"]) == frame["party"].tolist()
+    assert list(ppl_vae.impute(run, frame.head(9), chain_rows=0).frame) == list(frame)
+    for given, message in {
+        "Perot": "'Perot': known are ind Dem",
+        "": "given party: 1 row of 1 have no 'party'",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            ppl_vae.sample(run, 20, given={"party": given})
+    with pytest.raises(InputError, match="the model of RUN is given party: say what, as in --given party=ind Dem"):
+        ppl_vae.sample(run, 20)
+    with pytest.raises(InputError, match=r"39 rows of 944 have no 'party', .* the first is row 1: leave such rows out"):
+        ppl_vae.encode(run, anes())
+
+
+def test_a_model_is_given_a_number(tmp_path: Path) -> None:
+    frame = anes().dropna(subset=["age"])
+    run = ppl_vae.fit("conditional", data=frame, label="age", drop="id", out=tmp_path / "run", **SMALL)
+    assert run.model.y_scale.center == pytest.approx(frame["age"].head(1000).mean(), rel=0.02)
+    assert ppl_vae.sample(run, 2, given={"age": [33, 44]}).frame["age"].tolist() == [33, 44]
+    with pytest.raises(InputError, match="'id' can't be the label that a model is given: it counts the rows"):
+        ppl_vae.fit("conditional", data=anes(), label="id", out=tmp_path / "none", **SMALL)
+
+
+def test_a_label_decides_what_is_drawn(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["low", "high"], 600)
+    frame = pd.DataFrame({"kind": kind, "x": np.where(kind == "low", -3.0, 3.0) + rng.normal(size=600)})
+    how = {"epochs": 60, "lr": 0.01, "set": SMALL["set"]}
+    run = ppl_vae.fit("conditional", data=frame.round(3), label="kind", out=tmp_path / "run", **how)
+    for given, mean in {"low": -3.0, "high": 3.0}.items():
+        x = run.sample(2000, given={"kind": given})["x"]
+        assert x.mean() == pytest.approx(mean, abs=0.3)  # the standard error of 300 rows is 0.06
+
+
+def test_a_label_that_is_kept_aside_stands_beside_the_codes(tmp_path: Path) -> None:
+    frame = anes().set_axis(range(100, 1044))
+    run = ppl_vae.fit(data=frame, label="vote", out=tmp_path / "run", **SMALL)
+    codes = ppl_vae.encode(run, frame.head(20))
+    assert list(codes.frame) == ["z1", "z2", "z1_sd", "z2_sd", "vote"]
+    assert codes.frame["vote"].dropna().to_dict() == frame["vote"].head(20).dropna().to_dict()
+    assert [file.name for file in codes.files] == ["encoding.csv", "encoding.png"]
+    assert list(ppl_vae.encode(run, frame.drop(columns="vote")).frame) == ["z1", "z2", "z1_sd", "z2_sd"]
+
+
+def test_a_table_in_a_dozen_lines_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = anes().drop(columns="id").set_index(pd.Index([f"person {i}" for i in range(944)], name="who"))
+    new = anes(seed=1).drop(columns="id").set_axis([f"new {i}" for i in range(944)]).head(12)
+    # ---- the notebook
+    print(ppl_vae.describe(frame))
+    run = ppl_vae.fit(data=frame, epochs=2, set={"latent_dim": 2, "hidden": 8})
+    print(run, run.history[["epoch", "valid_elbo"]])
+    scores = ppl_vae.score(run, new, num_samples=100).frame
+    worst = new.loc[scores["log_px"].nsmallest(3).index]
+    filled = ppl_vae.impute(run, new, chain_rows=0).frame
+    drawn = run.sample(12)
+    codes = run.encode(new)
+    beside = new.join(codes).join(scores["log_px"])
+    # ---- what it holds
+    assert [*worst.index] == [*scores.sort_values("log_px").index[:3]]
+    for each in (scores, filled, codes, beside):
+        assert each.index.equals(new.index)
+    assert list(filled) == list(drawn) == list(frame)
+    assert filled.notna().all(axis=None)
+    assert filled["vote"].where(new["vote"].notna()).equals(new["vote"].where(new["vote"].notna()))
+    assert list(beside) == [*frame, "z1", "z2", "z1_sd", "z2_sd", "log_px"]
+    assert beside.notna()[["z1", "log_px"]].all(axis=None)
+    assert not list(tmp_path.iterdir()), "all is in the temporary folder of the run"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -150,6 +237,7 @@ def test_a_notebook(tmp_path: Path) -> None:
         ({"drop": "x"}, "the DataFrame has no column 'x'"),
         ({"scale": 2.0}, "a scale is for numbers of one kind"),
         ({"columns": "none.toml"}, "none.toml can't be read"),
+        ({"label": "vote", "seeds": 2}, "--columns, --drop, --only and --label are for one run"),
     ],
 )
 def test_options_that_do_not_go_together(options, message) -> None:

@@ -119,6 +119,22 @@ def test_a_run_prints_itself_and_is_its_folder(run: ppl_vae.Run) -> None:
     assert repr(run).startswith("Run(folder=")
 
 
+def test_what_was_scaled_is_written_in_units_of_the_data(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = 100 + 20 * torch.randn(100, D)
+    scaled = fitted(tmp_path, out=tmp_path / "scaled", model="gaussian", data=data, scale=20.0)
+    plain = fitted(tmp_path, out=tmp_path / "plain", model="gaussian", data=data / 20)
+    drawn, inside = (ppl_vae.sample(run, num=9, show="draws") for run in (scaled, plain))
+    np.testing.assert_allclose(drawn["x"], 20 * inside["x"], rtol=1e-4)
+    np.testing.assert_allclose(scaled.sample(9, show="draws")["x"], drawn["x"])
+    np.testing.assert_array_equal(drawn["z"], inside["z"])
+    again = ppl_vae.reconstruct(scaled, data, num=5)
+    np.testing.assert_allclose(again["x"], data[:5], rtol=1e-5)
+    np.testing.assert_allclose(again["x_mean"], 20 * ppl_vae.reconstruct(plain, data / 20, num=5)["x_mean"], rtol=1e-4)
+    other = ppl_vae.reconstruct(scaled, data / 2, scale=10.0, num=5)
+    np.testing.assert_allclose(other["x"], data[:5] / 2, rtol=1e-5)
+
+
 def test_samples_are_compared_with_the_data(run: ppl_vae.Run, tmp_path: Path) -> None:
     found = ppl_vae.sample(run, 200, copies=True, out=tmp_path / "s.npz")
     assert found.copies is not None

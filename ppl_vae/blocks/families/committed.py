@@ -97,6 +97,6 @@ class BatchNormNormal(nn.Module):
     def forward(self, raw: Tensor) -> dist.Distribution:
         m, s = raw.chunk(2, dim=-1)
         rows = m.reshape(-1, m.shape[-1])
-        of_batch = self.training and len(rows) > 1
+        of_batch = self.training and bool(rows.shape[0] > 1)
         μ = batch_norm(rows, self.running_mean, self.running_variance, training=of_batch)
         return dist.Normal(self.gamma * μ.reshape(m.shape) + self.shift, positive(s)).to_event(1)

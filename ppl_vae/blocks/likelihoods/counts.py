@@ -40,6 +40,18 @@ class Counts(Likelihood):
     def rate(self, raw: Tensor) -> Tensor:
         return self.unit * softplus(raw[0]) + 1e-6
 
+    def distribution(self, raw: Tensor) -> dist.Distribution:
+        return self.of_mean(self.rate(raw).log(), *raw[1:])
+
+    def of_mean(self, log_mean: Tensor, *more: Tensor) -> dist.Distribution:
+        """The distribution with a mean that the model itself computes, say a share of a total.
+
+        Args:
+            log_mean: log μ, `(..., *data_shape)`.
+            more: the other numbers of each dimension, of the same shape: as many as `params` says, less one.
+        """
+        raise NotImplementedError
+
 
 class Poisson(Counts):
     """P(x) = e^{−μ} μˣ/x!, μ = unit · softplus(raw), x in {0, 1, ...}."""
@@ -48,6 +60,9 @@ class Poisson(Counts):
 
     def distribution(self, raw: Tensor) -> dist.Distribution:
         return gammas.Poisson(self.rate(raw))
+
+    def of_mean(self, log_mean: Tensor, *more: Tensor) -> dist.Distribution:
+        return gammas.Poisson(log_mean.clamp(min=-80).exp())  # above what float32 rounds to 0
 
 
 class NegativeBinomial(Counts):
@@ -62,13 +77,13 @@ class NegativeBinomial(Counts):
         super().__init__(data_shape, data, params)
         self.log_theta = nn.Parameter(torch.zeros(data_shape))
 
-    def theta_logits(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def theta_logits(self, log_mean: Tensor) -> tuple[Tensor, Tensor]:
         """θ, and the log-odds log μ/θ that torch's parametrization asks for."""
         log_θ = self.log_theta.clamp(-10, math.log(1e4))
-        return log_θ.exp(), self.rate(raw).log() - log_θ
+        return log_θ.exp(), log_mean - log_θ
 
-    def distribution(self, raw: Tensor) -> dist.Distribution:
-        θ, logits = self.theta_logits(raw)
+    def of_mean(self, log_mean: Tensor, *more: Tensor) -> dist.Distribution:
+        θ, logits = self.theta_logits(log_mean)
         return gammas.NegativeBinomial(θ, logits=logits)
 
 
@@ -80,6 +95,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     def __init__(self, data_shape: tuple[int, ...], data: Tensor | None = None) -> None:
         super().__init__(data_shape, data, params=2)
 
-    def distribution(self, raw: Tensor) -> dist.Distribution:
-        θ, logits = self.theta_logits(raw)
-        return gammas.ZeroInflatedNegativeBinomial(θ, logits=logits, gate_logits=raw[1])
+    def of_mean(self, log_mean: Tensor, *more: Tensor) -> dist.Distribution:
+        θ, logits = self.theta_logits(log_mean)
+        (gate,) = more
+        return gammas.ZeroInflatedNegativeBinomial(θ, logits=logits, gate_logits=gate)

@@ -160,7 +160,7 @@ def _of_numbers(name: str, there: Sequence[Plain]) -> Column | LeftOut | None:
 def _of_reals(name: str, x: np.ndarray, levels: np.ndarray, sizes: np.ndarray) -> Column:
     often = sizes.mean()
     if len(levels) <= MANY and often >= OFTEN:
-        why = f"{len(levels)} different numbers, each of them {often:.0f} times on average"
+        why = f"{len(levels)} different numbers, each of them {often:z.0f} times on average"
         return Column(name, "ordinal", labels=tuple(map(float, levels)), why=why)
     spikes = tuple(map(float, levels[(sizes > SPIKE * len(x)) & (sizes >= OFTEN)]))
     if spikes:
@@ -170,7 +170,7 @@ def _of_reals(name: str, x: np.ndarray, levels: np.ndarray, sizes: np.ndarray) -
     if x.min() > 0:
         plainly, logged = _skewness(x), _skewness(np.log(x))
         if plainly > SKEWED and abs(logged) < plainly:
-            why = f"all above 0 and skewed (skewness {plainly:.1f}; {logged:.1f} of the logarithm)"
+            why = f"all above 0 and skewed (skewness {plainly:z.1f}; {logged:z.1f} of the logarithm)"
             return Column(name, "positive", why=why)
     if (off := _from_normal(x)) > CHANCE / len(x) ** 0.5:
         why = f"{len(levels)} different numbers, whose shares are up to {off:.0%} off those of a normal distribution"

@@ -35,12 +35,16 @@ class LeftOut:
 class Schema:
     """The columns of a table, in the order in which the model sees them, and those that it does not see.
 
+    Args:
+        y: the label, where the model is given it: the second field of the data.
+
     Raises:
         InputError: no column, or two of one name.
     """
 
     columns: tuple[Column, ...]
     left_out: tuple[LeftOut, ...] = ()
+    y: Column | None = None
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -78,6 +82,8 @@ class Schema:
         Raises:
             InputError: a column that is missing or not known, or a cell that its column does not take.
         """
+        if not len(frame):
+            raise InputError(f"{where} has no rows")
         given = [str(name) for name in frame.columns]
         twice_named(given, where)
         known = f"the columns are {listing(self.names)}"
@@ -90,8 +96,6 @@ class Schema:
         if extra:
             more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
             raise InputError(f"{where} has a column {extra[0]!r}{more}, which is not known: {known}")
-        if not len(frame):
-            raise InputError(f"{where} has no rows")
         each = [column.encode(frame.iloc[:, given.index(column.name)], where) for column in self.columns]
         return np.stack(each, axis=1)
 
@@ -114,23 +118,19 @@ class Schema:
         return {
             "columns": [column.asdict() for column in self.columns],
             "left_out": [asdict(each) for each in self.left_out],
+            **({} if self.y is None else {"y": self.y.asdict()}),
         }
 
 
 def schema_from(told: Mapping[str, Any]) -> Schema:
     """The schema that `Schema.asdict` tells."""
-    columns = [
-        Column(
-            **{
-                **each,
-                "labels": tuple(each["labels"]),
-                "missing": tuple(each["missing"]),
-                "spikes": tuple(each.get("spikes", ())),
-            }
-        )
-        for each in told["columns"]
-    ]
-    return Schema(tuple(columns), tuple(LeftOut(**each) for each in told["left_out"]))
+    left_out = tuple(LeftOut(**each) for each in told["left_out"])
+    return Schema(tuple(map(_column, told["columns"])), left_out, _column(told["y"]) if "y" in told else None)
+
+
+def _column(told: Mapping[str, Any]) -> Column:
+    lists = {name: tuple(told.get(name, ())) for name in ("labels", "missing", "spikes")}
+    return Column(**{**told, **lists})
 
 
 def twice_named(names: Sequence[str], where: str) -> None:

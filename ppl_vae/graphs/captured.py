@@ -1,0 +1,125 @@
+"""A training step's pass, captured: `capture` gives it, and it is called with a batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.graphs.compiled import compiled
+from ppl_vae.graphs.graph import Graph, PassFunction, trace
+from ppl_vae.graphs.products import FASTER, by_onednn, seconds
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair, Program, parameters
+from ppl_vae.programs.scores import Batch, ProgramLike, as_batch
+
+Products: TypeAlias = Literal["mm", "onednn"]
+
+
+class Seen(NamedTuple):
+    """What a pass gives: sums over the batch, in nats, the norm of the gradient, and the gradients of the loss.
+
+    Args:
+        numbers: value, ELBO, rate, distortion, norm: `(5,)`.
+        gradients: of −scale · mean of the surrogate, one for each trained parameter, in the order of `parameters`.
+    """
+
+    numbers: Tensor
+    gradients: Sequence[Tensor]
+
+
+def capture(
+    objective: Objective,
+    model: ProgramLike,
+    guide: ProgramLike,
+    example: Tensor | Batch,
+    *,
+    weighted: bool = False,
+    compile: bool = True,
+) -> "Captured":
+    """The training step's pass of any Pyro model and guide, as one compiled graph with its backward pass.
+
+    Args:
+        objective: an `Objective`, such as `Trace_ELBO()`.
+        model, guide: modules, or Pyro functions, which are traced once on `example` (see `Program`).
+        example: a batch of the size that most batches will have.
+        weighted, compile: as for `Captured`.
+
+    Raises:
+        NotCaptured: a statement of the programs can't become a part of a graph.
+        NotCompiled: there is no C++ compiler, or torch's compiler fails.
+    """
+    batch = tuple(x.contiguous() for x in as_batch(example))
+    p, q = (program if isinstance(program, nn.Module) else Program(program, batch) for program in (model, guide))
+    captured = Captured(Pair(p, q, {}, "guide"), objective, weighted, compile)
+    captured.graph_for(batch)
+    return captured
+
+
+@dataclass
+class Captured:
+    """The pass of an objective over a batch with its backward pass, without Pyro.
+
+    It is called with a batch, and gives `Seen`. The gradients are in the order of `parameters`, which are the programs'
+    own, so that an optimizer moves them as ever. Noise is drawn from torch's generator as the programs would draw it.
+
+    A graph is made for any number of rows. Where a program makes a Python number of it, as `len(x)` does, there is one
+    graph for each size of a batch.
+
+    Args:
+        weighted: take the weight of the rate as an input.
+        compile: compile the graphs; else they run operation by operation.
+        products: whose matrix products; None: those that are faster here.
+    """
+
+    pair: Pair
+    objective: Objective
+    weighted: bool = False
+    compile: bool = True
+    products: Products | None = None
+    graphs: list[tuple[Graph, Callable[..., Sequence[Tensor]]]] = field(default_factory=list)
+    """The graphs so far, and what runs each."""
+
+    def __post_init__(self) -> None:
+        self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
+        self.function = PassFunction(self.pair, self.objective, self.weighted)
+        self.looked = False
+
+    def __call__(self, batch: Batch, rate_weight: float = 1.0) -> Seen:
+        """The pass over a batch at the present parameters.
+
+        Buffers are moved as the programs move them, but stay where a number is not finite.
+
+        Raises:
+            NotCaptured: the programs can't become a graph.
+            NotCompiled: the graph can't be compiled here.
+        """
+        batch = tuple(x.contiguous() for x in batch)  # a graph is for one layout in memory
+        run = self.graph_for(batch)
+        weight = (torch.tensor(rate_weight, dtype=torch.float64),) if self.weighted else ()
+        with torch.no_grad():
+            numbers, *others = run(*self.function.state, *batch, *weight)
+            n = len(self.function.trained)
+            if self.function.moving and numbers.isfinite().all():
+                torch._foreach_copy_(self.function.moving, list(others[n:]))
+        return Seen(numbers, others[:n])
+
+    def graph_for(self, batch: Batch) -> Callable[..., Sequence[Tensor]]:
+        """What runs the graph for a batch; it is made at the first batch that no graph fits. Raises as a call."""
+        rows = len(batch[0])
+        for graph, run in self.graphs:
+            if graph.fits(rows):
+                return run
+        if not self.looked:
+            self.function.look(batch)
+            self.looked = True
+        graph = trace(self.function, batch, free=rows > 1 and not self.graphs)
+        if self.compile and self.products is None:
+            taken = seconds(graph.module, rows)
+            self.products = "onednn" if taken["onednn"] < FASTER * taken["mm"] else "mm"
+        if self.compile and self.products == "onednn":
+            by_onednn(graph.module)
+        run = compiled(graph.module, graph.inputs) if self.compile else graph.module
+        self.graphs.append((graph, run))
+        return run

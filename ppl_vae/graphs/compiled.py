@@ -1,0 +1,38 @@
+"""A graph compiled by Inductor."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ppl_vae.core.errors import InputError
+
+OPTIONS: dict[str, Any] = {"fallback_random": True}
+"""Random numbers from torch's own generator, so that a compiled graph draws what the program draws."""
+
+
+class NotCompiled(InputError):
+    """Inductor can't compile a graph here; the message says why."""
+
+
+def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """The graph as machine code, called as the graph is.
+
+    The first call of the same graph on a machine takes seconds to a minute. The code is kept in Inductor's cache on the
+    disk, so that in another process it takes a second or two.
+
+    Args:
+        inputs: tensors without numbers, as `Graph.inputs`.
+
+    Raises:
+        NotCompiled: there is no C++ compiler, or Inductor fails.
+    """
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, about its own code
+            return torch._inductor.compile(module, list(inputs), options=OPTIONS)
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise NotCompiled(f"torch's compiler failed ({(lines or [type(error).__name__])[0][:200]})") from error

@@ -1,0 +1,174 @@
+"""One pass of an objective and its backward pass as one graph of tensor operations, in which no Pyro is left."""
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyro
+import torch
+from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
+from torch.library import Library
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.graphs.standing_in import Place, places, standing_in
+from ppl_vae.objectives import Objective
+from ppl_vae.objectives.numbers import followed
+from ppl_vae.programs import parameters
+from ppl_vae.programs.resolution import Pair
+from ppl_vae.programs.scores import Batch
+from ppl_vae.programs.state import buffers_kept, without_numbers
+
+NUMBERS = 5
+"""A pass gives so many: the sums of value, ELBO, rate and distortion, and the norm of the gradient."""
+
+DECOMPOSED = get_decompositions([torch.ops.aten.native_batch_norm])
+"""Operators that are written as others in a graph: this one moves its buffers without saying so."""
+_fakes = Library("aten", "IMPL")
+_fakes.impl("_standard_gamma_grad", lambda alpha, draw: torch.empty_like(draw), "Meta")  # torch has none (2.13)
+
+
+class NotCaptured(InputError):
+    """A program that can't become a graph; the message names the statement, and says why."""
+
+
+class PassFunction:
+    """The pass of a pair as a function of tensors alone: `(trained, moving, kept, batch[, weight])`, as flat lists.
+
+    It returns the numbers, `(5,)`, the gradient of each trained tensor, and each moving tensor as the pass leaves it.
+
+    Args:
+        weighted: is there a last input, the weight of the rate?
+    """
+
+    def __init__(self, pair: Pair, objective: Objective, weighted: bool = False) -> None:
+        self.pair, self.objective, self.weighted = pair, objective, weighted
+        self.where = places([pair.model, pair.guide])
+        self.trained: list[Tensor] = list(parameters(pair.model, pair.guide, pair.borrower).values())
+        mine = set(map(id, self.trained))
+        self.kept = [t for i, (place, *_) in self.where.items() if i not in mine and (t := place.tensor) is not None]
+        self.moving: list[Tensor] = []
+
+    @property
+    def state(self) -> list[Tensor]:
+        """All tensors that the programs hold, in the order in which the function takes them."""
+        return [*self.trained, *self.moving, *self.kept]
+
+    def look(self, batch: Batch) -> None:
+        """Run the pass once as it is, without a lasting effect, to find the buffers that it moves.
+
+        Raises:
+            Exception: whatever the programs or the objective raise.
+        """
+        before = [(t, t.clone()) for t in self.kept]
+        with torch.random.fork_rng(), buffers_kept(self.pair.model, self.pair.guide):
+            weight = torch.ones((), dtype=torch.float64) if self.weighted else None
+            followed(self.objective, self.pair.model, self.pair.guide, batch, weight)
+            moved = {id(t) for t, old in before if self._place(t).tensor is not t or not torch.equal(t, old)}
+        self.moving = [t for t in self.kept if id(t) in moved]
+        self.kept = [t for t in self.kept if id(t) not in moved]
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        n, m = len(self.trained), len(self.moving)
+        state, batch = inputs[: n + m + len(self.kept)], inputs[n + m + len(self.kept) :]
+        weight = None
+        if self.weighted:
+            *batch, weight = batch  # type: ignore[assignment]
+        moving = [t.clone() for t in state[n : n + m]]
+        others = dict(zip(map(id, self.state), [*state[:n], *moving, *state[n + m :]], strict=True))
+        with standing_in(self.where, others), pyro.get_param_store().scope():
+            seen, numbers = followed(self.objective, self.pair.model, self.pair.guide, tuple(batch), weight)
+            gradients = torch.autograd.grad(seen.loss, state[:n], allow_unused=True, materialize_grads=True)
+            moved = [self._place(t).tensor for t in self.moving]
+        norm = nn.utils.get_total_norm(gradients)
+        return [t.detach() for t in (torch.stack([*numbers, norm]), *gradients, *moved) if t is not None]
+
+    def _place(self, tensor: Tensor) -> Place:
+        return self.where[id(tensor)][0]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A `PassFunction` as a graph.
+
+    Args:
+        module: the graph; it takes and gives flat lists of tensors.
+        inputs: what it was traced with: tensors without numbers, whose number of rows is a symbol if it is free.
+        rows: the only number of rows that it is for, or None.
+        env: what was assumed of a free number of rows.
+    """
+
+    module: fx.GraphModule
+    inputs: list[Tensor]
+    rows: int | None
+    env: ShapeEnv
+
+    def fits(self, rows: int) -> bool:
+        """Is the graph right for a batch of so many rows?"""
+        if self.rows is not None:
+            return rows == self.rows
+        symbols = {symbol for guard in self.env.guards for symbol in guard.expr.free_symbols}
+        return rows > 1 and all(guard.expr.xreplace(dict.fromkeys(symbols, rows)) == True for guard in self.env.guards)  # noqa: E712
+
+
+def trace(function: PassFunction, batch: Batch, *, free: bool = True) -> Graph:
+    """The graph of a pass over a batch like this one.
+
+    Args:
+        batch: two rows or more, if their number is to be free.
+        free: let the number of rows be free, unless the program makes a number of it, as `len(x)` does.
+
+    Raises:
+        NotCaptured: a statement needs the numbers in a tensor, or is no operation on tensors.
+    """
+    env = ShapeEnv()
+    mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
+    rows = DimDynamic.DUCK if free else DimDynamic.STATIC
+
+    def fake(tensor: Tensor, first: DimDynamic = DimDynamic.STATIC) -> Tensor:
+        sizes = [first, *[DimDynamic.STATIC] * tensor.dim()][: tensor.dim()]
+        return mode.from_tensor(tensor.detach(), symbolic_context=StatelessSymbolicContext(sizes))
+
+    inputs = [fake(t) for t in function.state] + [fake(t, rows) for t in batch]
+    for t in inputs[: len(function.trained)]:
+        t.requires_grad_()
+    if function.weighted:
+        inputs.append(fake(torch.ones((), dtype=torch.float64)))
+    no_validation = pyro.validation_enabled(False)
+    try:
+        with mode, enable_python_dispatcher(), torch.random.fork_rng(), without_numbers(), no_validation:
+            module = make_fx(function, DECOMPOSED)(*inputs)  # type: ignore[arg-type]
+    except InputError:
+        raise
+    except Exception as error:
+        raise NotCaptured(f"{_statement(error)}: {_reason(error)}") from error
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.view.default:  # an operator may lay out memory otherwise than its fake says
+            node.target = torch.ops.aten.reshape.default
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    size = inputs[len(function.state)].shape[0]
+    fixed = size if isinstance(size, int) else size.node.maybe_as_int()
+    return Graph(module, [t.detach() for t in inputs], fixed, env)
+
+
+def _statement(error: BaseException) -> str:
+    """The statement of the innermost frame that is neither torch's nor Pyro's."""
+    libraries = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}, {frames[-1].line}" if frames else "the pass"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, GuardOnDataDependentSymNode | DataDependentOutputException):
+        return "this needs the numbers in a tensor, which are not the same in each step"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,72 @@
+"""Which stepper trains a pair: the programs as they are, or their captured and compiled pass."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ppl_vae.graphs import Captured, NotCaptured, NotCompiled
+from ppl_vae.objectives import Objective
+from ppl_vae.programs import Pair, parameters
+from ppl_vae.programs.scores import Batch
+from ppl_vae.training.captured import CapturedTrainer
+from ppl_vae.training.config import FitConfig
+from ppl_vae.training.step import TorchNoise, Trainer
+
+WORTH = 60.0
+"""Seconds that a compiled step has to save over a training, for `auto`: some three times what compiling takes."""
+OVERHEAD, PRODUCT = 1e-3, 2.5e-12
+"""Seconds that it saves: of Python in a step, and of each floating-point operation of its matrix products."""
+
+
+def saving(pair: Pair, objective: Objective, config: FitConfig, steps: int) -> float:
+    """Seconds that compiled steps are expected to save over a training, by rough figures of a small machine.
+
+    It is computed, not measured, so that the same fit is always trained in the same way, to the last bit.
+    """
+    numbers = sum(p.numel() for p in parameters(pair.model, pair.guide, pair.borrower).values())
+    operations = 6 * numbers * config.batch_size * objective.num_particles
+    return steps * (OVERHEAD + PRODUCT * operations)
+
+
+def stepper(
+    pair: Pair,
+    objective: Objective,
+    config: FitConfig,
+    batch: Batch,
+    steps: int,
+    recorded: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """The stepper that `config.compile` asks for. What can't be captured or compiled is trained as it is.
+
+    Args:
+        batch: one as they will come.
+        steps: how many there will be.
+        recorded: how the run was trained so far, as `record` said it; that counts, whatever `config` asks for.
+    """
+    eager = Trainer(pair, objective, config.lr, config.clip, TorchNoise(config.device))
+    asked = config.compile if recorded is None else "on" if recorded["captured"] else "off"
+    if asked == "auto":
+        saved = saving(pair, objective, config, steps)
+        if saved < WORTH:
+            eager.how = f"not compiled: that would save about {saved:z.0f} s in {steps} steps, and take some 20 s"
+            return eager
+    if asked == "off":
+        return eager
+    captured = Captured(pair, objective, config.warmup is not None, products=(recorded or {}).get("products"))
+    try:
+        captured.graph_for(batch)
+    except (NotCaptured, NotCompiled) as error:
+        eager.how = f"not compiled: {error}"
+        return eager
+    how = "compiled; matrix products by " + {"mm": "torch", "onednn": "oneDNN"}[captured.products or "mm"]
+    if captured.graphs[0][0].rows is not None:
+        how += "; one graph for each size of a batch, since the programs make a Python number of it"
+    return CapturedTrainer(
+        pair, objective, config.lr, config.clip, TorchNoise(config.device), how=how, captured=captured
+    )
+
+
+def record(stepper: Trainer) -> dict[str, Any]:
+    """How a run is trained, for its record."""
+    if isinstance(stepper, CapturedTrainer) and stepper.captured is not None:
+        return {"captured": True, "products": stepper.captured.products}
+    return {"captured": False}

@@ -38,12 +38,6 @@ def vae(train: pd.DataFrame, rows: int, seed: int, epochs: int = 200) -> pd.Data
     return ppl_vae.sample(run, rows, seed=seed).frame[train.columns].astype(float)
 
 
-def by_column(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """Each column drawn anew from its own values, as if columns had nothing to do with each other."""
-    random = np.random.default_rng(seed)
-    return pd.DataFrame({name: random.choice(x, rows) for name, x in train.items()})
-
-
 def copula(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     """Columns as normal scores of their ranks, one correlation matrix, and back by each column's quantiles."""
     random = np.random.default_rng(seed)
@@ -63,9 +57,8 @@ def mixture(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
 
 
 def nearest(drawn: np.ndarray, train: pd.DataFrame) -> pd.DataFrame:
-    known = [np.unique(x) for x in train.to_numpy().T]
-    each = [v[np.abs(v[:, None] - x).argmin(0)] for v, x in zip(known, drawn.T, strict=True)]
-    return pd.DataFrame(dict(zip(train.columns, each, strict=True)))
+    pairs = zip(map(np.unique, train.to_numpy().T), drawn.T, strict=True)
+    return pd.DataFrame(np.stack([v[np.abs(v[:, None] - x).argmin(0)] for v, x in pairs], 1), columns=train.columns)
 
 
 def tvae(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
@@ -79,7 +72,8 @@ def tvae(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
 
 
 GENERATORS: dict[str, Callable[..., pd.DataFrame]] = {
-    "VAE": vae, "columns alone": by_column, "copula": copula, "normals": mixture,
+    "VAE": vae, "copula": copula, "normals": mixture,
+    "columns alone": lambda train, rows, seed: train.apply(np.random.default_rng(seed).choice, size=rows),
     **({"TVAE": tvae} if find_spec("ctgan") else {}),
     "training rows": lambda train, rows, seed: train.sample(rows, replace=rows > len(train), random_state=seed),
 }  # fmt: skip
@@ -90,8 +84,7 @@ def judged(train: pd.DataFrame, real: pd.DataFrame, synthetic: pd.DataFrame, see
     a, x, b = (torch.tensor(frame.to_numpy(float)) for frame in (train, synthetic, real))
     order = np.random.default_rng(seed).permutation(len(x) + len(b))
     rows, made = np.concatenate([b, x])[order], np.repeat([0, 1], [len(b), len(x)])[order]
-    classifier = HistGradientBoostingClassifier(random_state=seed)
-    found = cross_val_predict(classifier, rows, made, method="decision_function")
+    found = cross_val_predict(HistGradientBoostingClassifier(random_state=seed), rows, made, method="decision_function")
     near = copies(x, a, b, [i for i, name in enumerate(train) if name in NOMINAL])
     return float(roc_auc_score(made, found)), near.with_training.value, near.identical / len(x)
 
@@ -107,11 +100,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         frame = getattr(sm.datasets, table).load_pandas().data.drop(columns="logpopul", errors="ignore")  # of popul
         print(f"{f'{table}, {len(frame)} rows':16}{'told apart (AUC)':>18}{'nearest to training':>22}{'identical':>18}")
         for name in args.only:
-            found = []
+            make, found = partial(vae, epochs=args.epochs) if name == "VAE" else GENERATORS[name], []
             for seed in range(args.seeds):
                 mixed = frame.sample(frac=1, random_state=seed, ignore_index=True)
                 train, real = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
-                make = partial(vae, epochs=args.epochs) if name == "VAE" else GENERATORS[name]
                 found.append(judged(train, real, make(train, len(real), seed), seed))
             told = pd.DataFrame(found)
             cells = [f"{mean:.3f} ± {se:.3f}" for mean, se in zip(told.mean(), told.sem(), strict=True)]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pyro.infer import SVI
 from support.fits import ROWS, killed_before, outcome, small
-from support.pairs import CLASSES, SMALL, TWO, B, Case, covariates, labels, some_labels
+from support.pairs import CLASSES, SMALL, TWO, B, Case, covariates, labels, size_and_batch, some_labels
 from support.runs import binary_rows
 from torch import Tensor, nn
 
@@ -50,6 +50,11 @@ SAME = {
     "conditional": Case("conditional", "conditional", SMALL | {"y_dim": 4}, labels),
     "semi_supervised": Case("semi_supervised", "semi_supervised", SMALL | {"classes": 3}, some_labels),
 }
+UNLIKE = {
+    "hierarchical": Case("hierarchical", "auto", TWO),
+    "cells": Case("cells", "auto", SMALL | {"batches": 4}, size_and_batch),
+}
+"""Models whose guides by hand are others."""
 OTHER = {
     "full normal": Case("bernoulli", "full_normal", SMALL | {"family": "full_normal"}),
     "flow family": Case("bernoulli", "iaf", SMALL | {"family": "iaf", "family.hidden": 8}),
@@ -80,13 +85,13 @@ def test_it_is_the_hand_written_guide_of_a_model_bit_for_bit(name: str) -> None:
 
 def test_every_model_is_there() -> None:
     files = {path.stem for path in shipped_folder("model").glob("[!_]*.py")}
-    assert files | SHORTHANDS["model"].keys() == {case.model for case in SAME.values()} | {"hierarchical"}
+    assert files | SHORTHANDS["model"].keys() == {case.model for case in [*SAME.values(), *UNLIKE.values()]}
 
 
-@pytest.mark.parametrize("name", [*SAME, "hierarchical"])
+@pytest.mark.parametrize("name", [*SAME, *UNLIKE])
 def test_check_finds_nothing(name: str) -> None:
     """It runs, is scored, learns and gives its sites' supports, with every model."""
-    case = SAME.get(name, Case("hierarchical", "auto", TWO))
+    case = (SAME | UNLIKE)[name]
     report = ppl_vae.check(case.model, "auto", case.data(), set=case.set)
     assert report.passed, str(report)
     assert report.findings == (), str(report)

@@ -127,7 +127,7 @@ def test_every_verb(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) ->
         assert main([*given, *(["--json"] if mode == "json" else [])]) == 0
         captured = capsys.readouterr()
         named = (
-            {"model", "guide", "data", "objective", "epoch 1/1"} if (name, mode) == ("fit", "text") else set()
+            {"model", "guide", "data", "objective", "steps", "epoch 1/1"} if (name, mode) == ("fit", "text") else set()
         )  # before the first step
         assert {line.partition(":")[0] for line in captured.err.splitlines()} == named, "no bar where nobody looks on"
         if mode == "json":

@@ -16,7 +16,7 @@ from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.scores import Batch, batches
 
-KEEPING = ("seed", "checkpoint_every", "keep_every", "device", "compile")
+KEEPING = ("seed", "checkpoint_every", "keep_every", "device", "threads", "compile")
 
 
 @torch.no_grad()

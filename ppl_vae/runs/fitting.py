@@ -157,7 +157,7 @@ def start(
     if table is not None and progress:
         table.print(Console(stderr=True))
     given = values_of(config, set)
-    with isolated(config.seed):
+    with isolated(config.seed, config.threads):
         example = opened.first(EXAMPLE_ROWS)
         pair, made, named = built(config, model, guide, opened, example, given, objective)
         loop = _loop(config, pair, opened, made)
@@ -216,7 +216,7 @@ def go_on(
     config = _extended(run.config, asked)
     opened = run.data(data, force=force)
     given = settings.restore(run.config.set, set, run.folder)
-    with isolated(config.seed):
+    with isolated(config.seed, config.threads):
         example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
         rows = opened.whole("train")[0] if config.standardize else None
         named = {"model": model, "guide": guide}

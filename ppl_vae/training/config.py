@@ -19,7 +19,8 @@ _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
 _SUFFIXES = ", ".join(Registry[Any]("ppl_vae.data.readers", "kind of file"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
-COUNTS = ("epochs", "batch_size", "patience", "warmup", "warmup_cycles", "checkpoint_every", "keep_every")
+EVERY = ("checkpoint_every", "keep_every")
+COUNTS = ("epochs", "batch_size", "patience", "warmup", "warmup_cycles", "threads", *EVERY)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ class FitConfig:
         ),
     ] = ()
     device: Annotated[str, Doc("The torch device to train on.")] = "cpu"
+    threads: Annotated[
+        int | None,
+        Doc(
+            "Threads of torch while it trains; by default as many as torch takes. Beside other work one is hardly "
+            "slowed down, while several may take three times as long. The same number gives the same bits."
+        ),
+    ] = None
     compile: Annotated[
         Compile,
         Doc(

@@ -75,6 +75,7 @@ def fit(
     ] = (),
     jobs: Annotated[int, Doc("With --seeds or --sweep: so many runs at a time, each in a process of its own.")] = 1,
     device: str = FitConfig.device,
+    threads: int | None = FitConfig.threads,
     compile: Compile = FitConfig.compile,
     checkpoint_every: int = FitConfig.checkpoint_every,
     keep_every: int | None = FitConfig.keep_every,

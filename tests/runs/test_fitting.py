@@ -264,3 +264,25 @@ def test_a_run_of_another_version_is_refused_in_words(tmp_path):
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="was written by another version"):
         fit(data=ROWS, out=run.folder, resume=True, epochs=9)
+
+
+def test_threads_are_those_asked_for_as_long_as_it_trains(tmp_path):
+    """Recorded, so that going on has the same number; and the process has its own again afterwards."""
+    seen = []
+
+    class Counting(gaussian.Model):
+        def forward(self, x: Tensor) -> None:
+            seen.append(torch.get_num_threads())
+            super().forward(x)
+
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        seen.clear()
+        run = small(tmp_path / str(threads), model=Counting, threads=threads, epochs=1)
+        assert set(seen) == {threads}
+        assert torch.get_num_threads() == before
+        seen.clear()
+        fit(Counting, data=ROWS, out=run.folder, resume=True, epochs=2)
+        assert threads in seen
+    with pytest.raises(InputError, match="threads"):
+        small(tmp_path / "none", threads=0)

@@ -81,6 +81,9 @@ class Captured:
     graphs: list[tuple[Graph, Callable[..., Sequence[Tensor]]]] = field(default_factory=list)
     """The graphs so far, and what runs each."""
 
+    by_rows: dict[int, Callable[..., Sequence[Tensor]]] = field(default_factory=dict)
+    """What runs a batch of so many rows."""
+
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
         self.function = PassFunction(self.pair, self.objective, self.weighted)
@@ -108,9 +111,14 @@ class Captured:
     def graph_for(self, batch: Batch) -> Callable[..., Sequence[Tensor]]:
         """What runs the graph for a batch; it is made at the first batch that no graph fits. Raises as a call."""
         rows = len(batch[0])
-        for graph, run in self.graphs:
-            if graph.fits(rows):
-                return run
+        if rows not in self.by_rows:
+            fitting = (run for graph, run in self.graphs if graph.fits(rows))
+            self.by_rows[rows] = next(fitting, None) or self.made(batch)
+        return self.by_rows[rows]
+
+    def made(self, batch: Batch) -> Callable[..., Sequence[Tensor]]:
+        """A new graph, for batches like this one, compiled. Raises as a call."""
+        rows = len(batch[0])
         if not self.looked:
             self.function.look(batch)
             self.looked = True

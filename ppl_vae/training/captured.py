@@ -47,7 +47,8 @@ class CapturedTrainer(Trainer):
             seen = Step(*numbers.tolist())
             if not all(map(math.isfinite, seen)):
                 self.noise.restore(before)
-                self.backward(batch)  # which says what is not finite
+                with buffers_kept(*self.with_buffers):
+                    self.backward(batch)  # which says what is not finite
                 raise NumericalError("the captured pass gives a number that is not finite, where the programs do not")
         except BaseException:
             self.noise.restore(before)

@@ -20,8 +20,8 @@ class NotCompiled(InputError):
 def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """The graph as machine code, called as the graph is.
 
-    The first call of the same graph on a machine takes seconds to a minute. The code is kept in Inductor's cache on the
-    disk, so that in another process it takes a second or two.
+    The first time this takes seconds to a minute. Inductor keeps the code in its cache on the disk, so that another
+    process has it in seconds.
 
     Args:
         inputs: tensors without numbers, as `Graph.inputs`.

@@ -28,9 +28,6 @@ from ppl_vae.programs.resolution import Pair
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept, without_numbers
 
-NUMBERS = 5
-"""A pass gives so many: the sums of value, ELBO, rate and distortion, and the norm of the gradient."""
-
 DECOMPOSED = get_decompositions([torch.ops.aten.native_batch_norm])
 """Operators that are written as others in a graph: this one moves its buffers without saying so."""
 _fakes = Library("aten", "IMPL")

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ppl_vae.graphs import Captured, NotCaptured, NotCompiled
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters
 from ppl_vae.programs.scores import Batch
-from ppl_vae.training.captured import CapturedTrainer
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.step import TorchNoise, Trainer
 
@@ -51,6 +49,13 @@ def stepper(
             return eager
     if asked == "off":
         return eager
+    from ppl_vae.graphs import (
+        Captured,
+        NotCaptured,
+        NotCompiled,
+    )  # here, so that a fit that is not compiled starts quicker
+    from ppl_vae.training.captured import CapturedTrainer
+
     captured = Captured(pair, objective, config.warmup is not None, products=(recorded or {}).get("products"))
     try:
         captured.graph_for(batch)
@@ -67,6 +72,5 @@ def stepper(
 
 def record(stepper: Trainer) -> dict[str, Any]:
     """How a run is trained, for its record."""
-    if isinstance(stepper, CapturedTrainer) and stepper.captured is not None:
-        return {"captured": True, "products": stepper.captured.products}
-    return {"captured": False}
+    captured = getattr(stepper, "captured", None)
+    return {"captured": False} if captured is None else {"captured": True, "products": captured.products}

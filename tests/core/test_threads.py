@@ -56,9 +56,8 @@ def spin(seconds: float) -> None:
 @pytest.mark.skipif(torch.get_num_threads() < 2, reason="torch has one thread here")
 def test_beside_as_many_busy_processes_as_cores_one_thread_is_taken():
     """Most of the time: what other processes do decides, too."""
-    others = [
-        multiprocessing.get_context("spawn").Process(target=spin, args=(20.0,)) for _ in range(torch.get_num_threads())
-    ]
+    spawn, number = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    others = [spawn.Process(target=spin, args=(20.0,)) for _ in range(number)]
     for other in others:
         other.start()
     try:

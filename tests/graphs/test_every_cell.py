@@ -1,7 +1,7 @@
 """Prior × likelihood × guide × network × objective: the captured pass is that of the programs, in float64.
 
 By default some cells run, in which every two of prior, guide and objective that go together meet, with the likelihoods
-and networks in turn; `pytest -m matrix` runs every prior, likelihood and guide, with the networks and objectives in turn.
+and networks in turn; `pytest -m matrix` runs every prior, likelihood and guide, with networks and objectives in turn.
 """
 
 from collections.abc import Callable, Iterator

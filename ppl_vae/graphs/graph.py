@@ -122,6 +122,7 @@ def trace(function: OfTensors, tensors: Sequence[Tensor], *, free: bool = True) 
     """
     env = ShapeEnv()
     mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
+    mode.cache_enabled = False  # most operations come once
     rows = DimDynamic.DUCK if free else DimDynamic.STATIC
 
     def fake(tensor: Tensor, first: DimDynamic = DimDynamic.STATIC) -> Tensor:

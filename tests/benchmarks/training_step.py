@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from ppl_vae import objectives
-from ppl_vae.graphs import Captured
+from ppl_vae.graphs.captured import Captured
 from ppl_vae.graphs.products import WAYS
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, resolve_pair

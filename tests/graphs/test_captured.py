@@ -14,7 +14,8 @@ from torch._subclasses import FakeTensor
 import ppl_vae
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
-from ppl_vae.graphs import Captured, NotCaptured
+from ppl_vae.graphs.captured import Captured
+from ppl_vae.graphs.graph import NotCaptured
 from ppl_vae.graphs.products import by_onednn, products, seconds
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, resolve_pair

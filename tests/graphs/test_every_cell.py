@@ -15,7 +15,7 @@ from support.palette import data_for
 from torch import Tensor, nn
 
 from ppl_vae import objectives
-from ppl_vae.graphs import Captured
+from ppl_vae.graphs.captured import Captured
 from ppl_vae.programs.state import buffers_kept
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer

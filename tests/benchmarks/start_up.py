@@ -1,9 +1,9 @@
 """How long a process takes to its answer, and `fit` to its first step, with the peak memory of each.
 
-Medians over process starts in turn, with the least and the largest. The data are 125 random rows of 784 bits, so that an
-epoch of `fit` is one step, and the first step is there when the line of epoch 1 is in the run's metrics, which holds an
+Medians over process starts in turn, with the least and the largest. The data are 125 random rows of 784 bits, so that
+an epoch of `fit` is one step, and the first step is there when the line of epoch 1 is in the metrics, which holds an
 evaluation of 13 rows too. Memory is that of the whole process, with the figure that `fit` draws, and of the largest
-process that it starts, such as the C++ compiler. Cold: nothing in Inductor's cache; warm: the code is in it. `make bench`.
+process that it starts, such as the C++ compiler. Cold: nothing is in Inductor's cache; warm: the code is. `make bench`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A step of `fit`, with all threads and with one, alone and beside a process that keeps one core busy.
 
 Milliseconds, the median over rounds; each round takes all steps alone, and then all beside the neighbour. The ratio
-is the median over rounds of beside/alone. `make bench`.
+is the median over rounds of beside/alone.
 """
 
 import argparse

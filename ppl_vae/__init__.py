@@ -16,7 +16,7 @@ PIECES = {
     "NumericalError": "core.errors",
     "AnalyticKL_ELBO": "objectives",
     "Trace_ELBO": "objectives",
-    "capture": "graphs",
+    "capture": "graphs.captured",
     "draw": "programs",
     "resolve": "programs",
     "simulate": "programs",

@@ -1,7 +1,7 @@
 # Written by tests/support/stub.py.
 from ppl_vae.core.errors import InputError as InputError
 from ppl_vae.core.errors import NumericalError as NumericalError
-from ppl_vae.graphs import capture as capture
+from ppl_vae.graphs.captured import capture as capture
 from ppl_vae.objectives import AnalyticKL_ELBO as AnalyticKL_ELBO
 from ppl_vae.objectives import Trace_ELBO as Trace_ELBO
 from ppl_vae.programs import draw as draw

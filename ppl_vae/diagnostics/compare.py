@@ -21,9 +21,10 @@ from ppl_vae.diagnostics.gradients import GROUPS, Gradients
 from ppl_vae.diagnostics.memory import PeakMemory
 from ppl_vae.diagnostics.projections import BiasTest, Projections
 from ppl_vae.diagnostics.results import Difference, Estimator, SideBySide, ValueBias
+from ppl_vae.graphs.calls import compilable, settle, was_compiled
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters, terms
-from ppl_vae.programs.scores import Batch, batches
+from ppl_vae.programs.scores import Batch, ProgramLike, batches
 
 WARM_UP = 3  # steps that are not timed
 
@@ -65,6 +66,7 @@ class _Trial:
     values: _Values = field(default_factory=_Values)
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
+    compiled: bool = False
     how: dict[str, str] = field(default_factory=dict)
     reference: "_Trial | None" = None
 
@@ -124,6 +126,9 @@ def compare_estimators(
         if index == 0:
             for trial in everyone:
                 passes.measure(trial)
+            settle(draws * max(1, len(rows[0]) // batch_size))
+            for trial in everyone:
+                passes.warm_up(trial)
         for trial in everyone:
             trial.begin()
         paired = {names: Moments() for names in differences}
@@ -172,21 +177,31 @@ class _Passes:
 
     def step(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
         """Value per datum `(B,)` and gradient of the mean loss: what one training step computes."""
-        estimate = objective.estimate(self.pair.model, self.pair.guide, self.batch)
-        gradient = torch.autograd.grad(
-            estimate.loss, list(self.trained.values()), allow_unused=True, materialize_grads=True
-        )
-        return estimate.value.detach(), list(gradient)
+        return value_and_gradient(self.pair.model, self.pair.guide, objective, list(self.trained.values()), self.batch)
 
     def measure(self, trial: _Trial) -> None:
-        """What is the same for every draw; and warm up."""
+        """What is the same for every draw."""
         with PeakMemory() as memory:
-            self.step(trial.objective)
-        for _ in range(WARM_UP):
             self.step(trial.objective)
         trial.peak = memory.peak
         with torch.no_grad():
             trial.how = trial.objective.how(terms(self.pair.model, self.pair.guide, self.batch))
+
+    def warm_up(self, trial: _Trial) -> None:
+        """Take the steps that are not timed, in which it may be compiled."""
+        for _ in range(WARM_UP):
+            self.step(trial.objective)
+        trial.compiled = was_compiled()
+
+
+@compilable
+def value_and_gradient(
+    model: ProgramLike, guide: ProgramLike, objective: Objective, trained: list[torch.nn.Parameter], batch: Batch
+) -> tuple[Tensor, list[Tensor]]:
+    """Value per datum `(B,)` of one draw, and the gradient of the mean loss by the trained parameters."""
+    estimate = objective.estimate(model, guide, batch)
+    gradient = torch.autograd.grad(estimate.loss, trained, allow_unused=True, materialize_grads=True)
+    return estimate.value.detach(), list(gradient)
 
 
 def _references(trials: Iterable[_Trial], pair: Pair, batch: Batch) -> list[_Trial]:
@@ -233,6 +248,7 @@ def _estimator(trial: _Trial, draws: int) -> Estimator:
         gradient_snr_by_tensor=gradients.snr_by_tensor(),
         num_samples=trial.objective.num_particles,
         seconds_per_step=median(trial.seconds),
+        compiled=trial.compiled,
         peak_bytes_per_step=trial.peak,
         sites=trial.how,
     )

@@ -65,7 +65,8 @@ class Estimator:
         gradient_cosine: with the reference's gradient; NaN where one of the two does not show above its noise.
         num_samples: K.
         seconds_per_step: forward and backward, the median over draws.
-        peak_bytes_per_step: memory at the worst moment.
+        compiled: are these compiled steps?
+        peak_bytes_per_step: memory at the worst moment, of the programs as they are.
         sites: what the objective says of its sites.
     """
 
@@ -82,6 +83,7 @@ class Estimator:
     gradient_snr_by_tensor: Mapping[str, float]
     num_samples: int
     seconds_per_step: float
+    compiled: bool
     peak_bytes_per_step: int
     sites: Mapping[str, str]
 
@@ -123,6 +125,7 @@ class Estimator:
             "gradient_snr_by_tensor": dict(self.gradient_snr_by_tensor),
             "num_samples": self.num_samples,
             "seconds_per_step": self.seconds_per_step,
+            "compiled": self.compiled,
             "peak_bytes_per_step": self.peak_bytes_per_step,
             "efficiency": dict(self.efficiency),
             "sites": dict(self.sites),
@@ -282,6 +285,9 @@ class Comparison(Result):
             f"{self.batch_size};"
         )
         yield "nats per datum; standard errors over draws; the bias is against another estimator."
+        if compiled := [name for name, each in self.estimators.items() if each.compiled]:
+            which = "" if len(compiled) == len(self.estimators) else f" of {', '.join(compiled)}, and of no other,"
+            yield f"The steps{which} are compiled."
         yield from (f"{name} is left out: {reason}" for name, reason in self.left_out.items())
         for step, found in self.checkpoints.items():
             yield f"\nat step {step}" if len(self.checkpoints) > 1 else ""

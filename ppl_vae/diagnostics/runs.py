@@ -12,9 +12,10 @@ from ppl_vae.core.moments import Moments
 from ppl_vae.core.randomness import draw_seed, seed_torch
 from ppl_vae.core.statistics import Estimate
 from ppl_vae.diagnostics.run_comparison import RunDifference, RunValue, SeedDifference
+from ppl_vae.graphs.calls import compilable
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
-from ppl_vae.programs.scores import Batch, batches
+from ppl_vae.programs.scores import Batch, ProgramLike, batches
 
 KEEPING = ("seed", "checkpoint_every", "keep_every", "device", "threads", "compile")
 
@@ -27,9 +28,14 @@ def row_values(
     moments = Moments()
     for draw in range(draws):
         seed_torch(draw_seed(seed, 0, draw, stream))
-        parts = [objective.estimate(pair.model, pair.guide, batch).value for batch in batches(rows, batch_size)]
+        parts = [_values(pair.model, pair.guide, objective, batch) for batch in batches(rows, batch_size)]
         moments.add([torch.cat(parts).double()])
     return moments
+
+
+@compilable
+def _values(model: ProgramLike, guide: ProgramLike, objective: Objective, batch: Batch) -> Tensor:
+    return objective.estimate(model, guide, batch).value
 
 
 def value_of(m: Moments) -> RunValue:

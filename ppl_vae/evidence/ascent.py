@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.evidence.local import Local
+from ppl_vae.graphs.calls import compilable
 
 CYCLE = 100
 """Steps until the learning rate has come down to 0, and convergence is judged."""
@@ -63,26 +64,34 @@ def optimized(start: Local, steps: int, num_samples: int) -> tuple[Local, Tensor
 
 def _cycle(q: Local, length: int, lr: float, draws: int) -> Local:
     free = [site.free for site in q.sites.values()]
-    return q.at(climbed(free, lambda free: q.at(free).log_weight(draws, path=True), length, lr))
+    return q.at(climbed(free, lambda free: _gradients(q.at(free), draws), length, lr))
 
 
-def climbed(free: list[Tensor], log_weight: Callable[[list[Tensor]], Tensor], length: int, lr: float) -> list[Tensor]:
+@compilable
+def _gradients(q: Local, draws: int) -> list[Tensor]:
+    """Of the ELBO by the free numbers of each site, along the path of the draws."""
+    with torch.enable_grad():
+        free = [site.free.detach().requires_grad_() for site in q.sites.values()]
+        return list(torch.autograd.grad(q.at(free).log_weight(draws, path=True).mean(0).sum(), free))
+
+
+def climbed(
+    free: list[Tensor], gradients: Callable[[list[Tensor]], list[Tensor]], length: int, lr: float
+) -> list[Tensor]:
     """`length` steps of Adam that raise the mean of log p(x, z) − log q(z|x); the learning rate falls linearly to 0.
 
     Args:
         free: the numbers of q, each row's its own, `(B, P)` each.
-        log_weight: of K fresh draws of q at such numbers, `(K, B)`.
+        gradients: of the mean, at fresh draws of q, by such numbers.
     """
     free = [x.clone().requires_grad_() for x in free]
-    optimizer = torch.optim.Adam(free, lr=lr, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(free, lr=lr, betas=(0.9, 0.99), maximize=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1 - t / length)
-    with torch.enable_grad():
-        for _ in range(length):
-            loss = -log_weight(free).mean(0).sum()
-            for x, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
-                x.grad = gradient
-            optimizer.step()
-            schedule.step()
+    for _ in range(length):
+        for x, gradient in zip(free, gradients(free), strict=True):
+            x.grad = gradient
+        optimizer.step()
+        schedule.step()
     return [x.detach() for x in free]
 
 
@@ -95,6 +104,11 @@ def paired(a: Local, b: Local, num_samples: int) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             most = max(1, AT_ONCE // len(q.batch[0]))
-            parts = [q.log_weight(min(most, num_samples - k)) for k in range(0, num_samples, most)]
+            parts = [_log_weight(q, min(most, num_samples - k)) for k in range(0, num_samples, most)]
         found.append(torch.cat(parts).double())
     return found[0], found[1]
+
+
+@compilable
+def _log_weight(q: Local, num_samples: int) -> Tensor:
+    return q.log_weight(num_samples)

@@ -18,8 +18,9 @@ from torch.nn.functional import pad
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.evidence.ascent import climbed
 from ppl_vae.evidence.importance import Weighted, chunks, gather, summary
-from ppl_vae.evidence.latents import Latents
+from ppl_vae.evidence.latents import Density, Latents
 from ppl_vae.evidence.local import full_normal
+from ppl_vae.graphs.calls import compilable
 from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, batches
 
 DIAGONAL, FULL = (100, 0.2), (200, 0.05)
@@ -75,7 +76,9 @@ def fitted(
 def drawn(latents: Latents, t: MultivariateStudentT, num_samples: int) -> tuple[Tensor, Tensor]:
     """K draws u ~ t, `(K, B, D)`, and log p(x, u) − log t(u), `(K, B)`: −∞ where the first is not defined."""
     u = t.sample((num_samples,))
-    return u, (latents.log_joint(u) - t.log_prob(u)).nan_to_num(nan=-torch.inf, posinf=torch.inf)
+    return u, (_log_joint(latents.density(together=True), u) - t.log_prob(u)).nan_to_num(
+        nan=-torch.inf, posinf=torch.inf
+    )
 
 
 def values_drawn(latents: Latents, t: MultivariateStudentT, num_samples: int) -> tuple[Values, Tensor]:
@@ -109,17 +112,34 @@ def _climbed(latents: Latents, q: MultivariateNormal, width: int, steps: int, lr
     Args:
         width: how many of the numbers of `full_normal` are free, the first ones: 2D leave the correlations as they are.
     """
-    D = latents.size
+    density = latents.density(together=True)
 
-    def moved(free: Tensor) -> MultivariateNormal:
-        return full_normal(pad(free, (0, 2 * D + D * (D - 1) // 2 - width)), q.loc, q.scale_tril)
+    def gradients(free: list[Tensor]) -> list[Tensor]:
+        return [_gradient(density, free[0], q.loc, q.scale_tril)]
 
-    def log_weight(free: list[Tensor]) -> Tensor:
-        u = moved(free[0]).rsample((DRAWS,))
-        return latents.log_joint(u) - moved(free[0].detach()).log_prob(u)
+    (free,) = climbed([q.loc.new_zeros(latents.rows, width)], gradients, steps, lr)
+    return _moved(torch.where(free.isfinite().all(-1, keepdim=True), free, 0.0), q.loc, q.scale_tril)
 
-    (free,) = climbed([q.loc.new_zeros(latents.rows, width)], log_weight, steps, lr)
-    return moved(torch.where(free.isfinite().all(-1, keepdim=True), free, 0.0))
+
+@compilable
+def _log_joint(density: Density, u: Tensor) -> Tensor:
+    return density(u)[0]
+
+
+@compilable
+def _gradient(density: Density, free: Tensor, loc: Tensor, scale_tril: Tensor) -> Tensor:
+    """Of the mean of log p(x, u) − log q(u) at draws of q, by the free numbers of q: not by those of its density."""
+    with torch.enable_grad():
+        free = free.detach().requires_grad_()
+        u = _moved(free, loc, scale_tril).rsample((DRAWS,))
+        log_weight = density(u)[0] - _moved(free.detach(), loc, scale_tril).log_prob(u)
+        return torch.autograd.grad(log_weight.mean(0).sum(), free)[0]
+
+
+def _moved(free: Tensor, loc: Tensor, scale_tril: Tensor) -> MultivariateNormal:
+    """N(loc, scale_tril scale_trilᵀ) moved by `full_normal`'s first numbers; the others, of correlations, are 0."""
+    D = loc.shape[-1]
+    return full_normal(pad(free, (0, 2 * D + D * (D - 1) // 2 - free.shape[-1])), loc, scale_tril)
 
 
 def believed(found: Weighted, guide: Weighted) -> Weighted:

@@ -6,13 +6,20 @@ weighted by `powers`. So a path of densities between two keeps values and slopes
 Source: Neal 2011.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-Density = Callable[[Tensor], Sequence[Tensor]]
+from ppl_vae.graphs.calls import compilable
+
+
+class Density(Protocol):
+    """Terms of a log density at u, `(K, B)` each."""
+
+    def __call__(self, u: Tensor, /) -> Sequence[Tensor]: ...
+
 
 TARGET = 0.7
 """The acceptance probability that a step size is tuned to: near the best cost per independent draw in any dimension."""
@@ -50,11 +57,16 @@ def _weighted(terms: Tensor, powers: Sequence[float]) -> Tensor:
 
 def point_at(density: Density, u: Tensor) -> Point:
     """The density's terms and their slopes at u, `(K, B, D)`, where no row or chain depends on another."""
+    return Point(u.detach(), *_terms_and_slopes(density, u.detach()))
+
+
+@compilable
+def _terms_and_slopes(density: Density, u: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         u = u.detach().requires_grad_()
         terms = density(u)
         slopes = [_slope(term, u) for term in terms]
-    return Point(u.detach(), torch.stack([term.detach() for term in terms]), torch.stack(slopes))
+    return torch.stack([term.detach() for term in terms]), torch.stack(slopes)
 
 
 def _slope(term: Tensor, u: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ppl_vae.core.errors import at_least
 from ppl_vae.evidence.khat import ess, khat, reliable
+from ppl_vae.graphs.calls import compilable
 from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, as_batch, batches, log_weight
 
@@ -65,10 +66,16 @@ def importance(
     at_least(2, num_samples=num_samples)
     found = []
     for batch in batches(as_batch(rows), batch_size):
-        log_w = torch.cat([log_weight(terms(model, guide, batch, k)) for k in chunks(batch, num_samples)])
+        log_w = torch.cat([log_weights(model, guide, batch, k) for k in chunks(batch, num_samples)])
         found.append(summary(log_w))
         advance(log_w.shape[1])
     return gather(found)
+
+
+@compilable
+def log_weights(model: ProgramLike, guide: ProgramLike, batch: Batch, num_samples: int) -> Tensor:
+    """log p(x, z_k) − log q(z_k|x) at K draws of the guide, `(K, B)`."""
+    return log_weight(terms(model, guide, batch, num_samples))
 
 
 def chunks(batch: Batch, num_samples: int) -> Iterator[int]:

@@ -11,9 +11,9 @@ integrates over u to the same p(x).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log, pi, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions import Distribution, constraints
@@ -86,14 +86,66 @@ def _without_radius(u: Tensor) -> tuple[Tensor, Tensor]:
     return normalize(u, dim=-1), log_area - half * LOG_2PI - u.square().sum(-1) / 2
 
 
+def _known(support: Any) -> Any:
+    """What is equal for equal supports; a support with numbers in tensors is equal to itself alone."""
+    if not isinstance(support, constraints.Constraint):
+        return support
+    of = vars(support)
+    if any(isinstance(x, Tensor) for x in of.values()):
+        return object()
+    return type(support), tuple((name, _known(x)) for name, x in sorted(of.items()))
+
+
 @dataclass(frozen=True)
 class _Site:
+    """Two are equal if they give the same z for each u."""
+
     name: str
-    fn: Distribution
+    fn: Distribution = field(compare=False)
     layout: Layout
-    chart: Chart
+    chart: Chart = field(compare=False)
     shape: tuple[int, ...]
     """Of the coordinates of one row."""
+
+    support: Any
+    """What tells charts apart."""
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The coordinates of all latent sites of a batch, side by side."""
+
+    sites: tuple[_Site, ...]
+
+    @property
+    def size(self) -> int:
+        """D, the number of coordinates."""
+        return sum(prod(site.shape) for site in self.sites)
+
+    def values(self, u: Tensor) -> tuple[Values, Tensor]:
+        """z of u, `(K, B, D)`, as `score` takes it, and log |∂z/∂u|, `(K, B)`."""
+        values, log_det = {}, u.new_zeros(u.shape[:2])
+        parts = u.split([prod(site.shape) for site in self.sites], -1)
+        for site, part in zip(self.sites, parts, strict=True):
+            z, each = site.chart.constrain(part.reshape(*u.shape[:2], *site.shape))
+            values[site.name] = site.layout.rows_back(z, site.fn)
+            log_det = log_det + each.reshape(*u.shape[:2], -1).sum(-1)
+        return values, log_det
+
+
+class Density(NamedTuple):
+    """log p(u) and log p(x|u) of a batch as a function of u, `(K, B, D)`: `(K, B)` each; or `together` as their sum."""
+
+    model: ProgramLike
+    charts: Charts
+    batch: Batch
+    together: bool = False
+
+    def __call__(self, u: Tensor) -> tuple[Tensor, ...]:
+        values, log_det = self.charts.values(u)
+        p = joint(self.model, self.batch, values)
+        parts = sum_sites(p.log_prior) + log_det, sum_sites(p.log_lik)
+        return (parts[0] + parts[1],) if self.together else parts
 
 
 class Latents:
@@ -118,27 +170,23 @@ class Latents:
             raise InputError(f"site {min(t.counted)!r} is masked, so that its posterior is no density over all of z")
         if extra := t.q.keys() - t.log_prior.keys() - t.points:
             raise InputError(f"the guide's auxiliary draw {min(extra)!r} has no coordinates in the model")
-        self.sites = []
+        sites = []
         for name in t.log_prior:
             if is_point(t.p[name]):
                 continue
             chart = chart_of(name, t.p[name])
             u = chart.unconstrain(t.by_row(name, t.layouts[name].lift(t.values[name], t.p[name])))
-            self.sites.append(_Site(name, t.p[name], t.layouts[name], chart, tuple(u.shape[2:])))
+            support = _known(support_of(t.p[name]))
+            sites.append(_Site(name, t.p[name], t.layouts[name], chart, tuple(u.shape[2:]), support))
+        self.charts = Charts(tuple(sites))
         self.like = sum_sites(t.log_lik)[0]
         self.rows = len(self.like)
-        self.size = sum(prod(site.shape) for site in self.sites)
-        """D, the number of coordinates."""
+        self.sites, self.size = self.charts.sites, self.charts.size
+        self.values = self.charts.values
 
-    def values(self, u: Tensor) -> tuple[Values, Tensor]:
-        """z of u, `(K, B, D)`, as `score` takes it, and log |∂z/∂u|, `(K, B)`."""
-        values, log_det = {}, u.new_zeros(u.shape[:2])
-        parts = u.split([prod(site.shape) for site in self.sites], -1)
-        for site, part in zip(self.sites, parts, strict=True):
-            z, each = site.chart.constrain(part.reshape(*u.shape[:2], *site.shape))
-            values[site.name] = site.layout.rows_back(z, site.fn)
-            log_det = log_det + each.reshape(*u.shape[:2], -1).sum(-1)
-        return values, log_det
+    def density(self, *, together: bool = False) -> Density:
+        """The density of u, which a chain walks in; the guide is not run."""
+        return Density(self.model, self.charts, self.batch, together)
 
     def coordinates(self, values: Mapping[str, Tensor]) -> Tensor:
         """u, `(K, B, D)`, of values as `draw` gives them; on the sphere with a radius drawn."""
@@ -155,9 +203,8 @@ class Latents:
 
     def log_parts(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """log p(u) and log p(x|u), each `(K, B)`; the guide is not run."""
-        values, log_det = self.values(u)
-        p = joint(self.model, self.batch, values)
-        return sum_sites(p.log_prior) + log_det, sum_sites(p.log_lik)
+        log_prior, log_lik = self.density()(u)
+        return log_prior, log_lik
 
     def log_both(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """log p(x, u) and log q(u|x), each `(K, B)`."""

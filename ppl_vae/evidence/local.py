@@ -10,8 +10,7 @@ A *local* q has free numbers of its own for each row, `(B, P)`, and no encoder. 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -25,8 +24,7 @@ from ppl_vae.programs import joint, terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms, as_batch, sum_sites
 
 
-@dataclass(frozen=True)
-class Free:
+class Free(NamedTuple):
     """One site's family with free numbers.
 
     Args:
@@ -46,8 +44,7 @@ class Free:
         return Free(self.build, self.free[index], tuple(x[index] for x in self.fixed))
 
 
-@dataclass(frozen=True)
-class Local:
+class Local(NamedTuple):
     """A q(z|x) of its own for each of B rows, independent over sites.
 
     Args:
@@ -72,7 +69,7 @@ class Local:
     def at(self, free: list[Tensor]) -> "Local":
         """The same family at other numbers, one tensor for each site."""
         sites = zip(self.sites.items(), free, strict=True)
-        return replace(self, sites={name: replace(site, free=x) for (name, site), x in sites})
+        return self._replace(sites={name: site._replace(free=x) for (name, site), x in sites})
 
     def log_weight(self, num_samples: int, *, path: bool = False) -> Tensor:
         """log p(x, z) − log q(z|x) at K draws of q, `(K, B)`.

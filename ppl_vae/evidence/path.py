@@ -12,6 +12,7 @@ Source: Neal 2001; Grosse, Ghahramani & Adams 2015.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import exp
 from typing import Literal, NamedTuple
 
@@ -21,9 +22,10 @@ from torch import Tensor
 from ppl_vae.distributions.wrappers import describe, family
 from ppl_vae.evidence import hmc
 from ppl_vae.evidence.hmc import Point, first_step_size, point_at, transition
-from ppl_vae.evidence.latents import Latents
+from ppl_vae.evidence.latents import Charts, Latents
 from ppl_vae.programs import Terms, joint, score, terms
 from ppl_vae.programs.scores import Batch, ProgramLike, sum_sites
+from ppl_vae.programs.state import has_numbers
 
 Start = Literal["guide", "prior"]
 
@@ -44,6 +46,41 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + exp(-x))
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The guide's terms at one batch, by the number of chains: kept, and no part of what a density is."""
+
+    terms: dict[int, Terms] = field(default_factory=dict, compare=False)
+
+
+class _Both(NamedTuple):
+    """log p(x, u) and log q(u|x) of a batch as a function of u, `(K, B, D)`, each `(K, B)`."""
+
+    model: ProgramLike
+    guide: ProgramLike
+    charts: Charts
+    batch: Batch
+    kept: _Kept
+
+    def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        values, log_det = self.charts.values(u)
+        q = self._alone(len(u)) if has_numbers() else None  # else it is traced, where nothing can be kept
+        if q is None:
+            t = score(self.model, self.guide, self.batch, values)
+            return sum_sites(t.log_prior) + sum_sites(t.log_lik) + log_det, sum_sites(t.log_q) + log_det
+        ((site, fn),) = q.q.items()
+        p = joint(self.model, self.batch, values)
+        log_q = q.rows(site, fn.log_prob(q.layouts[site].lift(values[site], fn)))
+        return sum_sites(p.log_prior) + sum_sites(p.log_lik) + log_det, log_q + log_det
+
+    def _alone(self, k: int) -> Terms | None:
+        """The terms of a guide with one site, which is run once for each K; None for another guide."""
+        if k not in self.kept.terms:
+            with torch.random.fork_rng(), torch.no_grad():  # its draws are not used
+                self.kept.terms[k] = terms(self.model, self.guide, self.batch, k)
+        return self.kept.terms[k] if len(self.kept.terms[k].q) == 1 else None
+
+
 class Path:
     """The densities between the start and the posterior of one batch.
 
@@ -53,8 +90,11 @@ class Path:
 
     def __init__(self, latents: Latents, start: Start) -> None:
         self.latents, self.start = latents, start
-        self.density: hmc.Density = self._log_both if start == "guide" else latents.log_parts
-        self.q: dict[int, Terms] = {}
+        self.density: hmc.Density = (
+            _Both(latents.model, latents.guide, latents.charts, latents.batch, _Kept())
+            if start == "guide"
+            else latents.density()
+        )
 
     def powers(self, beta: float) -> tuple[float, float]:
         """The powers of the two terms of `density` in f_β."""
@@ -68,21 +108,6 @@ class Path:
     def draw(self, chains: int) -> Tensor:
         """u ~ f_0, `(K, B, D)`."""
         return self.latents.draw_q(chains) if self.start == "guide" else self.latents.draw_p(chains)
-
-    def _log_both(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x, u) and log q(u|x), each `(K, B)`; a guide with one site is run once for each K."""
-        k = len(u)
-        if k not in self.q:
-            with torch.random.fork_rng(), torch.no_grad():  # its draws are not used
-                self.q[k] = terms(self.latents.model, self.latents.guide, self.latents.batch, k)
-        t = self.q[k]
-        if len(t.q) > 1:
-            return self.latents.log_both(u)
-        ((site, q),) = t.q.items()
-        values, log_det = self.latents.values(u)
-        p = joint(self.latents.model, self.latents.batch, values)
-        log_q = t.rows(site, q.log_prob(t.layouts[site].lift(values[site], q)))
-        return sum_sites(p.log_prior) + sum_sites(p.log_lik) + log_det, log_q + log_det
 
 
 class Steps(NamedTuple):

@@ -143,9 +143,7 @@ def _rows_first(latents: Latents, name: str, z: Tensor) -> Tensor:
 def _walk(latents: Latents, chains: int, transitions: int, leapfrog: int, warmup: int) -> tuple[Tensor, Tensor]:
     """u, and log p(x, u) after it, of each transition, `(T, K, B, D + 1)`; and the mean acceptance, `(B,)`."""
 
-    def density(u: Tensor) -> tuple[Tensor]:
-        return (latents.log_joint(u),)
-
+    density = latents.density(together=True)
     start = latents.draw_q(max(chains, 50))  # the spread of q gives each coordinate its unit
     scale = start.std(0).clamp(min=torch.finfo(start.dtype).eps)
     step, point = tuned(density, point_at(density, start[:chains]), leapfrog, scale=scale, transitions=warmup)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.graphs.compiled import compiled
-from ppl_vae.graphs.graph import Graph, PassFunction, trace
+from ppl_vae.graphs.graph import Graph, OfTensors, trace
 from ppl_vae.graphs.products import FASTER, by_onednn, seconds
 from ppl_vae.objectives import Objective
+from ppl_vae.objectives.numbers import followed
 from ppl_vae.programs import Pair, Program, parameters
 from ppl_vae.programs.scores import Batch, ProgramLike, as_batch
 
@@ -86,7 +87,9 @@ class Captured:
 
     def __post_init__(self) -> None:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
-        self.function = PassFunction(self.pair, self.objective, self.weighted)
+        self.function = OfTensors(
+            [self.pair.model, self.pair.guide], self.numbers_and_gradients, self.parameters.values()
+        )
         self.looked = False
 
     def __call__(self, batch: Batch, rate_weight: float = 1.0) -> Seen:
@@ -100,13 +103,23 @@ class Captured:
         """
         batch = tuple(x.contiguous() for x in batch)  # a graph is for one layout in memory
         run = self.graph_for(batch)
-        weight = (torch.tensor(rate_weight, dtype=torch.float64),) if self.weighted else ()
         with torch.no_grad():
-            numbers, *others = run(*self.function.state, *batch, *weight)
+            numbers, *others = run(*self.function.state, *self.inputs(batch, rate_weight))
             n = len(self.function.trained)
             if self.function.moving and numbers.isfinite().all():
                 torch._foreach_copy_(self.function.moving, list(others[n:]))
         return Seen(numbers, others[:n])
+
+    def inputs(self, batch: Batch, rate_weight: float = 1.0) -> list[Tensor]:
+        """What the graph takes besides what the programs hold."""
+        return [*batch, *([torch.tensor(rate_weight, dtype=torch.float64)] if self.weighted else [])]
+
+    def numbers_and_gradients(self, trained: list[Tensor], *inputs: Tensor) -> list[Tensor]:
+        """The pass itself, by the programs as they are: the numbers, `(5,)`, and the gradients."""
+        batch, weight = (inputs[:-1], inputs[-1]) if self.weighted else (inputs, None)
+        seen, numbers = followed(self.objective, self.pair.model, self.pair.guide, batch, weight)
+        gradients = torch.autograd.grad(seen.loss, trained, allow_unused=True, materialize_grads=True)
+        return [torch.stack([*numbers, nn.utils.get_total_norm(gradients)]), *gradients]
 
     def graph_for(self, batch: Batch) -> Callable[..., Sequence[Tensor]]:
         """What runs the graph for a batch; it is made at the first batch that no graph fits. Raises as a call."""
@@ -120,9 +133,9 @@ class Captured:
         """A new graph, for batches like this one, compiled. Raises as a call."""
         rows = len(batch[0])
         if not self.looked:
-            self.function.look(batch)
+            self.function.look(self.inputs(batch))
             self.looked = True
-        graph = trace(self.function, batch, free=rows > 1 and not self.graphs)
+        graph = trace(self.function, self.inputs(batch), free=rows > 1 and not self.graphs)
         if self.compile and self.products is None:
             taken = seconds(graph.module, rows)
             self.products = "onednn" if taken["onednn"] < FASTER * taken["mm"] else "mm"

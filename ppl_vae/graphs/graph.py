@@ -1,6 +1,7 @@
-"""One pass of an objective and its backward pass as one graph of tensor operations, in which no Pyro is left."""
+"""A function of Pyro programs as one graph of tensor operations, in which no Pyro is left."""
 
 import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,6 @@ from torch.library import Library
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.graphs.standing_in import Place, places, standing_in
-from ppl_vae.objectives import Objective
-from ppl_vae.objectives.numbers import followed
-from ppl_vae.programs import parameters
-from ppl_vae.programs.resolution import Pair
-from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept, without_numbers
 
 DECOMPOSED = get_decompositions([torch.ops.aten.native_batch_norm])
@@ -38,19 +34,22 @@ class NotCaptured(InputError):
     """A program that can't become a graph; the message names the statement, and says why."""
 
 
-class PassFunction:
-    """The pass of a pair as a function of tensors alone: `(trained, moving, kept, batch[, weight])`, as flat lists.
+class OfTensors:
+    """A function of programs as a function of tensors alone: `(trained, moving, kept, inputs)`, as flat lists.
 
-    It returns the numbers, `(5,)`, the gradient of each trained tensor, and each moving tensor as the pass leaves it.
+    It returns what `body` returns, and each moving tensor as `body` leaves it.
 
     Args:
-        weighted: is there a last input, the weight of the rate?
+        programs: the modules whose parameters and buffers are inputs.
+        body: `body(trained, *inputs)` gives tensors.
+        trained: the parameters that it differentiates by.
     """
 
-    def __init__(self, pair: Pair, objective: Objective, weighted: bool = False) -> None:
-        self.pair, self.objective, self.weighted = pair, objective, weighted
-        self.where = places([pair.model, pair.guide])
-        self.trained: list[Tensor] = list(parameters(pair.model, pair.guide, pair.borrower).values())
+    def __init__(
+        self, programs: Iterable[nn.Module], body: Callable[..., Iterable[Tensor]], trained: Iterable[Tensor] = ()
+    ) -> None:
+        self.programs, self.body, self.trained = list(programs), body, list(trained)
+        self.where = places(self.programs)
         mine = set(map(id, self.trained))
         self.kept = [t for i, (place, *_) in self.where.items() if i not in mine and (t := place.tensor) is not None]
         self.moving: list[Tensor] = []
@@ -60,34 +59,28 @@ class PassFunction:
         """All tensors that the programs hold, in the order in which the function takes them."""
         return [*self.trained, *self.moving, *self.kept]
 
-    def look(self, batch: Batch) -> None:
-        """Run the pass once as it is, without a lasting effect, to find the buffers that it moves.
+    def look(self, inputs: Sequence[Tensor]) -> None:
+        """Run the function once as it is, without a lasting effect, to find the buffers that it moves.
 
         Raises:
-            Exception: whatever the programs or the objective raise.
+            Exception: whatever the programs raise.
         """
         before = [(t, t.clone()) for t in self.kept]
-        with torch.random.fork_rng(), buffers_kept(self.pair.model, self.pair.guide):
-            weight = torch.ones((), dtype=torch.float64) if self.weighted else None
-            followed(self.objective, self.pair.model, self.pair.guide, batch, weight)
+        with torch.random.fork_rng(), buffers_kept(*self.programs):
+            self.body(self.trained, *inputs)
             moved = {id(t) for t, old in before if self._place(t).tensor is not t or not torch.equal(t, old)}
         self.moving = [t for t in self.kept if id(t) in moved]
         self.kept = [t for t in self.kept if id(t) not in moved]
 
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+    def __call__(self, *tensors: Tensor) -> list[Tensor]:
         n, m = len(self.trained), len(self.moving)
-        state, batch = inputs[: n + m + len(self.kept)], inputs[n + m + len(self.kept) :]
-        weight = None
-        if self.weighted:
-            *batch, weight = batch  # type: ignore[assignment]
+        state, inputs = tensors[: n + m + len(self.kept)], tensors[n + m + len(self.kept) :]
         moving = [t.clone() for t in state[n : n + m]]
         others = dict(zip(map(id, self.state), [*state[:n], *moving, *state[n + m :]], strict=True))
         with standing_in(self.where, others), pyro.get_param_store().scope():
-            seen, numbers = followed(self.objective, self.pair.model, self.pair.guide, tuple(batch), weight)
-            gradients = torch.autograd.grad(seen.loss, state[:n], allow_unused=True, materialize_grads=True)
+            found = [*self.body(list(state[:n]), *inputs)]
             moved = [self._place(t).tensor for t in self.moving]
-        norm = nn.utils.get_total_norm(gradients)
-        return [t.detach() for t in (torch.stack([*numbers, norm]), *gradients, *moved) if t is not None]
+        return [t.detach() for t in (*found, *moved) if t is not None]
 
     def _place(self, tensor: Tensor) -> Place:
         return self.where[id(tensor)][0]
@@ -95,7 +88,7 @@ class PassFunction:
 
 @dataclass(frozen=True)
 class Graph:
-    """A `PassFunction` as a graph.
+    """An `OfTensors` as a graph.
 
     Args:
         module: the graph; it takes and gives flat lists of tensors.
@@ -117,11 +110,11 @@ class Graph:
         return rows > 1 and all(guard.expr.xreplace(dict.fromkeys(symbols, rows)) == True for guard in self.env.guards)  # noqa: E712
 
 
-def trace(function: PassFunction, batch: Batch, *, free: bool = True) -> Graph:
-    """The graph of a pass over a batch like this one.
+def trace(function: OfTensors, tensors: Sequence[Tensor], *, free: bool = True) -> Graph:
+    """The graph of a function for inputs like these.
 
     Args:
-        batch: two rows or more, if their number is to be free.
+        tensors: the inputs; two rows or more, if their number is to be free.
         free: let the number of rows be free, unless the program makes a number of it, as `len(x)` does.
 
     Raises:
@@ -129,17 +122,16 @@ def trace(function: PassFunction, batch: Batch, *, free: bool = True) -> Graph:
     """
     env = ShapeEnv()
     mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
+    mode.cache_enabled = False  # most operations come once
     rows = DimDynamic.DUCK if free else DimDynamic.STATIC
 
     def fake(tensor: Tensor, first: DimDynamic = DimDynamic.STATIC) -> Tensor:
         sizes = [first, *[DimDynamic.STATIC] * tensor.dim()][: tensor.dim()]
         return mode.from_tensor(tensor.detach(), symbolic_context=StatelessSymbolicContext(sizes))
 
-    inputs = [fake(t) for t in function.state] + [fake(t, rows) for t in batch]
+    inputs = [fake(t) for t in function.state] + [fake(t, rows) for t in tensors]
     for t in inputs[: len(function.trained)]:
         t.requires_grad_()
-    if function.weighted:
-        inputs.append(fake(torch.ones((), dtype=torch.float64)))
     no_validation = pyro.validation_enabled(False)
     try:
         with mode, enable_python_dispatcher(), torch.random.fork_rng(), without_numbers(), no_validation:

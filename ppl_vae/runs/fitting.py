@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from rich.console import Console
 
 from ppl_vae import objectives
@@ -26,6 +27,7 @@ from ppl_vae.runs.record import change_config, record_data, write_record
 from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
+from ppl_vae.runs.threads import ChosenThreads
 from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals
@@ -157,6 +159,7 @@ def start(
     if table is not None and progress:
         table.print(Console(stderr=True))
     given = values_of(config, set)
+    most = torch.get_num_threads()
     with isolated(config.seed, config.threads):
         example = opened.first(EXAMPLE_ROWS)
         pair, made, named = built(config, model, guide, opened, example, given, objective)
@@ -167,7 +170,7 @@ def start(
         how = stepping.record(loop.stepper)
         write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
-        return _train(loop, Run(place, scratch, again), progress)
+        return _train(loop, Run(place, scratch, again), progress, most)
 
 
 def values_of(config: FitConfig, set: Set) -> dict[str, Any]:
@@ -216,6 +219,7 @@ def go_on(
     config = _extended(run.config, asked)
     opened = run.data(data, force=force)
     given = settings.restore(run.config.set, set, run.folder)
+    most = torch.get_num_threads()
     with isolated(config.seed, config.threads):
         example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
         rows = opened.whole("train")[0] if config.standardize else None
@@ -233,15 +237,15 @@ def go_on(
         if config != run.config:
             change_config(run.folder, config)
         again = {**run.again, **_again(pair, {**named, "set": notes})}
-        return _train(loop, Run(run.folder, run.keep, again), progress)
+        return _train(loop, Run(run.folder, run.keep, again), progress, most)
 
 
 def _loop(config: FitConfig, pair: Pair, data: Data, objective: Objective) -> Loop:
     return Loop(Trainer(pair, objective, config.lr, config.clip, TorchNoise(config.device)), data, config)
 
 
-def _train(loop: Loop, run: Run, progress: bool) -> Run:
-    """Wire the loop to the run's folder, and train to the end."""
+def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
+    """Wire the loop to the run's folder, and train to the end, with so many threads at most."""
     signals = Signals()
     recording, bar = Recording(run, signals), Progress(progress, loop.steps)
     loop.callbacks = (recording, bar)
@@ -249,6 +253,10 @@ def _train(loop: Loop, run: Run, progress: bool) -> Run:
     with signals, bar:
         for line in loop.about():
             bar.say(line)
+        if loop.config.threads == "auto":
+            chosen = ChosenThreads(run.folder, threads, bar.say)
+            loop.callbacks = (*loop.callbacks, chosen)
+            chosen.begin(loop)
         try:
             loop.run()
         except NumericalError as error:

@@ -50,6 +50,13 @@ def change_config(folder: Path, config: FitConfig) -> None:
     write_json(folder / FILE, read_record(folder) | {"fit": config.asdict()})
 
 
+def note_threads(folder: Path, step: int, threads: int) -> None:
+    """Record with how many threads a run is trained after a step."""
+    record = read_record(folder)
+    how = record.get("step", {})
+    write_json(folder / FILE, record | {"step": how | {"threads": [*how.get("threads", []), [step, threads]]}})
+
+
 def write_record(
     folder: Path,
     config: FitConfig,

@@ -16,10 +16,11 @@ from ppl_vae.core.frames import shortest
 from ppl_vae.data.columns import Column, Schema, label_values
 from ppl_vae.data.columns.cells import ISO, as_number
 from ppl_vae.distributions.wrappers import family
+from ppl_vae.graphs.calls import compilable
 from ppl_vae.programs import Pair, Terms, simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
-from ppl_vae.programs.scores import Batch
+from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.training.prepare import isolated
@@ -239,7 +240,12 @@ def numbered(run: Run, shape: tuple[int, ...], site: str = "x") -> list[str]:
 def codes_of(run: Run, pair: Pair, batch: Batch, draws: int | None = None) -> dict[str, Tensor]:
     """What `encoded` gives, of one batch and as tensors."""
     with running(f"the pair of {run.folder}"):
-        t = terms(pair.model, pair.guide, _moved(run, batch), draws or 1)
+        return _codes(pair.model, pair.guide, _moved(run, batch), draws)
+
+
+@compilable
+def _codes(model: ProgramLike, guide: ProgramLike, batch: Batch, draws: int | None) -> dict[str, Tensor]:
+    t = terms(model, guide, batch, draws or 1)
     return {f"{site}_{name}": x for site in t.q for name, x in _summary(t, site, draws).items()}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import NumericalError
-from ppl_vae.graphs import Captured
+from ppl_vae.graphs.captured import Captured
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept
 from ppl_vae.training.step import Step, Trainer

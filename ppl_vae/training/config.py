@@ -8,6 +8,7 @@ from typing_extensions import Doc
 from ppl_vae.core.errors import InputError, at_least, check_seeds
 from ppl_vae.core.palette import PARTS
 from ppl_vae.core.registry import Registry
+from ppl_vae.core.threads import Threads
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
@@ -104,10 +105,11 @@ class FitConfig:
     ] = ()
     device: Annotated[str, Doc("The torch device to train on.")] = "cpu"
     threads: Annotated[
-        int | None,
+        Threads,
         Doc(
-            "Threads of torch while it trains; by default as many as torch takes. Beside other work one is hardly "
-            "slowed down, while several may take three times as long. The same number gives the same bits."
+            "Threads of torch; by default as many as torch takes. Beside other work one is hardly slowed down, while "
+            "several may take three times as long: auto measures which are faster, and in a fit does so again and "
+            "again. The same number gives the same bits."
         ),
     ] = None
     compile: Annotated[
@@ -133,7 +135,7 @@ class FitConfig:
                 shown = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
                 raise InputError(f"{name} is {value!r}: it must be {shown}") from None
         counts = {name: getattr(self, name) for name in COUNTS}
-        at_least(1, **{name: value for name, value in counts.items() if value is not None})
+        at_least(1, **{name: value for name, value in counts.items() if isinstance(value, int)})
         for name in ("lr", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

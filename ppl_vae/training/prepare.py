@@ -11,6 +11,7 @@ import torch
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import seed_torch
+from ppl_vae.core.threads import Threads, threads_of
 from ppl_vae.data import Data, as_data
 from ppl_vae.data.columns import AnySchema
 from ppl_vae.objectives import Objective
@@ -22,25 +23,22 @@ from ppl_vae.training.config import FitConfig
 
 
 @contextlib.contextmanager
-def isolated(seed: int | None = None, threads: int | None = None) -> Iterator[None]:
+def isolated(seed: int | None = None, threads: Threads = None) -> Iterator[None]:
     """Pyro's parameter store and torch's random state as in a fresh process, and Pyro's validation off.
 
     All is restored afterwards, and so is the default dtype, which a program's file may set.
 
     Args:
-        threads: how many torch is to take.
+        threads: how many torch is to take, see `core.threads.threads_of`.
     """
-    dtype, before = torch.get_default_dtype(), torch.get_num_threads()
-    with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng():
+    dtype = torch.get_default_dtype()
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng(), threads_of(threads):
         if seed is not None:
             seed_torch(seed)
-        if threads is not None:
-            torch.set_num_threads(threads)
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
-            torch.set_num_threads(before)
 
 
 def open_config_data(config: FitConfig, data: Any = None, schema: AnySchema | None = None) -> Data:

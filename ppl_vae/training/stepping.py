@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ppl_vae.graphs.worth import saved
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters
 from ppl_vae.programs.scores import Batch
@@ -11,18 +12,13 @@ from ppl_vae.training.step import TorchNoise, Trainer
 
 WORTH = 60.0
 """Seconds that a compiled step has to save over a training, for `auto`: some three times what compiling takes."""
-OVERHEAD, PRODUCT = 1e-3, 2.5e-12
-"""Seconds that it saves: of Python in a step, and of each floating-point operation of its matrix products."""
 
 
 def saving(pair: Pair, objective: Objective, config: FitConfig, steps: int) -> float:
-    """Seconds that compiled steps are expected to save over a training, by rough figures of a small machine.
-
-    It is computed, not measured, so that the same fit is always trained in the same way, to the last bit.
-    """
+    """Seconds that compiled steps are expected to save over a training."""
     numbers = sum(p.numel() for p in parameters(pair.model, pair.guide, pair.borrower).values())
     operations = 6 * numbers * config.batch_size * objective.num_particles
-    return steps * (OVERHEAD + PRODUCT * operations)
+    return saved(steps, operations)
 
 
 def stepper(
@@ -49,11 +45,9 @@ def stepper(
             return eager
     if asked == "off":
         return eager
-    from ppl_vae.graphs import (
-        Captured,
-        NotCaptured,
-        NotCompiled,
-    )  # here, so that a fit that is not compiled starts quicker
+    from ppl_vae.graphs.captured import Captured  # here, so that a fit that is not compiled starts quicker
+    from ppl_vae.graphs.compiled import NotCompiled
+    from ppl_vae.graphs.graph import NotCaptured
     from ppl_vae.training.captured import CapturedTrainer
 
     captured = Captured(pair, objective, config.warmup is not None, products=(recorded or {}).get("products"))

@@ -10,6 +10,7 @@ import tyro
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,17 @@ SettingsAgain = Annotated[
     Mapping[str, Any] | None,
     Doc("The settings again that were given from Python and have no text, such as a class."),
     Flag(None, read=lambda json: None),
+]
+CompileWork = Annotated[
+    Literal["auto", "on", "off"],
+    Doc(
+        "Compile what is computed again and again: on, off, or, with auto, where that should pay. Numbers then differ "
+        "by rounding."
+    ),
+]
+ThreadsOfWork = Annotated[
+    Threads,
+    Doc("Threads of torch; auto measures whether one or several are faster now; by default as many as torch takes."),
 ]
 Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda json: not json)]
 

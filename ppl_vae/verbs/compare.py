@@ -59,6 +59,8 @@ def compare(
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
+    compile: o.CompileWork = "auto",
+    threads: o.ThreadsOfWork = None,
     progress: o.Progress = False,
 ) -> "Comparison | RunComparison":
     """Compare estimators at one run's parameters, rows and noise; or several runs, row by row.
@@ -74,6 +76,7 @@ def compare(
     from ppl_vae.core.files import check_file, write_json
     from ppl_vae.diagnostics.on_runs import compare_on_run, compare_runs
     from ppl_vae.runs.run import Run
+    from ppl_vae.verbs._work import working
 
     check_seeds(seed=seed)
     at_least(2, draws=draws)
@@ -91,14 +94,16 @@ def compare(
     if len(runs) == 1:
         if out is not None:
             raise InputError("out is for several runs: the comparison of one goes into its folder")
-        comparison, rows = compare_on_run(runs[0], specs, checkpoints=checkpoints, **asked, **opening)
+        with working(compile, threads, progress):
+            comparison, rows = compare_on_run(runs[0], specs, checkpoints=checkpoints, **asked, **opening)
         return replace(comparison, files=_write(runs[0].folder, comparison, rows), wide=wide)
     if len(checkpoints) > 1:
         raise InputError("give several runs or several checkpoints, not both")
     path = None if out is None else Path(out).expanduser()
     if path is not None:
         check_file(path)
-    found = compare_runs(runs, specs, checkpoint=checkpoints[0], **asked, **opening)
+    with working(compile, threads, progress):
+        found = compare_runs(runs, specs, checkpoint=checkpoints[0], **asked, **opening)
     if path is not None:
         write_json(path, found.asdict())
     return found

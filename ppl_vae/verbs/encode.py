@@ -37,6 +37,9 @@ def encode(
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
+    compile: o.CompileWork = "auto",
+    threads: o.ThreadsOfWork = None,
+    progress: o.Progress = False,
 ) -> "Samples":
     """Write mean and standard deviation of q(z|x) for every row, in the order of the data.
 
@@ -57,12 +60,14 @@ def encode(
     from ppl_vae.runs.sampling import code_names, encoded, obsm_names
     from ppl_vae.runs.tables import label_of
     from ppl_vae.verbs._arrays import Samples, by_default, written
+    from ppl_vae.verbs._work import working
 
     run = Run.of(run)
     rows = run.config.data if data is None else data
     path = out_file(out, run.folder / f"encoding{by_default(run)}", (*ENDINGS, SUFFIX) if is_cells(rows) else ENDINGS)
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    codes, numbers = encoded(run, data, scale, draws, seed, **opening)
+    with working(compile, threads, progress):
+        codes, numbers = encoded(run, data, scale, draws, seed, **opening)
     named = {"names": code_names(codes), "index": index_of(data, numbers)}
     if path.suffix == SUFFIX:
         write_obsm(source_of(rows), {key: codes[name] for name, key in obsm_names(codes).items()}, path)

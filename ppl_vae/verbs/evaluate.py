@@ -56,6 +56,8 @@ def evaluate(
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
+    compile: o.CompileWork = "auto",
+    threads: o.ThreadsOfWork = None,
     progress: o.Progress = False,
 ) -> "Evaluation":
     """Find out how tight the ELBO is, and whether the latent collapsed, on test rows or those of --data.
@@ -72,6 +74,7 @@ def evaluate(
     from ppl_vae.reports import arviz, calibration_figures, evidence_figures
     from ppl_vae.runs.run import Run
     from ppl_vae.verbs._arrays import written
+    from ppl_vae.verbs._work import working
 
     check_seeds(seed=seed)
     at_least(2, num_samples=num_samples)
@@ -81,11 +84,13 @@ def evaluate(
     at_least(0, **counts, calibrations=calibrations)
     run = Run.of(run)
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    found = evaluate_on_run(
-        run, data, scale, method=method, num_samples=num_samples, rows=rows, temperatures=temperatures,
-        seconds=seconds, calibrations=calibrations, statistics=statistics_of(statistics), seed=seed, progress=progress,
-        **counts, **opening,
-    )  # fmt: skip
+    with working(compile, threads, progress):
+        found = evaluate_on_run(
+            run, data, scale, method=method, num_samples=num_samples, rows=rows, temperatures=temperatures,
+            seconds=seconds, calibrations=calibrations, statistics=statistics_of(statistics), seed=seed,
+            progress=progress, **counts, **opening,
+        )  # fmt: skip
+        best = refine_on_run(run, found, data, scale, **opening) if refine else None
     place = {name: run.folder / name for name in ("evaluate.json", "evidence.nc", "evaluate.png")}
     write_json(place["evaluate.json"], found.asdict())
     arviz.write_evidence(found, place["evidence.nc"])
@@ -93,9 +98,8 @@ def evaluate(
     if found.collapse is not None:
         place["latent_use.png"] = run.folder / "latent_use.png"
         evidence_figures.aggregate_posterior(found.collapse, place["latent_use.png"])
-    if refine:
+    if best is not None:
         place["refined.npz"] = run.folder / "refined.npz"
-        best = refine_on_run(run, found, data, scale, **opening)
         columns = {"elbo": best.elbo, "elbo_se": best.elbo_se, "converged": best.converged, "row": found.numbers}
         written({name: x.cpu().numpy() for name, x in (best.arrays | columns).items()}, place["refined.npz"])
     if found.calibration is not None:

@@ -42,6 +42,8 @@ def impute(
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
+    compile: o.CompileWork = "auto",
+    threads: o.ThreadsOfWork = None,
     progress: o.Progress = False,
 ) -> "Imputed":
     """Fill the missing cells of the run's table, or of --data, given the other cells of their row.
@@ -59,6 +61,7 @@ def impute(
     from ppl_vae.core.frames import ENDINGS, TABLES, out_file, write_arrays, write_frame
     from ppl_vae.evidence.imputing import impute_on_run
     from ppl_vae.runs.run import Run
+    from ppl_vae.verbs._work import working
 
     check_seeds(seed=seed)
     at_least(2, num_samples=num_samples)
@@ -66,10 +69,11 @@ def impute(
     run = Run.of(run)
     path = out_file(out, run.folder / "imputed.csv", ENDINGS[:3])
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    found = impute_on_run(
-        run, data, scale, draws=draws, num_samples=num_samples, chain_rows=chain_rows, seed=seed, progress=progress,
-        **opening,
-    )  # fmt: skip
+    with working(compile, threads, progress):
+        found = impute_on_run(
+            run, data, scale, draws=draws, num_samples=num_samples, chain_rows=chain_rows, seed=seed,
+            progress=progress, **opening,
+        )  # fmt: skip
     if path.suffix not in TABLES:
         write_arrays(found.arrays, path)
         return replace(found, files=(str(path),))

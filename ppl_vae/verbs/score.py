@@ -34,6 +34,8 @@ def score(
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,
+    compile: o.CompileWork = "auto",
+    threads: o.ThreadsOfWork = None,
     progress: o.Progress = False,
 ) -> "Scores":
     """Tell how likely each row is, log p(x), and which of its columns make it unlikely: all rows, or those of --data.
@@ -49,6 +51,7 @@ def score(
     from ppl_vae.core.frames import ENDINGS, TABLES, out_file, write_arrays, write_frame
     from ppl_vae.evidence.scoring import score_on_run
     from ppl_vae.runs.run import Run
+    from ppl_vae.verbs._work import working
 
     check_seeds(seed=seed)
     at_least(2, num_samples=num_samples)
@@ -57,10 +60,11 @@ def score(
     run = Run.of(run)
     path = out_file(out, run.folder / "scores.csv", ENDINGS[:3])
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    found = score_on_run(
-        run, data, scale, method=method, num_samples=num_samples, rows=rows, annealed_rows=annealed_rows,
-        by_column=not rows_only, seed=seed, progress=progress, **opening,
-    )  # fmt: skip
+    with working(compile, threads, progress):
+        found = score_on_run(
+            run, data, scale, method=method, num_samples=num_samples, rows=rows, annealed_rows=annealed_rows,
+            by_column=not rows_only, seed=seed, progress=progress, **opening,
+        )  # fmt: skip
     if path.suffix in TABLES:
         write_frame(found.frame, path, index=True)
     else:

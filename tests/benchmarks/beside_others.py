@@ -17,6 +17,7 @@ import torch
 from work import WORK, Timed, Work, ours, timed
 
 from ppl_vae.core.files import write_json
+from ppl_vae.core.threads import fastest
 
 
 @contextlib.contextmanager
@@ -74,6 +75,9 @@ def main() -> None:
     args = parser.parse_args()
     counts = [torch.get_num_threads(), 1]
     print(f"{os.cpu_count()} cores; milliseconds of a step, alone and beside {args.neighbours} busy process(es)")
+    for where, number in (("alone", 0), ("beside", args.neighbours)):
+        with neighbours(number):
+            print(f"  --threads auto takes {fastest(counts[0])} {where}")
     found = {}
     for name in args.work:
         found[name] = measure(WORK[name], args.rounds, args.steps, counts, args.neighbours)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import objectives
-from ppl_vae.graphs import Captured
+from ppl_vae.graphs.captured import Captured
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.training.captured import CapturedTrainer

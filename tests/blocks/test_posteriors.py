@@ -238,6 +238,20 @@ def test_the_log_determinant_of_each_step_of_the_flow_is_that_of_autograd() -> N
         torch.testing.assert_close(step.inv(step(z).clone()), z)
 
 
+def test_the_inverse_of_a_step_of_the_flow_is_pyros_bit_for_bit() -> None:
+    """With its gradient. Ours counts the dimensions by Python's numbers."""
+    family, raw = built(FAMILIES["iaf"], 6, dim=4)
+    z, h = torch.randn(6, 4, dtype=torch.float64), raw[..., 8:]
+    weights = list(family.parameters())
+    for ours, step in zip(family(raw).transforms, family.steps, strict=True):
+        both = []
+        for transform in (ours, step.condition(h)):
+            assert isinstance(transform.arn.permutation, list) == (transform is ours)
+            ε = transform.inv(z)
+            both.append([ε, *torch.autograd.grad(ε.square().sum(), weights, allow_unused=True)])
+        assert all(a is b or torch.equal(a, b) for a, b in zip(*both, strict=True))
+
+
 def test_the_jacobian_of_the_mixtures_quantiles_is_that_of_autograd() -> None:
     family, raw = built(FAMILIES["mixture_normal"], dim=4)
     q: ReparameterizedMixture = family(raw)

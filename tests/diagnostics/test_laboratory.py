@@ -232,6 +232,7 @@ def numbers(target: str, guide: float, seconds: float = 1.0, z: float = 0.0, se:
         gradient_snr_by_tensor={},
         num_samples=1,
         seconds_per_step=seconds,
+        compiled=False,
         peak_bytes_per_step=0,
         sites={},
     )

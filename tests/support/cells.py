@@ -1,7 +1,8 @@
 """The matrix: which priors, likelihoods, guides, networks and objectives go together, and some cells that cover it."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from support.priors import Z
 from support.small import KINDS, part_of, rows, settings
 from torch import Tensor
 
+from ppl_vae import objectives
 from ppl_vae.blocks import space_of
 from ppl_vae.blocks.parts import needs
 from ppl_vae.core.palette import PARTS
@@ -26,6 +28,18 @@ CLOSED_FORM = {
     "ladder",
 }
 """Guides whose KL from a normal prior has one."""
+BY_DIMENSION = {"diagonal_normal", "delta_normal", "batch_norm_normal", "ladder"}
+"""Those of them whose KL is a sum over dimensions."""
+
+
+@cache
+def _space(kind: str, name: str) -> str:
+    return "real" if name in HIERARCHIES else space_of(PARTS[kind][part_of(name)])
+
+
+@cache
+def _borrows(prior: str) -> bool:
+    return needs("prior", part_of(prior), "guide")
 
 
 class Cell(NamedTuple):
@@ -41,12 +55,12 @@ class Cell(NamedTuple):
     @property
     def space(self) -> str:
         """Of what the guide says that the latent is whose prior it is: in a hierarchy, of z2."""
-        return "real" if self.guide in HIERARCHIES else space_of(PARTS["family"][part_of(self.guide)])
+        return _space("family", self.guide)
 
     @property
     def borrows(self) -> bool:
         """Is the prior made of the guide's own posteriors?"""
-        return needs("prior", part_of(self.prior), "guide")
+        return _borrows(self.prior)
 
     def pair(self, rows: Tensor) -> Pair:
         """The shipped programs with these parts; a hierarchy's are in `support.palette`."""
@@ -70,20 +84,25 @@ LEVELS = (
     rows("network"),
     ["trace", "sticking-the-landing", "analytic-kl"],
 )
+EVERY_OBJECTIVE = sorted(objectives.OBJECTIVES.entries)
 
 RULES: dict[str, Callable[[Cell], bool]] = {
     "a hierarchy's guide has no q(z2|x) of which a VampPrior could be the mixture": lambda c: (
         c.borrows and c.guide in HIERARCHIES
     ),
     "the prior's z and the guide's are not of one space": lambda c: (
-        not c.borrows and space_of(PARTS["prior"][part_of(c.prior)]) != c.space
+        not c.borrows and _space("prior", c.prior) != c.space
     ),
     "a row of a table is no image": lambda c: c.likelihood == "table" and c.network == "convolutional",
     "a class is not drawn by reparameterization, along which this objective differentiates": lambda c: (
-        c.objective != "trace" and c.space == "classes"
+        c.objective not in ("trace", "score-function", "trace-enum") and c.space == "classes"
     ),
+    "only classes have a list of their values": lambda c: c.objective == "trace-enum" and c.space != "classes",
     "the KL has no closed form, or the guide does not draw in the model's order": lambda c: (
         c.objective == "analytic-kl" and c.prior != "sphere" and not (c.prior in NORMAL and c.guide in CLOSED_FORM)
+    ),
+    "the KL is no sum over dimensions": lambda c: (
+        c.objective == "free-bits" and not (c.prior in NORMAL and c.guide in BY_DIMENSION)
     ),
 }
 """Reasons why a cell makes no sense."""
@@ -94,9 +113,9 @@ def excluded(cell: Cell) -> str | None:
     return next((reason for reason, applies in RULES.items() if applies(cell)), None)
 
 
-def every_cell() -> list[Cell]:
+def every_cell(names: Sequence[str] = LEVELS[4]) -> list[Cell]:
     """All that make sense."""
-    return [cell for levels in product(*LEVELS) if excluded(cell := Cell(*levels)) is None]
+    return [cell for levels in product(*LEVELS[:4], names) if excluded(cell := Cell(*levels)) is None]
 
 
 def full_product() -> list[Cell]:
@@ -105,6 +124,19 @@ def full_product() -> list[Cell]:
     for cell in every_cell():
         turns[Cell(*cell[:3])].append(cell)
     return [cells[i % len(cells)] for i, cells in enumerate(turns.values())]
+
+
+def balanced(cells: Iterable[Cell], group: Callable[[Cell], Any]) -> list[Cell]:
+    """One cell of each group: the one whose pairs of levels have come least often so far."""
+    groups: dict[Any, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[group(cell)].append(cell)
+    count: Counter[Any] = Counter()
+    chosen = []
+    for each in groups.values():
+        chosen.append(max(each, key=lambda cell: sum(0.5 ** count[pair] for pair in pairs_of(cell))))
+        count.update(pairs_of(chosen[-1]))
+    return chosen
 
 
 def pairs_of(cell: Cell) -> Iterable[tuple[tuple[int, str], ...]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import ppl_vae
 from ppl_vae import objectives
 from ppl_vae.core.errors import NumericalError
-from ppl_vae.graphs import Captured
+from ppl_vae.graphs.captured import Captured
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.training import stepping
 from ppl_vae.training.captured import CapturedTrainer

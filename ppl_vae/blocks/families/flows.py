@@ -41,17 +41,23 @@ class InverseAutoregressiveFlow(nn.Module):
             )
         self.dim, self.context = dim, context
         self.width = 2 * dim + context
-        orders = [torch.arange(dim), torch.arange(dim).flip(0)]
+        orders = [[*range(dim)], [*reversed(range(dim))]]
+        self.orders = [orders[t % 2] for t in range(steps)]
         networks = [
-            ConditionalAutoRegressiveNN(dim, context, [hidden], permutation=orders[t % 2], nonlinearity=nn.Softplus())
-            for t in range(steps)
+            ConditionalAutoRegressiveNN(
+                dim, context, [hidden], permutation=torch.tensor(order), nonlinearity=nn.Softplus()
+            )
+            for order in self.orders
         ]
         self.steps: Iterable[Any] = nn.ModuleList(ConditionalAffineAutoregressive(n, stable=True) for n in networks)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
         loc, scale, h = raw.split([self.dim, self.dim, self.context], dim=-1)
         base = dist.Normal(loc, positive(scale)).to_event(1)
-        return AutoregressiveFlow(base, [step.condition(h) for step in self.steps])
+        transforms = [step.condition(h) for step in self.steps]
+        for transform, order in zip(transforms, self.orders, strict=True):
+            transform.arn.permutation = order  # Python's numbers for the inverse: a graph can't count by a tensor's
+        return AutoregressiveFlow(base, transforms)
 
 
 class AutoregressiveFlow(dist.TransformedDistribution):

@@ -21,11 +21,11 @@ from ppl_vae.core.threads import fastest
 
 
 @contextlib.contextmanager
-def neighbours(number: int) -> Iterator[None]:
+def neighbours(number: int) -> Iterator[list[subprocess.Popen]]:
     """So many busy processes."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
-        yield
+        yield busy
     finally:
         for process in busy:
             process.kill()

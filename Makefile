@@ -30,6 +30,8 @@ check: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/training_step.py
+	$(BIN)/python tests/benchmarks/profile_step.py
+	$(BIN)/python tests/benchmarks/start_up.py --rounds 3
 	$(BIN)/python tests/benchmarks/log_px.py
 
 figures: install

@@ -1,5 +1,6 @@
 """Fit: check, train, keep the best, survive interruption. `start` makes a run, `go_on` continues one."""
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -229,6 +230,8 @@ def go_on(
         made = make_objective(run.named_objective(objective, trust=trust, force=force), given, config.precision)
         loop = _loop(config, pair, opened, made)
         how = run.record.get("step", {"captured": False})
+        if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
+            how = {"captured": False}
         batch = loop.move(opened.first(config.batch_size))
         loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
         if run.checkpoints.steps:

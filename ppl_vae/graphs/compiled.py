@@ -13,6 +13,9 @@ OPTIONS: dict[str, Any] = {"fallback_random": True, "cpp.dynamic_threads": True}
 """Random numbers from torch's own generator, so that a compiled graph draws what the program draws; as many threads as
 torch has when it is called, not when it was compiled."""
 
+MOST = 3000
+"""Operations of a graph that is compiled, at most: the compiler takes seconds for every hundred of them."""
+
 
 class NotCompiled(InputError):
     """Inductor can't compile a graph here; the message says why."""
@@ -28,8 +31,11 @@ def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., 
         inputs: tensors without numbers, as `Graph.inputs`.
 
     Raises:
-        NotCompiled: there is no C++ compiler, or Inductor fails.
+        NotCompiled: there is no C++ compiler, Inductor fails, or it would take many minutes.
     """
+    operations = sum(node.op == "call_function" for node in module.graph.nodes)
+    if operations > MOST:
+        raise NotCompiled(f"a graph of {operations} operations would take too long to compile; at most {MOST} are")
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's, about its own code

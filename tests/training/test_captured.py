@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import ppl_vae
 from ppl_vae import objectives
 from ppl_vae.core.errors import NumericalError
+from ppl_vae.graphs import compiled
 from ppl_vae.graphs.captured import Captured, Seen
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.runs.record import note_eager
@@ -248,7 +249,7 @@ def test_a_fit_that_falls_back_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: 
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("how", ["no compiler", "control flow"])
+@pytest.mark.parametrize("how", ["no compiler", "control flow", "too large"])
 def test_what_is_not_compiled_is_trained_as_it_is_and_said(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nand more")
@@ -256,6 +257,8 @@ def test_what_is_not_compiled_is_trained_as_it_is_and_said(how: str, monkeypatch
     model: Any = "bernoulli"
     if how == "no compiler":
         monkeypatch.setattr(torch._inductor, "compile", refuse)
+    elif how == "too large":
+        monkeypatch.setattr(compiled, "MOST", 100)
     else:
         model = Branching
     with isolated(0):
@@ -263,7 +266,11 @@ def test_what_is_not_compiled_is_trained_as_it_is_and_said(how: str, monkeypatch
         made = stepping.stepper(pair, objectives.get("trace")(), FitConfig(compile="on"), (BITS,), 10)
         assert type(made) is Trainer
         assert stepping.record(made) == {"captured": False}
-        told = {"no compiler": "No working C++ compiler", "control flow": "if z.sum() > 0"}
+        told = {
+            "no compiler": "No working C++ compiler",
+            "control flow": "if z.sum() > 0",
+            "too large": "operations would take too long to compile; at most 100 are",
+        }
         assert told[how] in made.how
         made.step((BITS,))
 

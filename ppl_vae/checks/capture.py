@@ -3,38 +3,36 @@
 import itertools
 import linecache
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_vae.checks.lines import place, raised
 from ppl_vae.checks.subject import Finding, Subject
-from ppl_vae.programs import terms
+from ppl_vae.programs import parameters, terms
 from ppl_vae.programs.scores import Batch
 
 
 def captures(s: Subject) -> Iterator[Finding]:
     """No statement of the programs needs the value of a tensor, or makes the batch size a constant."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # this import takes a second, so it is not at the top
+    from ppl_vae.graphs.graph import NotCaptured, OfTensors, trace  # this takes a second, so it is not at the top
 
     @torch.no_grad()
-    def log_probs(*batch: Tensor) -> list[Tensor]:
+    def log_probs(_: list[Tensor], *batch: Tensor) -> list[Tensor]:
         t = terms(s.pair.model, s.pair.guide, batch)
         return [*t.log_q.values(), *t.log_prior.values(), *t.log_lik.values()]
 
-    modules = {m: dict(vars(m)) for program in (s.pair.model, s.pair.guide) for m in program.modules()}
     try:
-        graph = make_fx(log_probs, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*_batch(s))
+        trained = parameters(s.pair.model, s.pair.guide, s.pair.borrower).values()
+        graph = trace(OfTensors([s.pair.model, s.pair.guide], log_probs, trained), _batch(s))
+    except NotCaptured as error:
+        yield _prevented(s, error.__cause__ or error)
+        return
     except Exception as error:
         yield _prevented(s, error)
         return
-    finally:  # a pass may have set an attribute to a fake tensor
-        for module, attributes in modules.items():
-            vars(module).clear()
-            vars(module).update(attributes)
-    if places := _constant(graph):
-        where = place(places, set(s.files.values()))
+    if graph.rows is not None:
+        where = place(graph.assumed(), set(s.files.values()))
         yield Finding(
             "warning",
             f"the batch size becomes a constant when the pair is captured{_statement(where)}, but it trains eagerly: "
@@ -51,24 +49,13 @@ def _batch(s: Subject) -> Batch:
     return tuple(x[torch.arange(rows, device=x.device) % len(x)] for x in s.probe)
 
 
-def _prevented(s: Subject, error: Exception) -> Finding:
+def _prevented(s: Subject, error: BaseException) -> Finding:
     where = raised(error, set(s.files.values()))
     lines = [line for line in str(error).splitlines() if line.strip()]
     why = f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
     if "DataDependent" in type(error).__name__:
         why = "it needs the value of a tensor, as if, int() and .item() do"
     return Finding("warning", f"the pair can't be captured{_statement(where)}, but trains eagerly: {why}", where=where)
-
-
-def _constant(graph: Any) -> list[tuple[str, int]]:
-    """File and line of the statements that made the batch size a constant, if any did."""
-    places = []
-    for node in graph.graph.find_nodes(op="placeholder"):
-        size = node.meta["val"].shape[0]
-        if size.node.expr.is_number:
-            guards = [guard for guard in graph.shape_env.guards if size.node._expr in guard.expr.free_symbols]
-            places += [guard.sloc.framework_loc for guard in guards]
-    return [(each.filename, each.lineno) for each in places]
 
 
 def _statement(where: str | None) -> str:

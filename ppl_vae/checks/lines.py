@@ -12,7 +12,7 @@ from pyro import poutine
 import ppl_vae
 
 # models/ and guides/ are left out: they are the user's
-ROOMS = ("blocks/", "checks/", "core/", "distributions/", "objectives/", "programs/")
+ROOMS = ("blocks/", "checks/", "core/", "distributions/", "graphs/", "objectives/", "programs/")
 LIBRARIES = (torch.__path__[0], pyro.__path__[0], *(f"{ppl_vae.__path__[0]}/{room}" for room in ROOMS))
 
 
@@ -29,7 +29,7 @@ class Lines(poutine.messenger.Messenger):
             self.lines.setdefault(msg["name"], where)
 
 
-def raised(error: Exception, paths: set[str]) -> str | None:
+def raised(error: BaseException, paths: set[str]) -> str | None:
     """The last line that an exception went through in these files, or else in other code outside the libraries."""
     return place(((f.filename, f.lineno) for f in reversed(traceback.extract_tb(error.__traceback__))), paths)
 

@@ -55,7 +55,7 @@ class Dataset(Data):
         return self.shapes[0]
 
     def rows(self, split: Split, indices: Tensor) -> Batch:
-        return tuple(x[indices] for x in self._of(split))
+        return tuple(x.index_select(0, indices) for x in self._of(split))
 
     def numbers(self, split: Split) -> Tensor:
         return self.places[split]
@@ -67,7 +67,7 @@ class Dataset(Data):
         first, *others = self._of(split)
         if epoch is not None and split == "train" and self.binarize == "epoch":
             first = draw(first, generator("epoch", seed, epoch))
-        return (tuple(x[indices] for x in (first, *others)) for indices in parts)
+        return (tuple(x.index_select(0, indices) for x in (first, *others)) for indices in parts)
 
     def fixed(self) -> "Dataset":
         if self.binarize != "epoch":

@@ -17,7 +17,8 @@ def binarized(grey: Tensor, binarize: str) -> Tensor:
 
 def draw(grey: Tensor, random: torch.Generator) -> Tensor:
     """0 or 1, each 1 with the probability `grey` `(rows, *shape)`."""
-    return (uniform(tuple(grey.shape), random) < grey).to(grey.dtype)
+    u = uniform(tuple(grey.shape), random)
+    return torch.lt(u, grey, out=u).to(grey.dtype)  # in place: a new tensor of this size costs more than the draw
 
 
 def drawn_once(grey: Tensor, numbers: Tensor, rows: int) -> Tensor:

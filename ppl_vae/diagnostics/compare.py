@@ -199,7 +199,7 @@ def value_and_gradient(
     model: ProgramLike, guide: ProgramLike, objective: Objective, trained: list[torch.nn.Parameter], batch: Batch
 ) -> tuple[Tensor, list[Tensor]]:
     """Value per datum `(B,)` of one draw, and the gradient of the mean loss by the trained parameters."""
-    estimate = objective.estimate(model, guide, batch)
+    estimate = objective.passed(model, guide, batch)
     gradient = torch.autograd.grad(estimate.loss, trained, allow_unused=True, materialize_grads=True)
     return estimate.value.detach(), list(gradient)
 

@@ -30,17 +30,23 @@ def compare_on_run(
     draws: int,
     seed: int,
     progress: bool,
+    twins: bool = False,
     **opening: Any,
 ) -> tuple[Comparison, torch.Tensor]:
     """Estimators at each of the checkpoints; and the numbers of the test rows in the data.
+
+    Args:
+        twins: each estimator also with matrix products in bfloat16.
 
     Raises:
         InputError: every objective refuses the pair.
     """
     steps = list(dict.fromkeys(run.step(checkpoint) for checkpoint in checkpoints))
     made = named(specs, num_samples, run.objective_settings)
+    if twins:
+        made |= {f"{name} in bfloat16": objective.with_products(torch.bfloat16) for name, objective in made.items()}
     results = {}
-    with isolated(seed):
+    with isolated(seed, precision=run.config.precision):
         opened = open_run(run, checkpoint=steps[0], **opening)
         rows, size = opened.rows("test"), run.config.batch_size
         made, left_out = _taken(made, opened, next(batches(rows, size)))
@@ -91,7 +97,7 @@ def compare_runs(
             if run.folder.resolve() in seen:
                 raise InputError(f"{name} is named twice: name each run once")
             seen.add(run.folder.resolve())
-            with isolated(seed):
+            with isolated(seed, precision=run.config.precision):
                 opened = open_run(run, checkpoint=checkpoint, **opening)
                 first = first or opened
                 _same_rows(first, opened)

@@ -170,7 +170,7 @@ def measure(job: Job) -> Measured:
     """The bound of the best state at each validation row, at the draws of the run's `best.json`."""
     run = job.trained()
     objective = job.made_objective(run)
-    with isolated(job.config.seed), torch.no_grad():
+    with isolated(job.config.seed, precision=job.config.precision), torch.no_grad():
         pair = run.pair(**run.again)
         found = run.data(job.data)
 

@@ -174,7 +174,7 @@ def copies_on_run(run: Run, samples: Mapping[str, np.ndarray], data: Any = None,
     if site is None:
         raise InputError("copies: no observed site of the model is like the first field of the data")
     dataset = run.data(data, force=opening.get("force", False)).fixed()
-    with isolated(0):
+    with isolated(0, precision=run.config.precision):
         pair = run.pair(**opening)
         with running(f"the model of {run.folder}"):
             p = likelihoods(pair.model, tuple(x.to(run.config.device) for x in dataset.first(1)))[site]

@@ -47,7 +47,7 @@ def impute_on_run(
             f"{run.folder} was fitted without missing cells, so that it can't fill any: fit a table to data with empty "
             "cells, --model table --guide table --missing nan"
         )
-    with isolated(seed), running(f"the pair of {run.folder}"):
+    with isolated(seed, precision=run.config.precision), running(f"the pair of {run.folder}"):
         pair = run.pair(checkpoint=checkpoint, **opening)
         read = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         batch = tuple(x.to(run.config.device) for x in read.batch)

@@ -9,8 +9,9 @@ from torch import Tensor, fx
 
 from ppl_vae.core.errors import InputError
 
-OPTIONS: dict[str, Any] = {"fallback_random": True}
-"""Random numbers from torch's own generator, so that a compiled graph draws what the program draws."""
+OPTIONS: dict[str, Any] = {"fallback_random": True, "cpp.dynamic_threads": True}
+"""Random numbers from torch's own generator, so that a compiled graph draws what the program draws; as many threads as
+torch has when it is called, not when it was compiled."""
 
 
 class NotCompiled(InputError):

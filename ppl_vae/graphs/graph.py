@@ -22,7 +22,7 @@ from torch.library import Library
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.graphs.standing_in import Place, places, standing_in
-from ppl_vae.programs.state import buffers_kept, without_numbers
+from ppl_vae.programs.state import attributes_kept, buffers_kept, without_numbers
 
 DECOMPOSED = get_decompositions([torch.ops.aten.native_batch_norm])
 """Operators that are written as others in a graph: this one moves its buffers without saying so."""
@@ -109,6 +109,11 @@ class Graph:
         symbols = {symbol for guard in self.env.guards for symbol in guard.expr.free_symbols}
         return rows > 1 and all(guard.expr.xreplace(dict.fromkeys(symbols, rows)) == True for guard in self.env.guards)  # noqa: E712
 
+    def assumed(self) -> list[tuple[str, int]]:
+        """File and line of what assumed something of the number of rows, such as that it is one number."""
+        places = [guard.sloc.framework_loc for guard in self.env.guards if guard.expr.free_symbols]
+        return [(p.filename, p.lineno) for p in places if isinstance(p, traceback.FrameSummary) and p.lineno]
+
 
 def trace(function: OfTensors, tensors: Sequence[Tensor], *, free: bool = True) -> Graph:
     """The graph of a function for inputs like these.
@@ -134,7 +139,14 @@ def trace(function: OfTensors, tensors: Sequence[Tensor], *, free: bool = True) 
         t.requires_grad_()
     no_validation = pyro.validation_enabled(False)
     try:
-        with mode, enable_python_dispatcher(), torch.random.fork_rng(), without_numbers(), no_validation:
+        with (
+            mode,
+            enable_python_dispatcher(),
+            torch.random.fork_rng(),
+            without_numbers(),
+            no_validation,
+            attributes_kept(*function.programs),
+        ):
             module = make_fx(function, DECOMPOSED)(*inputs)  # type: ignore[arg-type]
     except InputError:
         raise

@@ -1,15 +1,17 @@
 """What every objective is: a `pyro.infer.ELBO` that is defined by one short function of terms."""
 
+import copy
 import math
 from abc import abstractmethod
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.objectives.products import products_in
 from ppl_vae.programs.passes import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms, sum_sites
 
@@ -61,6 +63,8 @@ class Objective(ELBO):
 
     None means that this objective is never used so.
     """
+    products: torch.dtype | None = None
+    """In which dtype `passed` multiplies matrices; None: in that of the programs."""
     warms_up: ClassVar[bool] = False
     """Is the value E_q[log p(x|z)] less a price of the latent, such as the rate, which a warm-up can weight?"""
 
@@ -85,6 +89,17 @@ class Objective(ELBO):
         """Draw from the guide once, score both programs once, and reduce the terms to one value per example."""
         t = terms(model, guide, batch, self.num_particles, detached=self.detached, **self.arrangement)
         return Pass(*self.per_example(t), t)
+
+    def with_products(self, dtype: torch.dtype) -> Self:
+        """The same objective with matrix products in another dtype."""
+        twin = copy.copy(self)
+        twin.products = dtype
+        return twin
+
+    def passed(self, model: ProgramLike, guide: ProgramLike, batch: Batch) -> Pass:
+        """`estimate` with matrix products in the dtype `products`: the pass that training differentiates."""
+        with products_in(self.products):
+            return self.estimate(model, guide, batch)
 
     def weighted(self, seen: Pass, weight: float | Tensor) -> Pass:
         """The same pass, in which the price R of the latent counts `weight` times: E_q[log p(x|z)] − w R.

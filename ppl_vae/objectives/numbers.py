@@ -36,7 +36,7 @@ def followed(
     Args:
         rate_weight: how much the rate counts in the loss; None is 1.
     """
-    estimate = objective.estimate(model, guide, batch)
+    estimate = objective.passed(model, guide, batch)
     weighted = estimate if rate_weight is None else objective.weighted(estimate, rate_weight)
     with torch.no_grad():
         numbers = weighted.value, *per_example(objective, estimate)[1:]

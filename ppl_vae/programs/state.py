@@ -27,6 +27,18 @@ class buffers_kept(contextlib.AbstractContextManager[None]):
             setattr(module, name, buffer)
 
 
+@contextlib.contextmanager
+def attributes_kept(*programs: Any) -> Iterator[None]:
+    """Restore the attributes of all modules at the end: a pass may keep there a tensor that has no numbers."""
+    before = {module: dict(vars(module)) for module in _modules(programs)}
+    try:
+        yield
+    finally:
+        for module, attributes in before.items():
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
 _without_numbers: ContextVar[bool] = ContextVar("without_numbers", default=False)
 
 

@@ -1,5 +1,6 @@
 """Fit: check, train, keep the best, survive interruption. `start` makes a run, `go_on` continues one."""
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,7 +161,7 @@ def start(
         table.print(Console(stderr=True))
     given = values_of(config, set)
     most = torch.get_num_threads()
-    with isolated(config.seed, config.threads):
+    with isolated(config.seed, config.threads, config.precision):
         example = opened.first(EXAMPLE_ROWS)
         pair, made, named = built(config, model, guide, opened, example, given, objective)
         loop = _loop(config, pair, opened, made)
@@ -193,7 +194,7 @@ def built(
     how = {"standardize": config.standardize, "missing": config.missing, "objective": named.kind}
     pair = resolve_for(data, model, guide, example, chosen, **how)  # type: ignore[arg-type]
     to_device(pair, config.device)
-    return pair, make_objective(named, given), named
+    return pair, make_objective(named, given, config.precision), named
 
 
 def go_on(
@@ -220,15 +221,17 @@ def go_on(
     opened = run.data(data, force=force)
     given = settings.restore(run.config.set, set, run.folder)
     most = torch.get_num_threads()
-    with isolated(config.seed, config.threads):
+    with isolated(config.seed, config.threads, config.precision):
         example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
         rows = opened.whole("train")[0] if config.standardize else None
         named = {"model": model, "guide": guide}
         notes = notes_of(config, given)
         pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
-        made = make_objective(run.named_objective(objective, trust=trust, force=force), given)
+        made = make_objective(run.named_objective(objective, trust=trust, force=force), given, config.precision)
         loop = _loop(config, pair, opened, made)
         how = run.record.get("step", {"captured": False})
+        if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
+            how = {"captured": False}
         batch = loop.move(opened.first(config.batch_size))
         loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
         if run.checkpoints.steps:

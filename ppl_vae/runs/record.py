@@ -52,9 +52,18 @@ def change_config(folder: Path, config: FitConfig) -> None:
 
 def note_threads(folder: Path, step: int, threads: int) -> None:
     """Record with how many threads a run is trained after a step."""
+    how = read_record(folder).get("step", {})
+    _note(folder, {"threads": [*how.get("threads", []), [step, threads]]})
+
+
+def note_eager(folder: Path, step: int) -> None:
+    """Record that a compiled run is trained by the programs as they are after a step."""
+    _note(folder, {"eager_from": step})
+
+
+def _note(folder: Path, changed: Mapping[str, Any]) -> None:
     record = read_record(folder)
-    how = record.get("step", {})
-    write_json(folder / FILE, record | {"step": how | {"threads": [*how.get("threads", []), [step, threads]]}})
+    write_json(folder / FILE, record | {"step": record.get("step", {}) | changed})
 
 
 def write_record(

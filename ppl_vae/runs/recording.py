@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.programs import load_owned, owned
 from ppl_vae.runs import history
+from ppl_vae.runs.record import note_eager
 from ppl_vae.runs.run import Run
 from ppl_vae.training.evaluation import evaluate_afresh
 from ppl_vae.training.interrupt import Interrupted, Signals
@@ -27,11 +28,13 @@ class Recording:
     Args:
         signals: what has been caught of Ctrl-C and SIGTERM; the state is saved before they end the training.
         best: step, tensors and state of the best so far, where they are not on disk yet.
+        eager_from: after how many steps a compiled run is no longer compiled, as far as it is noted.
     """
 
     run: Run
     signals: Signals
     best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
+    eager_from: int | None = None
 
     def begin(self, loop: Loop) -> None:
         """Forget the metrics of steps that will be taken again; without a checkpoint, record where training starts."""
@@ -48,6 +51,10 @@ class Recording:
         history.add_metrics(self.run.folder, line)
 
     def stepped(self, loop: Loop) -> None:
+        eager_from: int | None = getattr(loop.stepper, "eager_from", None)
+        if eager_from is not None and eager_from != self.eager_from:
+            note_eager(self.run.folder, eager_from)
+            self.eager_from = eager_from
         caught = self.signals.caught  # once: a signal may come at any moment
         if caught or loop.state.step % loop.config.checkpoint_every == 0:
             self.save(loop)

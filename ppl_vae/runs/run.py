@@ -234,7 +234,7 @@ class Run(Result):
             InputError: no such checkpoint, a program or a setting that has to be given again, or a hash that differs.
         """
         tensors, _ = self.checkpoints.load(self.step(checkpoint))
-        with isolated(self.config.seed):
+        with isolated(self.config.seed, precision=self.config.precision):
             pair = build(self, {"model": model, "guide": guide}, set=set or {}, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)
         pair.model.eval()

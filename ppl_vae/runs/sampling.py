@@ -56,7 +56,7 @@ def sampled(
     """
     check_seeds(seed=seed)
     at_least(1, num=num)
-    with isolated(seed):
+    with isolated(seed, precision=run.config.precision):
         pair = run.pair(**opening)
         conditions = _conditions(run, run.given(pair.model), given or {}, num)
         fields = zip(run.rules.fields, run.zeros(num), strict=True)
@@ -79,7 +79,7 @@ def alike(
     """
     check_seeds(seed=seed)
     at_least(1, num=num)
-    with isolated(seed), torch.no_grad():
+    with isolated(seed, precision=run.config.precision), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, like, scale, test=True, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}
@@ -108,7 +108,7 @@ def reconstructed(
     """The first `num` rows of each observed site, E[x|z] or a draw of p(x|z) at a draw of q(z|x), and their numbers."""
     at_least(1, num=num)
     check_seeds(seed=seed)
-    with isolated(seed), torch.no_grad():
+    with isolated(seed, precision=run.config.precision), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
         with running(f"the pair of {run.folder}"):
@@ -144,7 +144,7 @@ def encoded(
     check_seeds(seed=seed)
     if draws is not None and draws < 2:
         raise InputError(f"draws is {draws}: a standard deviation needs at least 2")
-    with isolated(seed), torch.no_grad():
+    with isolated(seed, precision=run.config.precision), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}

@@ -184,7 +184,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 def _kinds(job: Job, data: Data) -> dict[str, bool]:
     """For each observed site, is it discrete? Sites that do not state their support are left out."""
-    with isolated(job.config.seed):
+    with isolated(job.config.seed, precision=job.config.precision):
         example = data.first(EXAMPLE_ROWS)
         given = values_of(job.config, job.set)
         pair, _, _ = built(job.config, job.model, job.guide, data, example, given, job.objective)

@@ -14,6 +14,7 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
 Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
+Precision: TypeAlias = Literal["float32", "float64", "bfloat16"]
 
 
 _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
@@ -104,6 +105,13 @@ class FitConfig:
         ),
     ] = ()
     device: Annotated[str, Doc("The torch device to train on.")] = "cpu"
+    precision: Annotated[
+        Precision,
+        Doc(
+            "Numbers of float64 in place of float32; or, with bfloat16, the products of linear layers and convolutions "
+            "in bfloat16 while it trains, and all else in float32: see ppl-vae compare --precision."
+        ),
+    ] = "float32"
     threads: Annotated[
         Threads,
         Doc(

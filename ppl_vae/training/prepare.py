@@ -19,23 +19,26 @@ from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
-from ppl_vae.training.config import FitConfig
+from ppl_vae.training.config import FitConfig, Precision
 
 
 @contextlib.contextmanager
-def isolated(seed: int | None = None, threads: Threads = None) -> Iterator[None]:
+def isolated(seed: int | None = None, threads: Threads = None, precision: Precision | None = None) -> Iterator[None]:
     """Pyro's parameter store and torch's random state as in a fresh process, and Pyro's validation off.
 
     All is restored afterwards, and so is the default dtype, which a program's file may set.
 
     Args:
         threads: how many torch is to take, see `core.threads.threads_of`.
+        precision: torch's default dtype is float64 if it says so.
     """
     dtype = torch.get_default_dtype()
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng(), threads_of(threads):
         if seed is not None:
             seed_torch(seed)
         try:
+            if precision == "float64":
+                torch.set_default_dtype(torch.float64)
             yield
         finally:
             torch.set_default_dtype(dtype)
@@ -45,7 +48,11 @@ def open_config_data(config: FitConfig, data: Any = None, schema: AnySchema | No
     """The data of `config`, or `data` in its place, split, scaled and binarized as it says; a table by its schema."""
     source = list(config.data) if data is None else data
     names = ("scale", "missing", "binarize", "split_seed")
-    return as_data(source, schema, **{name: getattr(config, name) for name in names})
+    with isolated(precision=config.precision):
+        found = as_data(source, schema, **{name: getattr(config, name) for name in names})
+    if config.precision == "float64" and torch.float32 in found.dtypes:
+        raise InputError(f"precision is float64, and {found.name} is given as float32: give it as float64")
+    return found
 
 
 def resolve_for(
@@ -77,10 +84,11 @@ def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     return {k: v for k, v in settings.items() if not k.startswith("objective.")}, own
 
 
-def make_objective(named: objectives.Named, settings: Mapping[str, Any]) -> Objective:
-    """The objective that was named, with those of all settings that are its own."""
+def make_objective(named: objectives.Named, settings: Mapping[str, Any], precision: Precision = "float32") -> Objective:
+    """The objective that was named, with those of all settings that are its own, and products of this precision."""
     _, own = split_objective(settings)
-    return named.make(own)
+    made = named.make(own)
+    return made.with_products(torch.bfloat16) if precision == "bfloat16" else made
 
 
 def objective_settings(objective: type[Objective]) -> list[str]:

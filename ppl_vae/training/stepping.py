@@ -60,8 +60,9 @@ def stepper(
     if captured.graphs[0][0].rows is not None:
         how += "; one graph for each size of a batch, since the programs make a Python number of it"
     return CapturedTrainer(
-        pair, objective, config.lr, config.clip, TorchNoise(config.device), how=how, captured=captured
-    )
+        pair, objective, config.lr, config.clip, TorchNoise(config.device), how=how, captured=captured,
+        falls_back=config.compile == "auto", eager_from=(recorded or {}).get("eager_from"),
+    )  # fmt: skip
 
 
 def record(stepper: Trainer) -> dict[str, Any]:

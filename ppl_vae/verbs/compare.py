@@ -6,7 +6,7 @@ from dataclasses import replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from typing_extensions import Doc
@@ -51,6 +51,13 @@ def compare(
         Doc("Which weights are used, one or several of: a step, best, last, first, middle."),
         o.Flag(tuple[str, ...]),
     ] = ("best",),
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Doc(
+            "With bfloat16, each estimator also with the products of layers in bfloat16, as fit --precision has them: "
+            "the difference is what they cost in nats."
+        ),
+    ] = "float32",
     out: Annotated[o.Out, Doc("For several runs: a JSON file to write.")] = None,
     wide: Annotated[bool, Doc("Print every column, 120 characters wide.")] = False,
     data: o.DataAgain = None,
@@ -87,6 +94,8 @@ def compare(
         raise InputError("compare needs the folder of a run, RUN, and a checkpoint: name at least one of each")
     specs = ESTIMATORS[: 2 if len(runs) == 1 else 1] if objectives is None else objectives
     asked: dict[str, Any] = {"num_samples": num_samples, "draws": draws, "seed": seed, "progress": progress}
+    if precision != "float32" and len(runs) > 1:
+        raise InputError("precision is for the estimators of one run: leave it out")
     opening = {"data": data, "model": model, "guide": guide, "set": set, "trust": trust, "force": force}
     if trust:
         for each in runs:
@@ -95,7 +104,9 @@ def compare(
         if out is not None:
             raise InputError("out is for several runs: the comparison of one goes into its folder")
         with working(compile, threads, progress):
-            comparison, rows = compare_on_run(runs[0], specs, checkpoints=checkpoints, **asked, **opening)
+            comparison, rows = compare_on_run(
+                runs[0], specs, checkpoints=checkpoints, twins=precision == "bfloat16", **asked, **opening
+            )
         return replace(comparison, files=_write(runs[0].folder, comparison, rows), wide=wide)
     if len(checkpoints) > 1:
         raise InputError("give several runs or several checkpoints, not both")

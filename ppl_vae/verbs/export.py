@@ -85,7 +85,7 @@ def export(
     path = Path(out).expanduser() if out else run.folder / "arviz.nc"
     check_file(path)
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    with isolated(seed):
+    with isolated(seed, precision=run.config.precision):
         pair = run.pair(**opening)
         found = rows_of(run, pair, data, scale, test=True, force=force)
         batch = tuple(x.to(run.config.device) for x in found.first(rows))

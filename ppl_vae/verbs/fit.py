@@ -10,7 +10,7 @@ from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.threads import Threads
-from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Schedule
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Precision, Schedule
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def fit(
     ] = (),
     jobs: Annotated[int, Doc("With --seeds or --sweep: so many runs at a time, each in a process of its own.")] = 1,
     device: str = FitConfig.device,
+    precision: Precision = FitConfig.precision,
     threads: Threads = FitConfig.threads,
     compile: Compile = FitConfig.compile,
     checkpoint_every: int = FitConfig.checkpoint_every,

@@ -9,6 +9,7 @@ import torch
 from support.captures import Captured as Case
 from support.captures import captures
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 import ppl_vae
 from ppl_vae import objectives
@@ -144,6 +145,27 @@ def test_what_an_objective_refuses_is_refused() -> None:
         captured = Captured(pair, objectives.get("analytic-kl")(), compile=False)
         with pytest.raises(InputError, match="no closed-form KL"):
             captured((BITS,))
+
+
+class Keeping(nn.Module):
+    """It keeps a draw as an attribute."""
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.decoder, self.kept = nn.Linear(3, data_shape[0]), torch.zeros(3)
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("model", self)
+        with pyro.plate("data", x.shape[0]):
+            self.kept = pyro.sample("z", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(self.kept)).to_event(1), obs=x)
+
+
+def test_no_tensor_without_numbers_stays_in_a_program() -> None:
+    with isolated(0):
+        pair = resolve_pair(Keeping, "diagonal_normal", (BITS,), SMALL)
+        of_graph(Captured(pair, objectives.get("trace")(), compile=False), (BITS,))
+        assert not isinstance(pair.model.kept, FakeTensor)
 
 
 def test_buffers_move_once_and_not_in_a_pass_that_is_not_finite() -> None:

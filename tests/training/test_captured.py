@@ -15,10 +15,11 @@ from torch import Tensor, nn
 import ppl_vae
 from ppl_vae import objectives
 from ppl_vae.core.errors import NumericalError
-from ppl_vae.graphs.captured import Captured
+from ppl_vae.graphs.captured import Captured, Seen
 from ppl_vae.programs import Pair, resolve_pair
+from ppl_vae.runs.record import note_eager
 from ppl_vae.training import stepping
-from ppl_vae.training.captured import CapturedTrainer
+from ppl_vae.training.captured import CapturedTrainer, Differs
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
@@ -156,6 +157,52 @@ def test_python_that_changes_from_step_to_step_is_found_out() -> None:
             trainer.step((BITS,))
 
 
+def differing_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison before this step, counted from 0, fails; any other is as it is."""
+    own = CapturedTrainer.compare
+
+    def compare(self: CapturedTrainer, batch: tuple[Tensor, ...]) -> None:
+        own(self, batch)
+        if self.taken == step:
+            raise Differs("the captured pass differs from the programs' own: as planted")
+
+    monkeypatch.setattr(CapturedTrainer, "compare", compare)
+
+
+def test_steps_go_on_as_they_are_where_the_captured_pass_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step is lost or taken twice, the noise goes on, and a batch normalization's buffers move once."""
+    differing_at(3, monkeypatch)
+    case = Case("vae", "amortized", "trace", SET | {"family": "batch_norm_normal"})
+    batches = [(x,) for x in (*STEPS, BITS[:12])]
+    with isolated(0):
+        begun, told = trained(case, captured, batches[:3])
+        kept = {name: t.clone() for name, t in begun.tensors().items()}
+        theirs = Trainer(*case.pair(batches[0]))
+        theirs.load(kept)
+        told += [theirs.step(batch) for batch in batches[3:]]
+        left = {name: t.clone() for name, t in theirs.tensors().items()}
+        with pytest.warns(UserWarning, match="from step 4 on the programs are trained as they are, not compiled: "):
+            ours, said = trained(case, lambda p, o: captured(p, o, falls_back=True), batches)
+        assert said == told
+        assert all(torch.equal(x, ours.tensors()[name]) for name, x in left.items())
+        assert (ours.eager_from, ours.taken) == (3, 6)
+
+
+def test_a_pass_that_is_not_finite_where_the_programs_are_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("bernoulli", "diagonal_normal", "trace", SET)
+    with isolated(0):
+        theirs, told = trained(case, Trainer, [(BITS,)])
+        left = {name: t.clone() for name, t in theirs.tensors().items()}
+        ours = captured(*case.pair((BITS,)), falls_back=True)
+        nothing = Seen(torch.full((5,), torch.nan, dtype=torch.float64), [])
+        monkeypatch.setattr(CapturedTrainer, "compare", lambda *_: None)
+        monkeypatch.setattr(Captured, "__call__", lambda *_: nothing)
+        torch.manual_seed(1)
+        with pytest.warns(UserWarning, match="a number that is not finite, where the programs do not"):
+            assert ours.step((BITS,)) == told[0]
+        assert all(torch.equal(x, ours.tensors()[name]) for name, x in left.items())
+
+
 # ---- fit ----
 
 FIT = {"epochs": 2, "batch_size": 10, "set": SET, "seed": 3}
@@ -177,6 +224,28 @@ def test_fit_compiled_goes_on_bit_for_bit(tmp_path: Path) -> None:
     weights = [run.checkpoints.load(run.step("last"))[0] for run in (whole, part, eager)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert all(torch.allclose(weights[0][name], weights[2][name], atol=1e-3) for name in weights[0] if name != "rng")
+
+
+@pytest.mark.slow
+def test_a_fit_that_falls_back_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from a checkpoint before that step, though this time nothing differs; `on` is an error."""
+    x, many = BITS.repeat(2, 1).numpy(), FIT | {"epochs": 3}
+    monkeypatch.setattr(stepping, "WORTH", 0.0)
+    part = ppl_vae.fit("bernoulli", "diagonal_normal", x, tmp_path / "part", compile="auto", **FIT | {"epochs": 1})
+    assert part.step("last") < 15
+    with monkeypatch.context() as planted:
+        differing_at(15, planted)
+        with pytest.warns(UserWarning, match="from step 16 on the programs are trained as they are"):
+            whole = ppl_vae.fit("bernoulli", "diagonal_normal", x, tmp_path / "whole", compile="auto", **many)
+        with pytest.raises(NumericalError, match=r"step 16 .*as planted\. Does a statement .*--compile off"):
+            ppl_vae.fit("bernoulli", "diagonal_normal", x, tmp_path / "on", compile="on", **many)
+    assert config(whole)["step"]["eager_from"] == 15
+    note_eager(part.folder, 15)  # as by a process that was killed after this step, and before a checkpoint
+    for epochs in (2, 3):
+        part = ppl_vae.resume(part, epochs=epochs, data=x)
+    assert config(part)["step"] == config(whole)["step"]
+    weights = [run.checkpoints.load(run.step("last"))[0] for run in (whole, part)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.parametrize("how", ["no compiler", "control flow"])

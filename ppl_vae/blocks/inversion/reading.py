@@ -58,7 +58,9 @@ def _part(found: Structure, field: int, x: Tensor, y_dim: int) -> Any:
         return TableFeatures(shape, found.kinds, x)
     if field and not x.is_floating_point():
         return Labels(y_dim)
-    return Numbers(shape, x if x.is_floating_point() else x.float(), masked=field == 0 and found.masked)
+    return Numbers(
+        shape, x if x.is_floating_point() else x.to(torch.get_default_dtype()), masked=field == 0 and found.masked
+    )
 
 
 class Numbers(Standardized):

@@ -37,18 +37,19 @@ class Shaped(Likelihood):
     ) -> None:  # fmt: skip
         at_least(2, pieces=pieces)
         super().__init__(data_shape)
-        self.whole, self.spikes = whole, tuple(torch.tensor(sorted(spikes)).float().tolist())  # as the knots are kept
+        dtype = torch.get_default_dtype()
+        self.whole, self.spikes = whole, tuple(torch.tensor(sorted(spikes)).to(dtype).tolist())  # as the knots are kept
         normal = torch.linspace(-3, 3, 200).reshape(-1, *[1] * len(data_shape)).expand(-1, *data_shape)
         rows = normal if data is None else data
-        columns = rows.float().double().reshape(len(rows), -1).T
+        columns = rows.to(dtype).double().reshape(len(rows), -1).T
         made = [_start(x[~x.isnan()], whole, self.spikes, pieces) for x in columns]
         knots, heights, slopes, low = (torch.stack(each).reshape(*data_shape, -1) for each in zip(*made, strict=True))
-        self.register_buffer("knots", knots.float())
-        self.register_buffer("low", low[..., 0].float())
-        self.first = nn.Parameter(heights[..., :1].float())
+        self.register_buffer("knots", knots.to(dtype))
+        self.register_buffer("low", low[..., 0].to(dtype))
+        self.first = nn.Parameter(heights[..., :1].to(dtype))
         rises = (heights.diff() - LEAST).clamp(min=LEAST)
-        self.rises = nn.Parameter((rises + (-torch.expm1(-rises)).log()).float())  # softplus backwards
-        self.register_buffer("slopes", slopes.float())
+        self.rises = nn.Parameter((rises + (-torch.expm1(-rises)).log()).to(dtype))  # softplus backwards
+        self.register_buffer("slopes", slopes.to(dtype))
 
     def distribution(self, raw: Tensor) -> distributions.Shaped:
         rises = softplus(self.rises) + LEAST

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.cells import (
+    EVERY_OBJECTIVE,
     LEVELS,
     RULES,
     Cell,
@@ -127,6 +128,7 @@ def attempt(cell: Cell) -> None:
 def test_what_is_excluded_is_refused() -> None:
     some = LEVELS[0], ["bernoulli", "table"], LEVELS[2], ["mlp", "convolutional"], LEVELS[4]
     cells = [Cell(*levels) for levels in product(*some) if levels[1] == "bernoulli" or levels[0] == "standard_normal"]
+    cells += [Cell(p, "bernoulli", g, objective=o) for p, g, o in product(LEVELS[0], LEVELS[2], EVERY_OBJECTIVE)]
     refused = [cell for cell in cells if excluded(cell)]
     for cell in refused:
         with pytest.raises(InputError):

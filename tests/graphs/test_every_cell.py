@@ -2,6 +2,7 @@
 
 By default some cells run, in which every two of prior, guide and objective that go together meet, with the likelihoods
 and networks in turn; `pytest -m matrix` runs every prior, likelihood and guide, with networks and objectives in turn.
+No cell of the palette is refused.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 import torch
 from support.cells import EVERY_OBJECTIVE, Cell, balanced, covering, every_cell, pairs_of
 from support.palette import data_for
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ppl_vae import objectives
 from ppl_vae.graphs.captured import Captured
@@ -21,6 +22,7 @@ from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
 
 ROUNDING = 1e-10
+ROWS = (12, 7)
 CELLS = every_cell(EVERY_OBJECTIVE)
 PRODUCT = balanced(CELLS, lambda cell: cell[:3])
 
@@ -47,23 +49,28 @@ def float64() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def distance(cell: Cell, sizes: tuple[int, ...] = (12, 7), change: Callable[[Captured], Any] = lambda _: None) -> float:
-    """How far one graph is from the programs at any of these sizes: the largest, over the numbers and each gradient."""
+def distance(cell: Cell, change: Callable[[fx.GraphModule], object] = lambda module: None) -> float:
+    """How far one graph is from the programs for two numbers of rows: the largest, over the numbers and each gradient.
+
+    Args:
+        change: what is done to the graph first.
+    """
     with isolated(1):
-        x = data_for(cell.likelihood, max(sizes)).double()
+        x = data_for(cell.likelihood, ROWS[0]).double()
         with float64():
             pair, objective = cell.pair(x), objectives.get(cell.objective)()
             pair.model.double()
             pair.guide.double()
             captured, trainer = Captured(pair, objective, compile=False), Trainer(pair, objective)
+            captured.graph_for((x,))
+            change(captured.graphs[0][0].module)
             found = []
-            for rows in sizes:
+            for rows in ROWS:
                 torch.manual_seed(2)
                 with buffers_kept(pair.model, pair.guide):
                     seen = trainer.backward((x[:rows],))
                 torch.manual_seed(2)
                 numbers, gradients = captured((x[:rows],))
-                change(captured)
                 theirs = torch.tensor(seen)
                 found.append(((numbers - theirs).abs() / theirs.abs().clamp(min=1)).max())
                 floor = ROUNDING * max(1.0, seen.gradient_norm)  # a gradient can be all rounding
@@ -101,3 +108,30 @@ def test_some_cells_hold_every_two_of_prior_guide_and_objective() -> None:
 
 def test_the_product_holds_every_two_levels() -> None:
     assert pairs(PRODUCT, {*range(5)}) == pairs(CELLS, {*range(5)})
+
+
+# ---- can it fail? ----
+
+PLAIN = Cell("standard_normal", "bernoulli", "diagonal_normal")
+
+
+def test_a_constant_that_is_wrong_in_its_ninth_digit_is_found_out() -> None:
+    def wrong(module: fx.GraphModule) -> None:
+        nodes = [
+            node for node in module.graph.nodes if any(isinstance(a, float) and a not in (0, 1) for a in node.args)
+        ]
+        nodes[0].args = tuple(a * (1 + 1e-8) if isinstance(a, float) else a for a in nodes[0].args)
+        module.recompile()
+
+    assert distance(PLAIN) < ROUNDING < distance(PLAIN, wrong)
+
+
+def test_a_gradient_that_is_lost_is_found_out() -> None:
+    def lost(module: fx.GraphModule) -> None:
+        (output,) = module.graph.find_nodes(op="output")
+        numbers, first, *others = output.args[0]
+        with module.graph.inserting_before(output):
+            output.args = ([numbers, module.graph.call_function(torch.zeros_like, (first,)), *others],)
+        module.recompile()
+
+    assert distance(PLAIN, lost) == pytest.approx(1)

@@ -87,7 +87,7 @@ def test_the_table_says_when_thresholds_were_first_reached() -> None:
     pyro = [(1.0, -130.0), (2.0, -120.0), (3.0, -110.0)]
     curves = {time_to_quality.PYRO: [pyro], "quick": [[(0.5, -119.0), (0.8, -115.0)]]}
     first, second = time_to_quality.table(curves, [2, 3])["quick"]
-    assert first == {"elbo": -120.0, "seconds": 0.5, "epoch": 1, "ratio": 0.25}
+    assert first == {"elbo": -120.0, "seconds": 0.5, "epoch": 1, "ratio": 0.25, "least": 0.5, "largest": 0.5}
     assert (second["elbo"], second["seconds"]) == (-110.0, math.inf)
     assert time_to_quality.table(curves, [2, 3])[time_to_quality.PYRO][1]["ratio"] == 1
 

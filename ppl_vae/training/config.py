@@ -115,8 +115,8 @@ class FitConfig:
     threads: Annotated[
         Threads,
         Doc(
-            "Threads of torch; by default as many as torch takes. Beside other work one is hardly slowed down, while "
-            "several may take three times as long: auto measures which are faster, and in a fit does so again and "
+            "Threads of torch: a number, or auto; by default as many as torch takes. Beside other work one is hardly "
+            "slowed down, while several may take three times as long: auto measures which are faster, again and "
             "again. The same number gives the same bits."
         ),
     ] = None

@@ -40,6 +40,15 @@ def _conditions(pairs: tuple[str, ...]) -> dict[str, str]:
     return {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
 
 
+def _threads(typed: str | None) -> Threads:
+    """`"2"` or `"auto"`."""
+    if typed is None or typed == "auto":
+        return typed  # type: ignore[return-value]
+    if not typed.isdecimal():
+        raise InputError(f"--threads {typed}: give a number from 1 on, or auto")
+    return int(typed)
+
+
 Several = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 Place: TypeAlias = str | PathLike[str]
@@ -64,9 +73,13 @@ CompileWork = Annotated[
         "by rounding."
     ),
 ]
+ThreadsFlag = Annotated[Threads, Flag(str | None, None, _threads)]
 ThreadsOfWork = Annotated[
-    Threads,
-    Doc("Threads of torch; auto measures whether one or several are faster now; by default as many as torch takes."),
+    ThreadsFlag,
+    Doc(
+        "Threads of torch: a number, or auto, which measures whether one or several are faster now; by default as many "
+        "as torch takes."
+    ),
 ]
 Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda json: not json)]
 

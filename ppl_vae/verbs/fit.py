@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.threads import Threads
 from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Precision, Schedule
 from ppl_vae.verbs import _options as o
 
@@ -77,7 +76,7 @@ def fit(
     jobs: Annotated[int, Doc("With --seeds or --sweep: so many runs at a time, each in a process of its own.")] = 1,
     device: str = FitConfig.device,
     precision: Precision = FitConfig.precision,
-    threads: Threads = FitConfig.threads,
+    threads: o.ThreadsFlag = FitConfig.threads,
     compile: Compile = FitConfig.compile,
     checkpoint_every: int = FitConfig.checkpoint_every,
     keep_every: int | None = FitConfig.keep_every,

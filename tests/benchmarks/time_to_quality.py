@@ -83,7 +83,7 @@ def reached(found: Curve, threshold: float) -> tuple[float, float]:
 
 
 def table(curves: dict[str, list[Curve]], epochs: list[int]) -> dict[str, list[dict[str, float]]]:
-    """For each candidate and threshold: medians over seeds of seconds and epoch, and of the ratio to Pyro's seconds."""
+    """For each candidate and threshold: medians over seeds of seconds, epoch, and ratio to Pyro's seconds."""
     thresholds = [statistics.median(found[epoch - 1][1] for found in curves[PYRO]) for epoch in epochs]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in curves}
     for name, runs in curves.items():
@@ -91,9 +91,36 @@ def table(curves: dict[str, list[Curve]], epochs: list[int]) -> dict[str, list[d
             seconds, epoch = zip(*(reached(found, threshold) for found in runs), strict=True)
             pyro = [reached(found, threshold)[0] for found in curves[PYRO]]
             ratio = statistics.median(ours / theirs for ours, theirs in zip(seconds, pyro, strict=True))
+            spread = {"least": min(seconds), "largest": max(seconds)}
             told = {"seconds": statistics.median(seconds), "epoch": statistics.median(epoch), "ratio": ratio}
-            rows[name].append({"elbo": threshold, **told})
+            rows[name].append({"elbo": threshold, **told, **spread})
     return rows
+
+
+def all_curves(data: Path, numpyro: str | None, seeds: int, epochs: int) -> dict[str, list[Curve]]:
+    """The curves of every candidate, one for each seed."""
+    valid = torch.from_numpy(binarized(data)[1])
+    who = {OURS: "ppl_vae", AGAIN: "ppl_vae", PYRO: "pyro"} | ({NUMPYRO: "numpyro"} if numpyro else {})
+    curves: dict[str, list[Curve]] = {name: [] for name in who}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as cache:  # of Inductor, empty at first
+            for name, which in who.items():
+                python = numpyro if numpyro and which == "numpyro" else sys.executable
+                found = trained(python, which, data, seed, epochs, Path(cache), valid)
+                curves[name].append(found)
+                (first, _), (last, value) = found[0], found[-1]
+                told = f"epoch 1 at {first:.1f} s, {epochs} at {last:.1f} s: {value:.2f}"
+                print(f"seed {seed}, {name:22} {told}", flush=True)
+    return curves
+
+
+def show(found: dict[str, list[dict[str, float]]], epochs: list[int]) -> None:
+    for i, epoch in enumerate(epochs):
+        print(f"\nvalidation ELBO {found[PYRO][i]['elbo']:.2f}, that of Pyro after {epoch} epochs; medians over seeds")
+        for name, rows in found.items():
+            at = rows[i]
+            seconds = f"{at['seconds']:7.1f} s ({at['least']:.1f}–{at['largest']:.1f}), epoch {at['epoch']:g}"
+            print(f"  {name:22} {seconds:36} {at['ratio']:5.2f} of Pyro's seconds")
 
 
 def main() -> None:
@@ -104,28 +131,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the curves and the table here")
     args = parser.parse_args()
-    valid = torch.from_numpy(binarized(args.data)[1])
-    curves: dict[str, list[Curve]] = {}
-    epochs = args.epochs[1] + args.epochs[1] // 4
-    for seed in range(args.seeds):
-        with tempfile.TemporaryDirectory() as cache:
-            who = {OURS: "ppl_vae", AGAIN: "ppl_vae", PYRO: "pyro"} | ({NUMPYRO: "numpyro"} if args.numpyro else {})
-            for name, which in who.items():
-                python = args.numpyro if which == "numpyro" else sys.executable
-                found = trained(python, which, args.data, seed, epochs, Path(cache), valid)
-                curves.setdefault(name, []).append(found)
-                (first, _), (last, value) = found[0], found[-1]
-                print(
-                    f"seed {seed}, {name:22} epoch 1 at {first:.1f} s, {epochs} at {last:.1f} s: {value:.2f}",
-                    flush=True,
-                )
+    curves = all_curves(args.data, args.numpyro, args.seeds, args.epochs[1] + args.epochs[1] // 4)
     found = table(curves, args.epochs)
-    for i, epoch in enumerate(args.epochs):
-        print(f"\nvalidation ELBO {found[PYRO][i]['elbo']:.2f}, that of Pyro after {epoch} epochs; medians over seeds")
-        for name, rows in found.items():
-            seconds, after, ratio = (rows[i][what] for what in ("seconds", "epoch", "ratio"))
-            told = f"{seconds:7.1f} s   epoch {after:<4g} {ratio:6.2f} of Pyro's seconds"
-            print(f"  {name:22} {told if math.isfinite(seconds) else '      not reached'}")
+    show(found, args.epochs)
     if args.json:
         write_json(args.json, {"epochs": args.epochs, "table": found, "curves": curves})
 

@@ -79,9 +79,9 @@ def _kl(q: Any, p: Any, batch_shape: torch.Size) -> Tensor:
     """Remove the wrappers of q and p, outermost first, then look the two families up."""
     q, p = family(q, _is_idle), family(p, _is_idle)
     if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
-        mask = _common_mask(q, p)
+        mask, elsewhere = _common_mask(q, p)
         value = _kl(q.base_dist, p.base_dist, batch_shape)
-        return torch.where(mask.to(value.device), value, value.new_zeros(()))
+        return torch.where(mask.to(value.device), value, elsewhere.to(value))
     if _is(q, Independent) and _is(p, Independent):
         n = min(q.reinterpreted_batch_ndims, p.reinterpreted_batch_ndims)
         inner_shape = batch_shape + q.event_shape[:n]
@@ -103,9 +103,9 @@ def _by_dimension(q: Any, p: Any, shape: torch.Size) -> Tensor:
     q, p = family(q, _is_idle), family(p, _is_idle)
     n = len(q.event_shape)
     if _is(q, dist.MaskedDistribution) or _is(p, dist.MaskedDistribution):
-        mask = _common_mask(q, p)
+        mask, elsewhere = (x.reshape(x.shape + (1,) * n) for x in _common_mask(q, p))
         value = _by_dimension(q.base_dist, p.base_dist, shape)
-        return torch.where(mask.to(value.device).reshape(mask.shape + (1,) * n), value, value.new_zeros(()))
+        return torch.where(mask.to(value.device), value, elsewhere.to(value))
     if not all(n == 0 or (_is(d, Independent) and d.reinterpreted_batch_ndims == n) for d in (q, p)):
         raise _Refused("it is not a sum over dimensions")
     return _kl(_dependent(q, n), _dependent(p, n), shape) if n else _kl(q, p, shape)
@@ -196,14 +196,23 @@ def _dependent(d: Independent, n: int) -> Distribution:
     return Independent(d.base_dist, d.reinterpreted_batch_ndims - n, validate_args=False)
 
 
-def _common_mask(q: Any, p: Any) -> Tensor:
+def _common_mask(q: Any, p: Any) -> tuple[Tensor, Tensor]:
+    """Where the KL counts, and what it is elsewhere: 0.
+
+    Where two masks have no numbers, as in a program that is traced, it is NaN where they will differ.
+    """
     masked = [name for name, d in (("q", q), ("p", p)) if _is(d, dist.MaskedDistribution)]
     if len(masked) == 1:
         raise _Refused(f"only {masked[0]} is masked")
     q_mask, p_mask = torch.as_tensor(q._mask), torch.as_tensor(p._mask)
-    if q._mask is not p._mask and not bool((q_mask == p_mask).all()):
+    if q._mask is p._mask:
+        return q_mask, torch.zeros(())
+    same = q_mask == p_mask
+    if type(same) is not Tensor:
+        return q_mask & same, torch.where(same, 0.0, torch.nan)
+    if not bool(same.all()):
         raise _Refused("q and p are masked differently")
-    return q_mask
+    return q_mask, torch.zeros(())
 
 
 # ---- every other pair ----

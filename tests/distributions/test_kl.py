@@ -12,6 +12,7 @@ import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import normalize
 
 from ppl_vae.blocks import InverseAutoregressiveFlow, MixtureNormal, PowerSpherical, SphericalUniform, distributions
@@ -609,3 +610,17 @@ def test_categories_of_other_numbers_are_refused_in_words() -> None:
     q, p = (dist.Categorical(torch.ones(n)) for n in (3, 4))
     with pytest.raises(NoClosedForm, match="their parameters do not fit"):
         kl(q, p)
+
+
+def test_masks_that_are_traced_give_nan_where_they_differ() -> None:
+    """Whether they do can't be said when the graph is made."""
+
+    def masked(q_mask: Tensor, p_mask: Tensor) -> Tensor:
+        q, p = (dist.Normal(loc, 1.0).expand([3]) for loc in (0.0, 2.0))
+        return kl(q.mask(q_mask), p.mask(p_mask))
+
+    on = torch.tensor([True, False, True])
+    graph = make_fx(masked, tracing_mode="fake")(on, on.clone())
+    assert torch.equal(graph(on, on.clone()), torch.tensor([2.0, 0.0, 2.0]))
+    different = graph(on, torch.tensor([True, True, False]))
+    assert torch.equal(different.isnan(), torch.tensor([False, True, True]))

@@ -6,8 +6,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from support.captures import ROWS, captures
 from support.captures import Captured as Case
-from support.captures import captures
+from support.pairs import Case as Pairs
+from support.pairs import every_pair
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
@@ -56,6 +58,16 @@ def test_the_graph_equals_the_programs(case: Case) -> None:
         for rows in (batch, tuple(x[:7] for x in batch)):
             far = distance(of_graph(captured, rows), own(*case.pair(batch), rows))
             assert far < 1e-7
+        assert [graph.rows for graph, _ in captured.graphs] == [None]
+
+
+@every_pair
+def test_the_graph_of_a_shipped_pair_equals_its_programs(case: Pairs) -> None:
+    with isolated(0):
+        pair, batch, objective = case.pair(), case.data(ROWS), objectives.get("trace")()
+        captured = Captured(pair, objective, compile=False)
+        for rows in (batch, tuple(x[:7] for x in batch)):
+            assert distance(of_graph(captured, rows), own(pair, objective, rows)) < 1e-7
         assert [graph.rows for graph, _ in captured.graphs] == [None]
 
 

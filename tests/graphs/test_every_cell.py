@@ -7,6 +7,7 @@ No cell of the palette is refused.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,12 @@ def test_some_cells_hold_every_two_of_prior_guide_and_objective() -> None:
 
 def test_the_product_holds_every_two_levels() -> None:
     assert pairs(PRODUCT, {*range(5)}) == pairs(CELLS, {*range(5)})
+
+
+def test_the_page_counts_what_there_is() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "palette.md").read_text().split())
+    assert f"The same {len(PRODUCT)}, with" in text
+    assert f"do so with {len(SOME)} cells" in text
 
 
 # ---- can it fail? ----

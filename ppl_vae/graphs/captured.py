@@ -140,7 +140,7 @@ class Captured:
             taken = seconds(graph.module, rows)
             self.products = "onednn" if taken["onednn"] < FASTER * taken["mm"] else "mm"
         if self.compile and self.products == "onednn":
-            by_onednn(graph.module)
+            by_onednn(graph.module, rows)
         run = compiled(graph.module, graph.inputs) if self.compile else graph.module
         self.graphs.append((graph, run))
         return run

@@ -7,6 +7,7 @@ keeps to torch's own. So an operator of this package stands in the graph in its 
 import statistics
 import time
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, fx
@@ -16,6 +17,9 @@ aten = torch.ops.aten
 ROUNDS, REPEATS = 7, 5
 FASTER = 0.95
 """oneDNN is taken where all products of a graph need less than so much of the time of torch's own."""
+
+LEAST = 2**20
+"""Multiplications of a product that oneDNN takes, at least: a call of it costs 13 µs, and one of torch's own 1 µs."""
 
 _library = Library("ppl_vae", "DEF")
 _library.define("product(Tensor? bias, Tensor a, Tensor b) -> Tensor")
@@ -37,22 +41,28 @@ def _by_torch(bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
 WAYS: dict[str, Callable[[Tensor | None, Tensor, Tensor], Tensor]] = {"mm": _by_torch, "onednn": _by_onednn}
 
 
-def products(graph: fx.Graph) -> list[fx.Node]:
-    """The matrix products of a graph that oneDNN can take: those of float32 on the CPU."""
+def products(graph: fx.Graph, rows: int) -> list[fx.Node]:
+    """The matrix products of a graph that oneDNN can take: those of float32 on the CPU that are not small.
+
+    Args:
+        rows: the size of a batch, where the graph leaves it free.
+    """
     if not torch.backends.mkldnn.is_available():
         return []
-    return [node for node in graph.nodes if node.target in (aten.mm.default, aten.addmm.default) and _fits(node)]
+    known = (aten.mm.default, aten.addmm.default)
+    return [node for node in graph.nodes if node.target in known and _fits(node, rows)]
 
 
-def _fits(node: fx.Node) -> bool:
-    out, first = node.meta["val"], node.args[0].meta["val"]  # type: ignore[union-attr]
-    bias = node.target is aten.mm.default or first.dim() == 1
-    return bias and not node.kwargs and out.dtype == torch.float32 and out.device.type == "cpu"
+def _fits(node: fx.Node, rows: int) -> bool:
+    *bias, a, b = (x.meta["val"] for x in node.args if isinstance(x, fx.Node))
+    if any(x.dim() != 1 for x in bias) or node.kwargs or a.dtype != torch.float32 or a.device.type != "cpu":
+        return False
+    return prod(_number(n, rows) for n in (*a.shape, b.shape[1])) >= LEAST
 
 
-def by_onednn(module: fx.GraphModule) -> None:
-    """Put oneDNN's products into a graph in the place of torch's own."""
-    for node in products(module.graph):
+def by_onednn(module: fx.GraphModule, rows: int) -> None:
+    """Put oneDNN's products into a graph in the place of torch's own, of those that are not small."""
+    for node in products(module.graph, rows):
         *bias, a, b = (x for x in node.args if isinstance(x, fx.Node))
         with module.graph.inserting_before(node):
             if not a.meta["val"].is_contiguous():  # oneDNN would copy it; Inductor makes it by the way
@@ -79,7 +89,7 @@ def seconds(module: fx.GraphModule, rows: int) -> dict[str, float]:
         rows: the size of a batch, where the graph leaves it free.
     """
     total = dict.fromkeys(WAYS, 0.0)
-    for node in products(module.graph):
+    for node in products(module.graph, rows):
         *bias, a, b = (_laid_out(x, rows) for x in node.args if isinstance(x, fx.Node))
         taken: dict[str, list[float]] = {name: [] for name in WAYS}
         with torch.no_grad():

@@ -40,7 +40,7 @@ class Static:
         graph = trace(self.function, tensors, free=False)
         taken = seconds(graph.module, 1)
         if taken["onednn"] < FASTER * taken["mm"]:
-            by_onednn(graph.module)
+            by_onednn(graph.module, 1)
         self.run = compiled(graph.module, graph.inputs)
 
     def body(self, trained: list[Tensor], *tensors: Tensor) -> list[Tensor]:

@@ -23,6 +23,8 @@ Timed = Callable[[], float]
 """It does some steps, and gives the seconds of one."""
 ROWS = 4000
 """Of the random data that steps are taken on."""
+PAUSE = 0.3
+"""Seconds before each candidate's turn: the threads of another process go on spinning after its own."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def in_turn(candidates: Mapping[str, Timed], rounds: int) -> dict[str, list[floa
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for i in range(rounds + 1):
         for name, seconds in candidates.items():
+            time.sleep(PAUSE)
             took = seconds()
             taken[name] += [took] if i else []
     return taken

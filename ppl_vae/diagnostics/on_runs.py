@@ -15,7 +15,6 @@ from ppl_vae.objectives import Objective
 from ppl_vae.programs.scores import Batch, batches
 from ppl_vae.runs.opening import Opened, open_run
 from ppl_vae.runs.run import Run
-from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 CHUNK = 1000  # rows at a time
@@ -43,10 +42,14 @@ def compare_on_run(
     """
     steps = list(dict.fromkeys(run.step(checkpoint) for checkpoint in checkpoints))
     made = named(specs, num_samples, run.objective_settings)
+    if twins and run.config.precision == "float64":
+        raise InputError(
+            f"{run.folder} is of float64, and bfloat16 stands in the place of float32: leave precision out"
+        )
     if twins:
         made |= {f"{name} in bfloat16": objective.with_products(torch.bfloat16) for name, objective in made.items()}
     results = {}
-    with isolated(seed, precision=run.config.precision):
+    with run.isolated(seed):
         opened = open_run(run, checkpoint=steps[0], **opening)
         rows, size = opened.rows("test"), run.config.batch_size
         made, left_out = _taken(made, opened, next(batches(rows, size)))
@@ -97,7 +100,7 @@ def compare_runs(
             if run.folder.resolve() in seen:
                 raise InputError(f"{name} is named twice: name each run once")
             seen.add(run.folder.resolve())
-            with isolated(seed, precision=run.config.precision):
+            with run.isolated(seed):
                 opened = open_run(run, checkpoint=checkpoint, **opening)
                 first = first or opened
                 _same_rows(first, opened)
@@ -148,4 +151,8 @@ def _same_rows(first: Opened, other: Opened) -> None:
 
 
 def _equal(a: Batch, b: Batch) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    """Up to the fewer digits of two dtypes."""
+    return len(a) == len(b) and all(
+        torch.equal(*(each.to(min(x.dtype, y.dtype, key=lambda dtype: dtype.itemsize)) for each in (x, y)))
+        for x, y in zip(a, b, strict=True)
+    )

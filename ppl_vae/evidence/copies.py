@@ -18,7 +18,6 @@ from ppl_vae.distributions.wrappers import family
 from ppl_vae.runs.opening import running
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sampling import likelihoods
-from ppl_vae.training.prepare import isolated
 
 NEAR = 0.05  # the share of held-out rows that count as near
 AT_ONCE = 2**22  # distances in memory
@@ -174,7 +173,7 @@ def copies_on_run(run: Run, samples: Mapping[str, np.ndarray], data: Any = None,
     if site is None:
         raise InputError("copies: no observed site of the model is like the first field of the data")
     dataset = run.data(data, force=opening.get("force", False)).fixed()
-    with isolated(0, precision=run.config.precision):
+    with run.isolated(0):
         pair = run.pair(**opening)
         with running(f"the model of {run.folder}"):
             p = likelihoods(pair.model, tuple(x.to(run.config.device) for x in dataset.first(1)))[site]
@@ -192,9 +191,10 @@ def _categories(p: Distribution) -> list[int]:
 
 
 def _identical(x: Tensor, rows: Tensor) -> int:
-    """How many of x are one of the rows, in single precision; of rows with missing cells nobody can tell."""
-    known = {row.tobytes() for row in (rows.float() + 0.0).cpu().numpy() if not np.isnan(row).any()}
-    return sum(row.tobytes() in known for row in (x.float() + 0.0).cpu().numpy())
+    """How many of x are one of the rows, in their precision; of rows with missing cells nobody can tell."""
+    dtype = rows.dtype if rows.is_floating_point() else torch.float32
+    known = {row.tobytes() for row in (rows.to(dtype) + 0.0).cpu().numpy() if not np.isnan(row).any()}
+    return sum(row.tobytes() in known for row in (x.to(dtype) + 0.0).cpu().numpy())
 
 
 def _share(holds: Tensor) -> Estimate:

@@ -17,7 +17,6 @@ from ppl_vae.evidence.on_run import name_of
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sampling import as_written, numbered
-from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def impute_on_run(
             f"{run.folder} was fitted without missing cells, so that it can't fill any: fit a table to data with empty "
             "cells, --model table --guide table --missing nan"
         )
-    with isolated(seed, precision=run.config.precision), running(f"the pair of {run.folder}"):
+    with run.isolated(seed), running(f"the pair of {run.folder}"):
         pair = run.pair(checkpoint=checkpoint, **opening)
         read = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         batch = tuple(x.to(run.config.device) for x in read.batch)

@@ -88,11 +88,13 @@ def _without_radius(u: Tensor) -> tuple[Tensor, Tensor]:
 
 def _known(support: Any) -> Any:
     """What is equal for equal supports; a support with numbers in tensors is equal to itself alone."""
+    if isinstance(support, list | tuple):
+        return tuple(map(_known, support))
+    if isinstance(support, Tensor):
+        return object()
     if not isinstance(support, constraints.Constraint):
         return support
     of = vars(support)
-    if any(isinstance(x, Tensor) for x in of.values()):
-        return object()
     return type(support), tuple((name, _known(x)) for name, x in sorted(of.items()))
 
 

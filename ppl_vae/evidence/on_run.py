@@ -21,7 +21,6 @@ from ppl_vae.programs import Pair
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
-from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 LONGEST_NAME = 200
@@ -55,7 +54,7 @@ def measured(
         stages: how much work the bar tells of, of which log p(x) is `STAGES`.
         how: the options of `log_px`.
     """
-    with isolated(seed, precision=run.config.precision), running(f"the pair of {run.folder}"):
+    with run.isolated(seed), running(f"the pair of {run.folder}"):
         pair = run.pair(**opening)
         read = rows_of(run, pair, data, scale, test=test, force=opening.get("force", False))
         batch = tuple(x.to(run.config.device) for x in read.first(len(read.numbers) if rows is None else rows))
@@ -174,7 +173,7 @@ def refine_on_run(
     run: Run, found: Evaluation, data: Any, scale: float | None, checkpoint: int | str, **opening: Any
 ) -> Refined:
     """Each row's best q(z|x), from the encoder's answer, for the rows that were evaluated."""
-    with isolated(found.seed, precision=run.config.precision), running(f"the pair of {run.folder}"):
+    with run.isolated(found.seed), running(f"the pair of {run.folder}"):
         pair = run.pair(checkpoint=checkpoint, **opening)
         read = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
         batch = tuple(x.to(run.config.device) for x in read.first(len(found.numbers)))

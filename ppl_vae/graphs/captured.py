@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ppl_vae.graphs.compiled import compiled
 from ppl_vae.graphs.graph import Graph, OfTensors, trace
-from ppl_vae.graphs.products import FASTER, by_onednn, seconds
+from ppl_vae.graphs.products import Products, by_onednn, faster
 from ppl_vae.objectives import Objective
 from ppl_vae.objectives.numbers import followed
 from ppl_vae.programs import Pair, Program, parameters
 from ppl_vae.programs.scores import Batch, ProgramLike, as_batch
-
-Products: TypeAlias = Literal["mm", "onednn"]
 
 
 class Seen(NamedTuple):
@@ -137,8 +135,7 @@ class Captured:
             self.looked = True
         graph = trace(self.function, self.inputs(batch), free=rows > 1 and not self.graphs)
         if self.compile and self.products is None:
-            taken = seconds(graph.module, rows)
-            self.products = "onednn" if taken["onednn"] < FASTER * taken["mm"] else "mm"
+            self.products = faster(graph.module, rows)
         if self.compile and self.products == "onednn":
             by_onednn(graph.module, rows)
         run = compiled(graph.module, graph.inputs) if self.compile else graph.module

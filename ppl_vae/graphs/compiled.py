@@ -9,9 +9,9 @@ from torch import Tensor, fx
 
 from ppl_vae.core.errors import InputError
 
-OPTIONS: dict[str, Any] = {"fallback_random": True, "cpp.dynamic_threads": True}
+OPTIONS: dict[str, Any] = {"fallback_random": True, "cpp.dynamic_threads": True, "emulate_precision_casts": True}
 """Random numbers from torch's own generator, so that a compiled graph draws what the program draws; as many threads as
-torch has when it is called, not when it was compiled."""
+torch has when it is called, not when it was compiled; numbers rounded to bfloat16 where the program rounds them."""
 
 MOST = 3000
 """Operations of a graph that is compiled, at most: the compiler takes seconds for every hundred of them."""

@@ -63,11 +63,15 @@ class OfTensors:
         """Run the function once as it is, without a lasting effect, to find the buffers that it moves.
 
         Raises:
+            NotCaptured: a program counts its calls, or keeps another number in an attribute, which a graph can't do.
             Exception: whatever the programs raise.
         """
-        before = [(t, t.clone()) for t in self.kept]
-        with torch.random.fork_rng(), buffers_kept(*self.programs):
+        before, numbers = [(t, t.clone()) for t in self.kept], self._numbers()
+        with torch.random.fork_rng(), buffers_kept(*self.programs), attributes_kept(*self.programs):
             self.body(self.trained, *inputs)
+            if changed := [key for key, x in self._numbers().items() if numbers.get(key, x) != x]:
+                kind, name = changed[0][0].__class__.__name__, changed[0][1]
+                raise NotCaptured(f"the attribute {name!r} of {kind} changes with each call")
             moved = {id(t) for t, old in before if self._place(t).tensor is not t or not torch.equal(t, old)}
         self.moving = [t for t in self.kept if id(t) in moved]
         self.kept = [t for t in self.kept if id(t) not in moved]
@@ -81,6 +85,11 @@ class OfTensors:
             found = [*self.body(list(state[:n]), *inputs)]
             moved = [self._place(t).tensor for t in self.moving]
         return [t.detach() for t in (*found, *moved) if t is not None]
+
+    def _numbers(self) -> dict[tuple[nn.Module, str], float]:
+        """The Python numbers that the modules keep."""
+        modules = {module for program in self.programs for module in program.modules()}
+        return {(m, name): x for m in modules for name, x in vars(m).items() if isinstance(x, int | float)}
 
     def _place(self, tensor: Tensor) -> Place:
         return self.where[id(tensor)][0]

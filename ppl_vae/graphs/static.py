@@ -9,7 +9,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from ppl_vae.graphs.compiled import compiled
 from ppl_vae.graphs.graph import NotCaptured, OfTensors, trace
-from ppl_vae.graphs.products import FASTER, by_onednn, seconds
+from ppl_vae.graphs.products import by_onednn, faster
 from ppl_vae.graphs.standing_in import places
 
 
@@ -38,8 +38,7 @@ class Static:
         if self.function.moving:
             raise NotCaptured("a buffer of the programs moves in evaluation mode")
         graph = trace(self.function, tensors, free=False)
-        taken = seconds(graph.module, 1)
-        if taken["onednn"] < FASTER * taken["mm"]:
+        if faster(graph.module, 1) == "onednn":
             by_onednn(graph.module, 1)
         self.run = compiled(graph.module, graph.inputs)
 

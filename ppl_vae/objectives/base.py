@@ -91,7 +91,7 @@ class Objective(ELBO):
         return Pass(*self.per_example(t), t)
 
     def with_products(self, dtype: torch.dtype) -> Self:
-        """The same objective with matrix products in another dtype."""
+        """The same objective, whose `passed` has matrix products in another dtype, and nothing else of it."""
         twin = copy.copy(self)
         twin.products = dtype
         return twin

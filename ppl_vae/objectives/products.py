@@ -27,7 +27,7 @@ class Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in LAYERS or args[0].dtype != torch.float32:
+        if func not in LAYERS or (args[0] if args else kwargs["input"]).dtype != torch.float32:
             return func(*args, **kwargs)
         args, kwargs = tree_map_only(Tensor, self.lower, (args, kwargs))
         return func(*args, **kwargs).float()

@@ -272,7 +272,7 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
     recording.save(loop)
     recording.measure_best(loop)
     loop.warn_of_warmup()
-    return run
+    return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
 
 
 def _check(pair: Pair, data: Data, objective: Objective) -> None:

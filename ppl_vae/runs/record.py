@@ -53,7 +53,8 @@ def change_config(folder: Path, config: FitConfig) -> None:
 def note_threads(folder: Path, step: int, threads: int) -> None:
     """Record with how many threads a run is trained after a step."""
     how = read_record(folder).get("step", {})
-    _note(folder, {"threads": [*how.get("threads", []), [step, threads]]})
+    before = [noted for noted in how.get("threads", []) if noted[0] < step]  # others are of steps that are taken again
+    _note(folder, {"threads": [*before, [step, threads]]})
 
 
 def note_eager(folder: Path, step: int) -> None:

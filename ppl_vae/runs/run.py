@@ -4,6 +4,7 @@ import copy
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -211,6 +212,10 @@ class Run(Result):
 
     # ---- programs
 
+    def isolated(self, seed: int) -> AbstractContextManager[None]:
+        """A state of the process as a fresh one has it, with this seed and the precision of the run."""
+        return isolated(seed, precision=self.config.precision)
+
     def pair(
         self,
         *,
@@ -234,7 +239,7 @@ class Run(Result):
             InputError: no such checkpoint, a program or a setting that has to be given again, or a hash that differs.
         """
         tensors, _ = self.checkpoints.load(self.step(checkpoint))
-        with isolated(self.config.seed, precision=self.config.precision):
+        with self.isolated(self.config.seed):
             pair = build(self, {"model": model, "guide": guide}, set=set or {}, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)
         pair.model.eval()

@@ -23,7 +23,6 @@ from ppl_vae.programs.passes import mean_of
 from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
-from ppl_vae.training.prepare import isolated
 
 if TYPE_CHECKING:
     import pandas
@@ -56,7 +55,7 @@ def sampled(
     """
     check_seeds(seed=seed)
     at_least(1, num=num)
-    with isolated(seed, precision=run.config.precision):
+    with run.isolated(seed):
         pair = run.pair(**opening)
         conditions = _conditions(run, run.given(pair.model), given or {}, num)
         fields = zip(run.rules.fields, run.zeros(num), strict=True)
@@ -79,7 +78,7 @@ def alike(
     """
     check_seeds(seed=seed)
     at_least(1, num=num)
-    with isolated(seed, precision=run.config.precision), torch.no_grad():
+    with run.isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, like, scale, test=True, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}
@@ -108,7 +107,7 @@ def reconstructed(
     """The first `num` rows of each observed site, E[x|z] or a draw of p(x|z) at a draw of q(z|x), and their numbers."""
     at_least(1, num=num)
     check_seeds(seed=seed)
-    with isolated(seed, precision=run.config.precision), torch.no_grad():
+    with run.isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, data, scale, test=True, force=opening.get("force", False))
         with running(f"the pair of {run.folder}"):
@@ -144,7 +143,7 @@ def encoded(
     check_seeds(seed=seed)
     if draws is not None and draws < 2:
         raise InputError(f"draws is {draws}: a standard deviation needs at least 2")
-    with isolated(seed, precision=run.config.precision), torch.no_grad():
+    with run.isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
         found: dict[str, list[Tensor]] = {}

@@ -34,6 +34,7 @@ class CapturedTrainer(Trainer):
         falls_back: where they differ, go on with the programs as they are, from this step on.
         eager_from: after so many steps the programs run as they are; None: never.
         taken: how many steps the training has taken.
+        agreed: how many it had taken when both agreed last.
     """
 
     captured: Captured | None = None
@@ -41,6 +42,7 @@ class CapturedTrainer(Trainer):
     eager_from: int | None = None
     taken: int = 0
     compared: bool = False
+    agreed: int = 0
 
     def step(self, batch: Batch) -> Step:
         """One gradient step.
@@ -59,6 +61,8 @@ class CapturedTrainer(Trainer):
                     raise NumericalError(f"{error}. {why}") from error
                 self.eager_from = self.taken
                 where = f"from step {self.taken + 1} on the programs are trained as they are, not compiled"
+                if self.taken > self.agreed:
+                    where += f"; the steps from {self.agreed + 1} on may have followed another loss"
                 warnings.warn(f"{where}: {error}", stacklevel=4)
                 seen = super().step(batch)
         self.taken += 1
@@ -77,7 +81,7 @@ class CapturedTrainer(Trainer):
         try:
             if not self.compared or self.taken & (self.taken + 1) == 0:  # 0, 1, 3, 7, ...
                 self.compare(batch)
-                self.compared = True
+                self.compared, self.agreed = True, self.taken + 1
             numbers, gradients = self.captured(batch, self.rate_weight)
             seen = Step(*numbers.tolist())
             if not all(map(math.isfinite, seen)):

@@ -39,9 +39,9 @@ def stepper(
     eager = Trainer(pair, objective, config.lr, config.clip, TorchNoise(config.device))
     asked = config.compile if recorded is None else "on" if recorded["captured"] else "off"
     if asked == "auto":
-        saved = saving(pair, objective, config, steps)
-        if saved < WORTH:
-            eager.how = f"not compiled: that would save about {saved:z.0f} s in {steps} steps, and take some 20 s"
+        expected = saving(pair, objective, config, steps)
+        if expected < WORTH:
+            eager.how = f"not compiled: that would save about {expected:z.0f} s in {steps} steps, and take some 20 s"
             return eager
     if asked == "off":
         return eager

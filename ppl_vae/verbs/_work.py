@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ppl_vae.core.errors import at_least
+from ppl_vae.core.errors import InputError
 from ppl_vae.core.threads import Threads, threads_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ def working(compile: "Compile", threads: Threads, progress: bool) -> Iterator["C
     """In here, torch has so many threads, and what is called often is compiled; with `progress` it is said how."""
     from ppl_vae.graphs.calls import compiling
 
-    at_least(1, **({"threads": threads} if isinstance(threads, int) else {}))
+    if compile not in ("auto", "on", "off"):
+        raise InputError(f"compile is {compile!r}: it must be auto, on or off")
+    if not (threads is None or threads == "auto" or (isinstance(threads, int) and threads > 0)):
+        raise InputError(f"threads is {threads!r}: it must be a number from 1 on, or auto")
 
     def say(line: str) -> None:
         if progress:

@@ -76,7 +76,6 @@ def export(
     from ppl_vae.reports.arviz import export_draws
     from ppl_vae.runs.opening import rows_of, running
     from ppl_vae.runs.run import Run
-    from ppl_vae.training.prepare import isolated
 
     _arviz()
     check_seeds(seed=seed)
@@ -85,7 +84,7 @@ def export(
     path = Path(out).expanduser() if out else run.folder / "arviz.nc"
     check_file(path)
     opening = run.opening(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    with isolated(seed, precision=run.config.precision):
+    with run.isolated(seed):
         pair = run.pair(**opening)
         found = rows_of(run, pair, data, scale, test=True, force=force)
         batch = tuple(x.to(run.config.device) for x in found.first(rows))

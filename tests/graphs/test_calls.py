@@ -1,5 +1,8 @@
 """Functions that are compiled when it pays: when, that their numbers stay, and what is left as it is."""
 
+import math
+from dataclasses import dataclass
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -8,6 +11,7 @@ from support.palette import data_for
 from torch import Tensor, nn
 
 from ppl_vae import objectives
+from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.diagnostics.compare import value_and_gradient
 from ppl_vae.evidence.annealed import annealed
 from ppl_vae.evidence.fitted import fitted
@@ -121,6 +125,12 @@ def test_functions_that_are_compared_are_compiled_alike(traced, monkeypatch, eac
         for K in (2, 3):
             log_weights(model, guide, (X,), K)
             assert was_compiled() is expected
+        log_weights(model, guide, (X[:5],), 2)
+        log_weights(model, guide, (X[:5],), 2)
+        assert not was_compiled(), "a shape that was not there is not settled"
+        settle(0)
+        log_weights(model, guide, (X,), 2)
+        assert not was_compiled()
 
 
 def test_operations_are_counted(traced):
@@ -151,18 +161,22 @@ def test_parameters_may_change(traced):
     assert not torch.allclose(before, after)
 
 
-class Turning(nn.Module):
-    """A model whose Python changes: from the sixth call on another likelihood."""
+def often(times: int, model: nn.Module, guide: nn.Module) -> Tensor:
+    return [log_weights(model, guide, (X,), 1) for _ in range(times)][-1]
 
-    def __init__(self) -> None:
+
+class Turning(nn.Module):
+    """A model whose Python changes: another likelihood from a call on, which is counted where no attribute tells."""
+
+    def __init__(self, at: int) -> None:
         super().__init__()
-        self.calls = 0
+        self.at, self.calls = at, [0]
 
     def forward(self, x: Tensor) -> None:
-        self.calls += 1
+        self.calls[0] += 1
         with pyro.plate("data", x.shape[0]):
             z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
-            probs = (0.2 if self.calls < 6 else 0.3) * x.new_ones(x.shape[1]) + 0 * z[..., :1]
+            probs = (0.2 if self.calls[0] < self.at else 0.3) * x.new_ones(x.shape[1]) + 0 * z[..., :1]
             pyro.sample("x", dist.Bernoulli(probs).to_event(1), obs=x)
 
 
@@ -177,8 +191,8 @@ class Deciding(Turning):
 class Moving(Turning):
     """A model that moves a buffer in evaluation mode too."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
         self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, x: Tensor) -> None:
@@ -186,22 +200,85 @@ class Moving(Turning):
         super().forward(x)
 
 
-def test_a_program_that_changes_is_found(traced):
-    """At the calls 1, 2, 4, 8, ... of the graph; what was computed in between is what the graph said."""
+def test_a_program_that_has_changed_before_its_graph_is_used_is_left_as_it_is(traced):
     _, guide = pair_of()
-    model = Turning()
+    model = Turning(at=5)  # a call that is counted, one to look and one to trace; then the first comparison
     with isolated(0), torch.no_grad(), compiling("on") as made:
-        for _ in range(9):
+        for _ in range(6):
             last = log_weights(model, guide, (X,), 1)
     assert made.refused == {"log_weights": "the compiled result is another than that of the programs"}
-    assert model.calls >= 6
+    assert model.calls[0] > 5
     assert last.isfinite().all()
+
+
+def test_a_program_that_changes_later_is_an_error(traced):
+    """At the calls 2, 4, 8, ... of the graph: what was computed in between may have been used already."""
+    _, guide = pair_of()
+    model = Turning(at=7)
+    with (
+        isolated(0),
+        torch.no_grad(),
+        compiling("on"),
+        pytest.raises(NumericalError, match=r"at its call .*--compile off"),
+    ):
+        often(20, model, guide)
+
+
+def test_a_program_that_fails_leaves_compiling_as_it_was(traced):
+    """An error while the two are compared: what comes after it is compiled as ever."""
+    model, guide = pair_of()
+
+    class Failing(Turning):
+        def forward(self, x: Tensor) -> None:
+            super().forward(x)
+            if self.calls[0] == self.at:
+                raise InputError("as planted")
+
+    failing = Failing(at=5)
+    with isolated(0), torch.no_grad(), compiling("on"):
+        with pytest.raises(InputError, match="as planted"):
+            often(20, failing, guide)
+        often(3, model, guide)
+        assert was_compiled()
+
+
+def test_what_can_not_be_told_apart_by_its_arguments_is_called_as_it_is(traced):
+    @dataclass
+    class Unhashable(objectives.Objective):
+        name = "unhashable"
+
+    with pytest.raises(TypeError):
+        hash(Unhashable())
+
+    @compilable
+    def of(objective: objectives.Objective, x: Tensor) -> Tensor:
+        return 2 * x
+
+    with compiling("on") as made:
+        assert torch.equal(of(Unhashable(), X), 2 * X)
+    assert not made.calls
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ([-500.0, -510.0], [-500.0, -510.0], True),
+        ([-500.4, -510.0], [-500.0, -510.0], False),
+        ([1e-6, -1e-6], [-1e-6, 1e-6], True),
+        ([math.inf, 1.0], [math.inf, 1.0], True),
+        ([math.inf, 1.0], [-math.inf, 1.0], False),
+        ([math.nan, 1.0], [1.0, 1.0], False),
+        ([math.nan, 1.0], [math.nan, 1.0], True),
+    ],
+)
+def test_results_agree_up_to_rounding(ours, theirs, expected):
+    assert calls._agree(torch.tensor(ours), torch.tensor(theirs)) is expected
 
 
 @pytest.mark.parametrize(("kind", "why"), [(Deciding, "if x.sum() > 1"), (Moving, "a buffer of the programs moves")])
 def test_what_can_not_be_captured_runs_as_it_is(traced, kind, why):
     _, guide = pair_of()
-    model = kind()
+    model = kind(at=1000)
     with isolated(0), torch.no_grad(), compiling("on") as made:
         for _ in range(3):
             assert log_weights(model, guide, (X,), 1).isfinite().all()

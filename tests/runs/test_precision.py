@@ -155,3 +155,46 @@ def test_the_estimate_is_that_of_rounded_weights(kind):
     assert objective.products is None
     assert not torch.equal(*found)
     torch.testing.assert_close(*found, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.slow
+def test_compiled_in_bfloat16(tmp_path):
+    """The rounding to bfloat16 is the programs' own: `fit` compares both, and so does each twin of `compare`."""
+    x = (np.random.default_rng(0).random((60, 30)) < 0.3).astype(np.float32)
+    options = {"epochs": 1, "precision": "bfloat16", "set": SETTINGS}
+    ours, theirs = (
+        fit("bernoulli", "diagonal_normal", x, tmp_path / how, compile=how, **options) for how in ("on", "off")
+    )
+    assert ours.record["step"]["captured"]
+    for a, b in zip(ours.pair().model.parameters(), theirs.pair().model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
+    found = compare(ours, draws=6, precision="bfloat16", compile="on", data=x)
+    assert all(each.compiled for each in found.estimators.values())
+
+
+def test_runs_of_two_precisions_are_compared(tmp_path):
+    data = np.random.default_rng(0).random((40, 6))
+    runs = [
+        fit("gaussian", "diagonal_normal", data, tmp_path / precision, precision=precision, epochs=1, set=SETTINGS)
+        for precision in ("float32", "float64")
+    ]
+    assert len(compare(runs, draws=2, data=data).pairs) == 1
+    with pytest.raises(InputError, match="is of float64"):
+        compare(runs[1], draws=2, precision="bfloat16", data=data)
+
+
+def test_grey_rows_of_float64_are_drawn_anew_in_each_epoch(tmp_path):
+    grey = np.random.default_rng(0).random((40, 6))
+    run = fit(
+        "bernoulli",
+        "diagonal_normal",
+        grey,
+        tmp_path / "run",
+        precision="float64",
+        binarize="epoch",
+        epochs=2,
+        set=SETTINGS,
+    )
+    assert run.record["batch"]["dtypes"] == ["float64"]
+    batches = [torch.cat([b for (b,) in run.data(grey).batches("train", 10, epoch=e, seed=0)]) for e in (0, 1)]
+    assert all(set(x.unique().tolist()) == {0.0, 1.0} and x.dtype == torch.float64 for x in batches)

@@ -17,6 +17,7 @@ from ppl_vae import objectives
 from ppl_vae.core.errors import NumericalError
 from ppl_vae.graphs import compiled
 from ppl_vae.graphs.captured import Captured, Seen
+from ppl_vae.graphs.graph import NotCaptured
 from ppl_vae.programs import Pair, resolve_pair
 from ppl_vae.runs.record import note_eager
 from ppl_vae.training import stepping
@@ -140,13 +141,13 @@ class Annealed(nn.Module):
 
     def __init__(self, data_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.decoder, self.calls = nn.Linear(3, data_shape[0]), 0
+        self.decoder, self.calls = nn.Linear(3, data_shape[0]), [0]
 
     def forward(self, x: Tensor) -> None:
         pyro.module("model", self)
-        self.calls += 1
+        self.calls[0] += 1
         with pyro.plate("data", x.shape[0]):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1 / (1 + self.calls)).to_event(1))
+            z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1 / (1 + self.calls[0])).to_event(1))
             pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
 
 
@@ -156,6 +157,32 @@ def test_python_that_changes_from_step_to_step_is_found_out() -> None:
         trainer = captured(pair, objectives.get("trace")())
         with pytest.raises(NumericalError, match=r"differs from the programs' own.*--compile off"):
             trainer.step((BITS,))
+
+
+class Counting(nn.Module):
+    """Its prior narrows at its call 500. A graph is no call, so that no comparison would ever see it."""
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.decoder, self.calls = nn.Linear(3, data_shape[0]), 0
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("model", self)
+        self.calls += 1
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1.0 if self.calls < 500 else 0.1).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+
+def test_a_program_that_counts_its_calls_is_not_captured() -> None:
+    with isolated(0):
+        pair = resolve_pair(Counting, "diagonal_normal", (BITS,), SET)
+        with pytest.raises(NotCaptured, match="the attribute 'calls' of Counting changes with each call"):
+            captured(pair, objectives.get("trace")()).step((BITS,))
+        calls = pair.model.calls
+        made = stepping.stepper(pair, objectives.get("trace")(), FitConfig(compile="on"), (BITS,), 10)
+        assert type(made) is Trainer
+        assert pair.model.calls == calls, "looking at it is no call"
 
 
 def differing_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +209,7 @@ def test_steps_go_on_as_they_are_where_the_captured_pass_differs(monkeypatch: py
         theirs.load(kept)
         told += [theirs.step(batch) for batch in batches[3:]]
         left = {name: t.clone() for name, t in theirs.tensors().items()}
-        with pytest.warns(UserWarning, match="from step 4 on the programs are trained as they are, not compiled: "):
+        with pytest.warns(UserWarning, match="not compiled; the steps from 3 on may have followed another loss: "):
             ours, said = trained(case, lambda p, o: captured(p, o, falls_back=True), batches)
         assert said == told
         assert all(torch.equal(x, ours.tensors()[name]) for name, x in left.items())

@@ -80,6 +80,7 @@ class Called:
     Args:
         count: calls so far.
         operations: floating-point operations of the products of a call.
+        uses: calls of the graph so far.
         run: the graph, once there is one.
         plain: why there will be none.
         settled: is it to be compiled, where that was settled?

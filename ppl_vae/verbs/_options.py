@@ -82,6 +82,7 @@ ThreadsOfWork = Annotated[
     ),
 ]
 Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda json: not json)]
+Telling = Annotated[bool, Doc("Say on standard error what was compiled."), Flag(None, read=lambda json: not json)]
 
 RunFolder = Annotated[Place, Doc("The folder of the run."), Flag(tyro.conf.Positional[Path])]
 ModelAgain = Annotated[

@@ -39,7 +39,7 @@ def encode(
     force: o.Force = False,
     compile: o.CompileWork = "auto",
     threads: o.ThreadsOfWork = None,
-    progress: o.Progress = False,
+    progress: o.Telling = False,
 ) -> "Samples":
     """Write mean and standard deviation of q(z|x) for every row, in the order of the data.
 

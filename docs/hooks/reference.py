@@ -1,4 +1,4 @@
-"""The pages of the reference: what is public, found by the registries, so that a new verb or part is there by itself."""
+"""The pages of the reference: what is public, found by the registries, so that a new verb or part is there at once."""
 
 import inspect
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from ppl_vae.objectives import OBJECTIVES
 
 RESULTS = ["ppl_vae.runs.run.Run", "ppl_vae.core.results.Result", "ppl_vae.core.statistics.Estimate"]
 
+BARE = "{show_root_heading: false, show_root_toc_entry: false, show_signature: false}"
+
 
 def on_files(files: Files, config: Any) -> Files:
     for name, make in {"verbs": verb_page, "python": python_page, "objectives": objectives, "blocks": blocks}.items():
@@ -26,12 +28,12 @@ def on_files(files: Files, config: Any) -> Files:
 def verb_page() -> Iterator[str]:
     yield "# Verbs"
     yield (
-        "Each is a function, `ppl_vae.NAME(…)`, and a command, `ppl-vae NAME`, with the same options: `batch_size=50` is "
-        "`--batch-size 50`. Every command has `--json` and `--debug` too."
+        "Each is a function, `ppl_vae.NAME(…)`, and a command, `ppl-vae NAME`, with the same options: `batch_size=50` "
+        "is `--batch-size 50`. Every command has `--json` and `--debug` too."
     )
     for name in verbs.names():
         yield f"## {name}"
-        yield f"::: ppl_vae.verbs.{name}.{name}\n    options: {{show_root_heading: false, show_root_toc_entry: false, show_signature: false}}"
+        yield f"::: ppl_vae.verbs.{name}.{name}\n    options: {BARE}"
         yield "| Option | Default | |\n|---|---|---|\n" + "\n".join(_options(verbs.get(name)))
 
 

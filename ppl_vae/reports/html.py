@@ -66,7 +66,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> M
 
 def figure(svg: str, caption: str) -> Markup:
     """A drawing, as `ppl_vae.reports.style.as_svg` gives it, with what it shows below."""
-    return Markup('<figure>{}<figcaption>{}</figcaption></figure>').format(Markup(svg), caption)
+    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(Markup(svg), caption)
 
 
 def definitions(pairs: Mapping[str, Any]) -> Markup:

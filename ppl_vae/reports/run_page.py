@@ -61,7 +61,9 @@ def sections(shown: Shown, prefix: str = "") -> list[Section]:
     ]  # fmt: skip
     found = [section for section in made if section is not None]
     for section in found:
-        section.parts += [_figure(each, text, prefix + section.anchor) for each, text in shown.drawn.get(section.anchor, ())]
+        section.parts += [
+            _figure(each, text, prefix + section.anchor) for each, text in shown.drawn.get(section.anchor, ())
+        ]
         section.parts += [shown.interactive[section.anchor]] if section.anchor in shown.interactive else []
         section.parts += [note(shown.left_out[section.anchor])] if section.anchor in shown.left_out else []
         section.anchor = prefix + section.anchor
@@ -83,7 +85,9 @@ def headline(shown: Shown) -> str:
 def _fitted(shown: Shown) -> Section:
     run, (p, q) = shown.run, shown.factors
     record, config = run.record, run.config
-    section = Section("fitted", "What was fitted", "The programs in mathematics, as they were read from a pass through them.")
+    section = Section(
+        "fitted", "What was fitted", "The programs in mathematics, as they were read from a pass through them."
+    )
     section.add(mathematics.factors(p, "p"), mathematics.factors(q, "q"))
     sizes = ", ".join(f"{name} {shape or 'one number'}" for name, shape in _sizes((*p, *q)).items())
     data = record["data"]
@@ -107,8 +111,12 @@ def _learning(shown: Shown) -> Section:
         "The ELBO is minus distortion minus rate: how well x is coded, and what z says of it. Higher is better.",
     )  # fmt: skip
     rows = [("ELBO", best.elbo), ("rate, KL(q(z|x) ‖ p(z))", best.rate), ("distortion, −E log p(x|z)", best.distortion)]
-    how = "at draws that it was not selected by" if best.fresh else "at the draws that it was selected by, so optimistic"
-    return section.add(table(f"Validation rows at the best step, {best.step}, {how}", ("nats per datum", "± s.e. over data"), rows))
+    how = (
+        "at draws that it was not selected by" if best.fresh else "at the draws that it was selected by, so optimistic"
+    )
+    return section.add(
+        table(f"Validation rows at the best step, {best.step}, {how}", ("nats per datum", "± s.e. over data"), rows)
+    )
 
 
 def _bounds(shown: Shown) -> Section | None:
@@ -125,7 +133,14 @@ def _bounds(shown: Shown) -> Section | None:
     for name, title in PARTS.items():
         if name in found:
             least = " (at least)" if bound and name in ("log_px", "gap") else ""
-            rows.append((title + least, _number(found[name]), _number(found[f"{name}_se_data"]), _number(found.get(f"{name}_se_mc"))))
+            rows.append(
+                (
+                    title + least,
+                    _number(found[name]),
+                    _number(found[f"{name}_se_data"]),
+                    _number(found.get(f"{name}_se_mc")),
+                )
+            )
     section.add(table(
         f"{found['rows']} {found['split']} rows of {found['data']}, step {found['step']}, nats per datum",
         ("", "mean", "± s.e. over data", "± s.e. over draws"), rows,
@@ -167,10 +182,16 @@ def _pictures(shown: Shown) -> Section | None:
 def _rows(shown: Shown) -> Section | None:
     if not shown.unlikely and "rows" not in shown.drawn:
         return None
-    section = Section("rows", "Columns and rows", "How the columns are modelled, and which rows the model finds unlikely.")
+    section = Section(
+        "rows", "Columns and rows", "How the columns are modelled, and which rows the model finds unlikely."
+    )
     if shown.unlikely:
         rows = [
-            (row["row"], _number(row["log_px"]), ", ".join(f"{name} {x:z.1f}" for name, x in row.get("surprising", {}).items()) or "–")
+            (
+                row["row"],
+                _number(row["log_px"]),
+                ", ".join(f"{name} {x:z.1f}" for name, x in row.get("surprising", {}).items()) or "–",
+            )
             for row in shown.unlikely
         ]
         section.add(table(
@@ -184,7 +205,9 @@ def _estimators(shown: Shown) -> Section | None:
     found = shown.comparison
     if found is None:
         return Section("estimators", "Estimators compared") if "estimators" in shown.left_out else None
-    section = Section("estimators", "Estimators compared", _sentence(f"advice: {found['advice']}") if found.get("advice") else "")
+    section = Section(
+        "estimators", "Estimators compared", _sentence(f"advice: {found['advice']}") if found.get("advice") else ""
+    )
     rows = [
         (
             name, e["target"], Estimate(e["value"], _nan(e["value_se"]), "draws"),
@@ -193,7 +216,14 @@ def _estimators(shown: Shown) -> Section | None:
         for name, e in found["estimators"].items()
     ]  # fmt: skip
     caption = f"{found['draws']} draws each, at the same parameters, rows and noise, step {found['step']}"
-    head = ("estimator", "of", "nats per datum ± s.e. over draws", "variance of the model's gradient", "of the guide's", "ms per step")
+    head = (
+        "estimator",
+        "of",
+        "nats per datum ± s.e. over draws",
+        "variance of the model's gradient",
+        "of the guide's",
+        "ms per step",
+    )
     return section.add(table(caption, head, rows))
 
 
@@ -206,7 +236,9 @@ def _calibration(shown: Shown) -> Section | None:
     if found is not None:
         rejected = {name: q for name, q in found["quantities"].items() if q["looks"]}
         verdict = f"{len(rejected)} of {len(found['quantities'])} quantities have ranks that are not uniform"
-        section.add(f"{found['simulations']} rows drawn from the model, ranks among {found['draws']} draws of q(z|x): {verdict}.")
+        section.add(
+            f"{found['simulations']} rows drawn from the model, ranks among {found['draws']} draws of q(z|x): {verdict}."
+        )
         rows = [(name, q["looks"], f"{q['p_holm']:.2g}") for name, q in list(rejected.items())[:MOST_QUANTITIES]]
         if rows:
             more = len(rejected) - len(rows)

@@ -30,10 +30,16 @@ FEW = 8
 """Rows that the programs are read from, pictures beside each other, dimensions that are varied."""
 KEPT = {
     "bounds": (
-        ("evaluate.svg", "Each row's log p(x) and ELBO, and the parts of the gap between them; beside it the mean over rows."),
+        (
+            "evaluate.svg",
+            "Each row's log p(x) and ELBO, and the parts of the gap between them; beside it the mean over rows.",
+        ),
     ),
     "latent": (
-        ("latent_use.svg", "What each latent dimension carries; draws of q(z) beside draws of p(z); correlations of E[z|x]."),
+        (
+            "latent_use.svg",
+            "What each latent dimension carries; draws of q(z) beside draws of p(z); correlations of E[z|x].",
+        ),
     ),
     "calibration": (
         ("calibration.svg", "Ranks of the latents of rows that the model drew: uniform where q(z|x) is the posterior."),
@@ -46,9 +52,7 @@ KEPT = {
 """The figures that verbs leave in a run, by the section that shows them."""
 
 
-def shown(
-    run: Run, *, quick: bool, rows: int, seed: int, progress: bool, data: Any, **opening: Any
-) -> Shown:
+def shown(run: Run, *, quick: bool, rows: int, seed: int, progress: bool, data: Any, **opening: Any) -> Shown:
     """All that a report shows of one run.
 
     Args:
@@ -63,7 +67,14 @@ def shown(
         few = tuple(x[:FEW] for x in batch)
         fields = list(run.rules.fields)
         found = Shown(run, (factors(pair.model, few, fields), factors(pair.guide, few, fields)))
-        drawn = {"fitted": [(plates.plates(pair.model, few, pair.guide), "The programs as plate diagrams: an arrow goes from a draw to what depends on it.")]}
+        drawn = {
+            "fitted": [
+                (
+                    plates.plates(pair.model, few, pair.guide),
+                    "The programs as plate diagrams: an arrow goes from a draw to what depends on it.",
+                )
+            ]
+        }
     found.drawn = drawn
     _computed(found, quick, seed, progress, data, opening)
     found.drawn["learning"] = [(figures.learning_curves(run.metrics), "ELBO, rate and distortion over epochs.")]
@@ -121,7 +132,9 @@ def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray, opening
         images = [figures.as_images(x, run.image) for x in arrays]
         names = run.rules.columns.get(run.rules.fields[0])
         if images[0] is None and (names is None or len(names) != codes.x.shape[1]):
-            raise InputError("a datum is neither a picture nor a row of named columns, so that there is nothing to show of it")
+            raise InputError(
+                "a datum is neither a picture nor a row of named columns, so that there is nothing to show of it"
+            )
         most = latent_plane.MOST_VALUES
         values = images if images[0] is not None else [x[:, :most] for x in arrays]
         text = latent_plane.latent_plane(
@@ -135,7 +148,9 @@ def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray, opening
             pictures = figures.as_images(moved.reshape(-1, *moved.shape[2:]), run.image)
             assert pictures is not None
             what = "One row's code with one dimension moved through the codes' mean ± 2.5 standard deviations: E[x|z]."
-            drawn = figures.traversals(pictures.reshape(*moved.shape[:2], *pictures.shape[1:]), [codes.names[j] for j in order])
+            drawn = figures.traversals(
+                pictures.reshape(*moved.shape[:2], *pictures.shape[1:]), [codes.names[j] for j in order]
+            )
             found.drawn.setdefault("latent", []).append((drawn, what))
 
     _part(found, "latent", make)
@@ -164,13 +179,23 @@ def _pictures(found: Shown, seed: int, data: Any, opening: Any) -> None:
     for site, x in values.items():
         pair = [figures.as_images(each, run.image) for each in (x, again[site])]
         if pair[0] is not None and pair[1] is not None:
-            drawn.append((figures.reconstructions(pair[0], pair[1], "E[x|z]"), "Test rows, and below each E[x|z] at a draw of q(z|x)."))
+            drawn.append(
+                (
+                    figures.reconstructions(pair[0], pair[1], "E[x|z]"),
+                    "Test rows, and below each E[x|z] at a draw of q(z|x).",
+                )
+            )
     if not run.given(run.pair(**opening).model):
         for show, text in (("draws", "x ~ p(x|z)"), ("means", "E[x|z]")):
             made = sampled(run, 32, show, seed=seed, **opening)  # type: ignore[arg-type]
             images = figures.as_images(made.arrays[made.observed[0]], run.image)
             if images is not None:
-                drawn.append((figures.image_grid(images, f"{text}, z ~ p(z)", columns=16), f"Samples: {text}, z ~ p(z), the same z in both."))
+                drawn.append(
+                    (
+                        figures.image_grid(images, f"{text}, z ~ p(z)", columns=16),
+                        f"Samples: {text}, z ~ p(z), the same z in both.",
+                    )
+                )
     found.drawn["pictures"] = drawn
 
 
@@ -196,11 +221,10 @@ def several(found: Sequence[Shown], **how: Any) -> tuple[str, str, list[Section]
 
 
 def _side_by_side(found: Sequence[Shown], *, quick: bool, seed: int, progress: bool, **opening: Any) -> Section:
-    section = Section("together", "Side by side", "The same rows, datum by datum: a paired difference has less noise than two values.")
-    rows = [
-        (str(each.run.folder), each.run.best.elbo, each.run.best.rate, each.run.best.distortion)
-        for each in found
-    ]
+    section = Section(
+        "together", "Side by side", "The same rows, datum by datum: a paired difference has less noise than two values."
+    )
+    rows = [(str(each.run.folder), each.run.best.elbo, each.run.best.rate, each.run.best.distortion) for each in found]
     section.add(table("Validation rows, nats per datum ± s.e. over data", ("run", "ELBO", "rate", "distortion"), rows))
     try:
         told = compare([each.run for each in found], seed=seed, progress=progress, **opening)

@@ -49,7 +49,9 @@ def report(
         o.Flag(tyro.conf.Positional[tuple[Path, ...]]),
     ],
     *,
-    out: Annotated[o.Out, Doc("The HTML file to write; RUN/report.html if not said, of several runs report.html.")] = None,
+    out: Annotated[
+        o.Out, Doc("The HTML file to write; RUN/report.html if not said, of several runs report.html.")
+    ] = None,
     quick: Annotated[
         bool, Doc("Show what is there, and leave out what would have to be computed for minutes: evaluate and compare.")
     ] = False,

@@ -1,9 +1,9 @@
 # %% [markdown]
 """Images: what does a VAE of digits draw, what does it give back, and what lies between two digits?
 
-Run `python examples/images.py --epochs 40`. A Bernoulli VAE of 5000 MNIST digits, binarized once. Four rows of means of
-p(x|z): samples, with z from the prior; test digits, and what the mean of q(z|x) makes of them; the way between the codes
-of two digits. Printed: the ELBO of a test digit. Digits are given back well, and samples are worse.
+Run `python examples/images.py --epochs 40`. A Bernoulli VAE of 5000 MNIST digits, binarized once. Rows of means of
+p(x|z): samples, with z from the prior; what the mean of q(z|x) makes of test digits; the way between the codes of two
+digits. Printed: the ELBO of a test digit. Digits are given back well, and samples are worse.
 """
 
 # %%
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 import ppl_vae
-from ppl_vae.reports.style import styled
 
 ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
@@ -38,7 +37,6 @@ def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
     return [means(run, drawn), x.reshape(-1, 28, 28).numpy(), means(run, codes), means(run, line)]
 
 
-@styled()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=40)

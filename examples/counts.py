@@ -1,7 +1,7 @@
 # %% [markdown]
 """Counts: a likelihood of whole numbers, or a normal one on log(1 + x)? In nats of the same data.
 
-Run `python examples/counts.py --epochs 40`. Simulated counts of 30 columns, of which half are below 4 and many are 0.
+Run `python examples/counts.py --epochs 40`. Simulated counts of 30 columns: two thirds are below 4, some above 1000.
 A normal density of log(1 + x) is no probability of x, and its nats can't be set beside those of a Poisson. So here it
 gets the probability of the interval that is rounded to x, from x − ½ to x + ½, and P(0) all below. Then all three are
 probabilities of the same counts. The negative binomial, which the data are drawn from, wins; the Poisson loses most.

@@ -78,5 +78,6 @@ if __name__ == "__main__":
     main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
 
 # %% [markdown]
-# The table shows which part of the gap is whose. A richer family makes the approximation smaller and the work of the
-# encoder harder, so that amortization may take back what the family has gained.
+# The table shows whose the gap is: by far the most is the encoder's. The full normal's approximation costs 0.02 nats
+# in place of 0.58, but its encoder has more to say, and amortization takes it back, 2.71 in place of 2.25: the three
+# bounds are about level. One decoder, one seed.

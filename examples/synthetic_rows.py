@@ -117,6 +117,6 @@ if __name__ == "__main__":
     main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
 
 # %% [markdown]
-# The table shows the VAE's rows as the hardest to tell from real ones, and no more copies than chance makes, while
-# training rows themselves, which nobody can tell, are all copies: an AUC near 0.5 alone is no proof of privacy
-# (docs/answers.md).
+# The table shows the VAE's rows as the hardest to tell from real ones, and hardly nearer to training rows than to
+# others. Training rows themselves, which nobody can tell, are all copies: an AUC near 0.5 alone is no proof of
+# privacy (docs/answers.md).

@@ -53,7 +53,7 @@ def gallery(examples: list[Path]) -> str:
     """Each example: its question, its figure, what it shows, and where its code is; those with a figure first."""
     parts = ["# Gallery", "Each example is a script and, as `jupytext --to ipynb` makes it, a notebook."]
     for path in sorted(examples, key=lambda path: not figure(path)):
-        first, *_, last = (cell.source for cell in jupytext.read(path).cells)
+        first, *_, last = (linked(cell.source, "") for cell in jupytext.read(path).cells)
         parts += [f"## {title(path)}", first.partition("\n\n")[0]]
         if drawn := figure(path):
             parts.append(f"[![{title(path)}]({drawn})](examples/{path.stem}.md)")
@@ -74,10 +74,19 @@ def figure(path: Path) -> str:
 def example_page(path: Path) -> str:
     """An example's cells: text as it is, code as code, and its figure before the words on it."""
     first, *codes, last = jupytext.read(path).cells
-    parts = [f"# {title(path)}", first.source, *(f"```python\n{cell.source.rstrip()}\n```" for cell in codes)]
+    parts = [
+        f"# {title(path)}",
+        linked(first.source, "../docs/"),
+        *(f"```python\n{cell.source.rstrip()}\n```" for cell in codes),
+    ]
     if drawn := figure(path):
         parts.append(f"![{title(path)}](../{drawn})")
-    return "\n\n".join([*parts, last.source, f"The file is `examples/{path.name}`."]) + "\n"
+    return "\n\n".join([*parts, linked(last.source, "../docs/"), f"The file is `examples/{path.name}`."]) + "\n"
+
+
+def linked(text: str, folder: str) -> str:
+    """The names of pages as links to them."""
+    return re.sub(r"\bdocs/(\w+)\.md\b", rf"[\1]({folder}\1.md)", text)
 
 
 def source_page(path: str) -> str:

@@ -81,7 +81,7 @@ def comparison(results: Mapping[int, SideBySide]) -> Figure:
     for place, (step, result) in enumerate(results.items()):
         top = place * len(heights)
         values = drawn.add_subplot(grid[top, :] if len(heights) > 1 else grid[top, 0])
-        _values(values, result.estimators, styles)
+        _values(values, result.estimators, styles, 3 if len(targets) == 1 else 6)
         when = f"step {step}: " if len(results) > 1 else ""
         values.set_title(f"{when}value ± 2 s.e. over draws")
         for cell, target in enumerate(targets, 2 if len(heights) > 1 else 1):
@@ -106,12 +106,12 @@ def _style(name: str, place: int) -> dict[str, Any]:
     return {"color": estimator_color(name), "marker": marker, "ms": 10 - 1.5 * (place % 4), "mfc": "none", "mew": 1.6}
 
 
-def _values(axes: Axes, estimators: Mapping[str, Estimator], styles: Mapping[str, Any]) -> None:
+def _values(axes: Axes, estimators: Mapping[str, Estimator], styles: Mapping[str, Any], ticks: int) -> None:
     for place, (name, e) in enumerate(estimators.items()):
         axes.errorbar(e.value.value, place, xerr=2 * e.value.se, ls="none", **styles[name])
     axes.set(yticks=range(len(estimators)), yticklabels=map(wrapped, estimators), ylim=(len(estimators) - 0.5, -0.5))
     axes.set_xlabel("nats per datum")
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks))
     axes.margins(x=0.15)
     low, high = axes.get_xlim()
     least = 1e-4 * max(abs(low), abs(high))  # closer together the labels would be an offset and a remainder
@@ -126,7 +126,7 @@ def _variance_against_time(
     group = group_of(rivals.values())
     seen = {name: e for name, e in rivals.items() if not e.exact(group)}  # 0 is on no log scale
     points = {name: (1e3 * e.seconds_per_step, e.gradient_variance[group].value) for name, e in seen.items()}
-    axes.set(xlabel="ms per step", ylabel=f"variance of the {group}'s gradient")
+    axes.set(xlabel="ms per step", ylabel=f"variance of the\n{group}'s gradient")
     log_scale(axes, "y")
     if silent := [name for name in rivals if name not in seen]:
         text = textwrap.fill(f"exact: {', '.join(silent)}", 40)

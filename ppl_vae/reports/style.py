@@ -35,6 +35,8 @@ RC: Any = {
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
+    "figure.titlesize": 9,
+    "figure.labelsize": 9,
     "axes.linewidth": 0.8,
     "axes.facecolor": "none",
     "axes.spines.top": False,
@@ -141,6 +143,8 @@ def _for_a_page(element: ElementTree.Element, used: set[str], prefix: str) -> No
         old.pop("id", None)
     if "id" in old:
         old["id"] = f"{prefix}-{old['id']}"
+    if "d" in old:  # hundredths of a point are enough
+        old["d"] = re.sub(r"(\.\d\d)\d+", r"\1", " ".join(old["d"].split()))
     if "href" in old:
         old["href"] = re.sub("^#", f"#{prefix}-", old["href"]).replace("\n", "")
     if "clip-path" in old:

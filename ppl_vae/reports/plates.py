@@ -18,7 +18,7 @@ from pyro.infer.inspect import get_model_relations
 from torch import Tensor
 
 from ppl_vae.programs.state import evaluating
-from ppl_vae.reports.style import figure
+from ppl_vae.reports.style import BLACK, GREY, figure
 
 Batch = Tensor | tuple[Tensor, ...]
 Point = tuple[float, float]
@@ -26,7 +26,7 @@ Point = tuple[float, float]
 FIELD = "field "
 PARTS = re.compile("_(un)?observed$")  # what Pyro calls the two parts of a site that is known for some rows
 RADIUS, ROW, COLUMN, MARGIN = 0.27, 1.0, 1.0, 0.2  # inches
-KNOWN, LINE, PLATE = "#C9CED6", "#1F2937", "#6B7280"
+KNOWN, LINE, PLATE = "#77777766", BLACK, GREY
 
 
 @dataclass(frozen=True)

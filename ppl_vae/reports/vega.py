@@ -33,8 +33,8 @@ CONFIG = {
 STYLE = """
 .vega { margin: 1em 0; }
 .vega figcaption { max-width: 44em; margin-top: .5em; }
-.vega-plot { overflow: hidden; touch-action: pan-y; }
-.vega-plot svg { display: block; max-width: 100%; }
+.vega-plot { overflow: hidden; touch-action: pan-y pinch-zoom; }
+.vega-plot svg { display: block; max-width: 100%; height: auto; }
 .vega-plot svg text { font-variant-numeric: tabular-nums; }
 .vega-controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20em, 100%), 1fr)); gap: .25em 2em; }
 .vega-bind, .vega-bind label { display: flex; align-items: center; gap: .6em; }

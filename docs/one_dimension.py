@@ -43,10 +43,11 @@ and the rate counts what it says. The distortion becomes smaller, from 3.392 to 
 not fit x. Together that is a gain, so that the ELBO rises and the gap shrinks. The last bar, log p(x), does not move:
 it belongs to the model, and the guide can't change it.</details></li>
 <li>Make the gap as small as you can, by m and s. Can you reach 0?
-<details><summary>Answer</summary>No. Near m = 0.85 and s = 0.4 the gap is 0.123, and it gets no smaller. The guide is
-a bell, and the posterior leans to one side, because the decoder is bent: no bell has this shape. Now choose the
-decoder “line”, x = 1 and σ = 1: the posterior is a bell, and at m = 0.5 and s = 0.7 the gap is 0.000. The gap is
-always KL(q(z|x) ‖ p(z|x)): it is 0 only if the guide is the posterior.</details></li>
+<details><summary>Answer</summary>No. Near m = 0.85 and s = 0.4 the gap is 0.123, and it gets no smaller (the box
+“move the guide to the best bell” finds them for you). The guide is a bell, and the posterior leans to one side,
+because the decoder is bent: no bell has this shape. Now choose the decoder “line”, x = 1 and σ = 1: the posterior is
+a bell, and at m = 0.5 and s = 0.7 the gap is 0.000. The gap is always KL(q(z|x) ‖ p(z|x)): it is 0 only if the guide
+is the posterior.</details></li>
 <li>Choose the decoder “wave”, x = 1 and σ = 0.3. How many answers does the posterior give? Put the guide on one, then
 on another.
 <details><summary>Answer</summary>Two that can be seen well, for different z give the same x (a third is small, since

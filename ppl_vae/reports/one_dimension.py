@@ -24,9 +24,9 @@ SLIDERS = {  # signal: label, value, least, most, step
     "a": ("encoder's slope a", 0.2, -1, 1, 0.05),
 }
 DECODERS = {  # f(z), as it is written, and for Vega, which has no tanh
-    "line": ("z", "datum.z"),
-    "bend": ("2 tanh(1.5 z)", "2 - 4 / (1 + exp(3 * datum.z))"),
-    "wave": ("2 sin(1.5 z)", "2 * sin(1.5 * datum.z)"),
+    "line": ("z", "{z}"),
+    "bend": ("2 tanh(1.5 z)", "2 - 4 / (1 + exp(3 * {z}))"),
+    "wave": ("2 sin(1.5 z)", "2 * sin(1.5 * {z})"),
 }
 
 
@@ -36,7 +36,7 @@ def one_dimension(name: str = "one-dimension") -> str:
     spec = {
         "padding": 4,
         "signals": [*_inputs(), *_numbers(), *places()],
-        "data": [*_integrals(), {"name": "data", "values": list(DATA)}, {"name": "bars", "values": bars}],
+        "data": [*_integrals(), *_bells(), {"name": "data", "values": list(DATA)}, {"name": "bars", "values": bars}],
         "scales": [{"name": "z", "domain": [-4, 4], "range": [0, {"signal": "across"}]}],
         "marks": panels(),
     }
@@ -50,26 +50,29 @@ def one_dimension(name: str = "one-dimension") -> str:
 
 def _inputs() -> list[Spec]:
     choice = {"input": "radio", "name": "decoder", "options": list(DECODERS)}
+    box = {"input": "checkbox", "name": "move the guide to the best bell"}
+    sliders: list[Spec] = [
+        {"name": name, "value": value, "bind": {"input": "range", "name": label, "min": a, "max": b, "step": step}}
+        for name, (label, value, a, b, step) in SLIDERS.items()
+    ]
+    for slider in sliders:
+        if slider["name"] in ("m", "s"):
+            best = f"hold ? bell.{slider['name']} : {slider['name']}"
+            slider["on"] = [{"events": [{"signal": "bell"}, {"signal": "hold"}], "update": best}]
     return [
         {"name": "formulas", "value": {kind: formula for kind, (formula, _) in DECODERS.items()}},
         {"name": "decoder", "value": "bend", "bind": choice},
-        *(
-            {
-                "name": name,
-                "value": value,
-                "bind": {"input": "range", "name": label, "min": low, "max": high, "step": step},
-            }
-            for name, (label, value, low, high, step) in SLIDERS.items()
-        ),
+        *sliders,
+        {"name": "hold", "value": False, "bind": box},
+        {"name": "bell", "update": "data('best')[0].bell"},
     ]
 
 
 def _integrals() -> list[Spec]:
     """The densities on the grid and their sums; what needs log p(x) comes in a second pass."""
-    f = {kind: expression for kind, (_, expression) in DECODERS.items()}
     guides = [f"exp({_log_normal('datum.z', f'(m + a * ({datum} - x))', 's')})" for datum in DATA]
     first = {
-        "f": f"decoder == 'line' ? {f['line']} : decoder == 'bend' ? {f['bend']} : {f['wave']}",
+        "f": _f("datum.z"),
         "log_prior": _log_normal("datum.z", "0", "1"),
         "log_lik": _log_normal("x", "datum.f", "sigma"),
         "log_q": _log_normal("datum.z", "m", "s"),
@@ -102,6 +105,30 @@ def _integrals() -> list[Spec]:
     ]
 
 
+def _bells() -> list[Spec]:
+    """Every m and s of the sliders, and the best of them for β: its −distortion − β rate, but for a constant.
+
+    The distortion is a sum over places m + t s, t from −5 to 5: the trapezoidal rule again.
+    """
+    places = [-5 + 0.25 * i for i in range(41)]
+    weights = [0.25 * math.exp(-(t**2) / 2) / math.sqrt(2 * math.pi) for t in places]
+    errors = [f"{w} * pow(x - ({_f(f'(datum.m + datum.s * {t})')}), 2)" for t, w in zip(places, weights, strict=True)]
+    (_, _, low, high, step), (_, _, narrow, wide, _) = SLIDERS["m"], SLIDERS["s"]
+    across, up = round((high - low) / step) + 1, round((wide - narrow) / step) + 1
+    bells = {
+        "m": f"round(100 * ({low} + {step} * (datum.i % {across}))) / 100",
+        "s": f"round(100 * ({narrow} + {step} * floor(datum.i / {across}))) / 100",
+        "rate": "(datum.m * datum.m + datum.s * datum.s - 1) / 2 - log(datum.s)",
+        "score": f"-({' + '.join(errors)}) / (2 * sigma * sigma) - beta * datum.rate",
+    }
+    number = {"type": "sequence", "start": 0, "stop": across * up, "as": "i"}
+    best = {"type": "aggregate", "ops": ["argmax"], "fields": ["score"], "as": ["bell"]}
+    return [
+        {"name": "bells", "transform": [number, *_formulas(bells)]},
+        {"name": "best", "source": "bells", "transform": [best]},
+    ]
+
+
 def _numbers() -> list[Spec]:
     said = {
         "log_px": f"log({_integral('first', 'd_px')})",
@@ -115,6 +142,12 @@ def _numbers() -> list[Spec]:
         "best_beta_elbo": "beta * log_tempered",
     }
     return [{"name": name, "update": update} for name, update in said.items()]
+
+
+def _f(z: str) -> str:
+    """f(z) of the decoder that is chosen."""
+    line, bend, wave = (expression.format(z=z) for _, expression in DECODERS.values())
+    return f"decoder == 'line' ? {line} : decoder == 'bend' ? {bend} : {wave}"
 
 
 def _log_normal(at: str, mean: str, width: str) -> str:

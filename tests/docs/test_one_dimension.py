@@ -181,6 +181,30 @@ def test_no_bell_is_better_than_those_that_the_text_names() -> None:
         assert max(values, key=values.__getitem__) == (0, 0), bell
 
 
+def test_the_box_moves_the_guide_to_the_best_bell(chromium: Any) -> None:
+    with browser.opened(chromium, DOCS / "one_dimension.html") as page:
+        page.get_by_label("best bell").check()
+        assert browser.signals(page, FIGURE, "m", "s") == [BEST["m"], BEST["s"]]
+        for moved in (
+            {"beta": 4},
+            {"decoder": "wave", "x": -1.5, "sigma": 0.2},
+            {"decoder": "line", "x": 2, "sigma": 1},
+        ):
+            page.evaluate(
+                "([id, moved]) => { const view = document.getElementById(id).view;"
+                " for (const [name, value] of Object.entries(moved)) view.signal(name, value); }",
+                [FIGURE, {"beta": 1} | moved],
+            )
+            m, s = browser.signals(page, FIGURE, "m", "s")
+            now = dict(zip(START, browser.signals(page, FIGURE, *START), strict=True))
+            around = {}
+            for i, j in itertools.product((-0.05, 0, 0.05), repeat=2):
+                if s + j > 0.04:
+                    found = exact(**{**now, "m": m + i, "s": s + j})
+                    around[i, j] = -found["distortion"] - now["beta"] * found["rate"]
+            assert max(around, key=around.__getitem__) == (0, 0), (moved, m, s)
+
+
 def test_a_phone_and_assistive_technology(chromium: Any) -> None:
     file = DOCS / "one_dimension.html"
     with browser.opened(chromium, file, width=390, dark=True) as page:

@@ -68,13 +68,14 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> M
 
 
 def figure(svg: str, caption: str) -> Markup:
-    """A drawing, as `ppl_vae.reports.style.as_svg` gives it, with what it shows below. On a phone it can be scrolled."""
+    """A drawing, as `ppl_vae.reports.style.as_svg` gives it, with what it shows below. It scrolls on a phone."""
     own = re.search(r"max-width: (\d+)px", svg)
     least = min(int(own[1]), LEAST_WIDTH) if own else LEAST_WIDTH
+    drawn = Markup('<div style="min-width: {}px">{}</div>').format(least, Markup(svg))
     return Markup(
-        '<figure><div class="wide" tabindex="0" role="region" aria-label="{0}"><div style="min-width: {1}px">{2}</div></div>'
+        '<figure><div class="wide" tabindex="0" role="region" aria-label="{0}">{1}</div>'
         "<figcaption>{0}</figcaption></figure>"
-    ).format(caption, least, Markup(svg))
+    ).format(caption, drawn)
 
 
 def definitions(pairs: Mapping[str, Any]) -> Markup:

@@ -51,8 +51,8 @@ def bounds(found: Found | None) -> Section:
     if found.get("khat") is not None:
         section.add(
             f"k-hat of the guide's own importance weights is {found['khat']:.2f} in the median, and below 0.5 in "
-            f"{found['khat_below_half']:.0%} of the rows. Where it is not, the error of a mean over these weights can't "
-            "be relied on, and another method is taken."
+            f"{found['khat_below_half']:.0%} of the rows. Where it is not, the error of a mean over these weights "
+            "can't be relied on, and another method is taken."
         )
     return section
 
@@ -100,8 +100,8 @@ def calibration(found: Found | None) -> Section | None:
     rejected = {name: q for name, q in quantities.items() if q["looks"]}
     section.add(
         f"{simulated['simulations']} rows were drawn from the model. The z that a row was drawn with is ranked among "
-        f"{simulated['draws']} draws of q(z|x): {len(rejected)} of {len(quantities)} quantities have ranks that are not "
-        "uniform."
+        f"{simulated['draws']} draws of q(z|x): {len(rejected)} of {len(quantities)} quantities have ranks that are "
+        "not uniform."
     )
     if rejected:
         rows = [(name, q["looks"], f"{q['p_holm']:.2g}") for name, q in list(rejected.items())[:MOST_QUANTITIES]]

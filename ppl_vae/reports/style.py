@@ -82,12 +82,13 @@ class _Powers(LogFormatter):
         return ("" if digits == "1" else f"{digits}·") + "10" + str(int(power)).translate(RAISED)
 
 
-def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
-    """A logarithmic axis, whose numbers are text without formulas."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axes.set(**{f"{which}scale": "log"})
-    axis.set_major_formatter(_Powers())
-    axis.set_minor_formatter(_Powers())
+def log_scale(axes: Axes, which: Literal["x", "y", "xy"]) -> None:
+    """Logarithmic axes, whose numbers are text without formulas."""
+    for letter in which:
+        axes.set(**{f"{letter}scale": "log"})
+        axis = axes.xaxis if letter == "x" else axes.yaxis
+        axis.set_major_formatter(_Powers())
+        axis.set_minor_formatter(_Powers())
 
 
 def save(figure: Figure, path: Path) -> None:

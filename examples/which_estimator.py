@@ -23,8 +23,7 @@ from ppl_vae.reports.style import figure, log_scale, save, styled
 
 W, b, x = torch.tensor([[1.5, -1.0, 0.8, 2.0, -0.5], [0.2, -0.3, 0.1, 0.0, 0.4], [1, 0, 1, 1, 0]], dtype=torch.float64)
 SAMPLES = [16, 32, 64, 128, 256, 512, 1024]
-BLOCKS = 20
-WIDTHS = {"wide": 1.5, "narrow": 0.6}  # the guide's σ over the posterior's
+BLOCKS, WIDTHS = 20, {"wide": 1.5, "narrow": 0.6}  # the guide's σ over the posterior's
 
 
 def likelihood(z: Tensor) -> dist.Distribution:
@@ -101,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for panel, name in zip(drawn.subplots(1, 3), found["wide"], strict=True):
         color, ends = estimator_color("dreg" if name == "SNR of dreg" else "iwae"), {}  # the gap is both's
         for guide, line in (("wide", "o-"), ("narrow", "s--")):
-            curve = found[guide][name]
-            b, se = slope(curve)
+            b, se = slope(curve := found[guide][name])
             print(f"{guide:7}{name:12} slope {b:6.3f} ± {se:.3f}")
             panel.plot(SAMPLES, curve[0], line, color=color, ms=4)
             ends[f"{guide}:\n{b:.3f} ± {se:.3f}".replace("-", "−")] = (curve[0, -1].item(), color)

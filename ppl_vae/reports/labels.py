@@ -7,7 +7,7 @@ from itertools import product
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from ppl_vae.reports.style import GREY, SMALL
@@ -87,7 +87,8 @@ def name_points(axes: Axes, points: Mapping[str, tuple[float, float]], boxed: Ma
         color = boxed[name] if boxed else None
         for place in places:
             text = _beside(axes, name, point, *place, color)
-            box = text.get_window_extent().padded(padding)
+            text.get_window_extent()  # which moves it there, and takes the line in
+            box = Text.get_window_extent(text).padded(padding)
             if _within(box, axes.bbox) and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break

@@ -124,7 +124,7 @@ def as_svg(figure: Figure, title: str, description: str) -> str:
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', source.decode()))
     for element in drawn.iter():
         _for_a_page(element, used, prefix)
-    parts = [part for part in drawn if part.tag == "g"]  # and no style sheet, which would hold for the whole page
+    parts = [part for part in drawn if part.tag in ("g", "defs") and part.find("style") is None]
     root = ElementTree.Element("svg", {
         "xmlns": ROOT, "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc",
         "viewBox": drawn.attrib["viewBox"], "width": "100%",

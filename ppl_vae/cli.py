@@ -30,6 +30,10 @@ class Command:
     """The options of one verb as they were typed, and those that every verb has."""
 
     json: Annotated[bool, Doc("Print one JSON object to standard output, and nothing else there.")] = False
+    quiet: Annotated[
+        bool,
+        Doc("Print nothing to standard error but warnings and errors: no progress. The result is printed as ever."),
+    ] = False
     debug: Annotated[bool, Doc("On an error, show the traceback.")] = False
 
     def call(self, verb: str) -> int:
@@ -44,7 +48,7 @@ class Command:
         return result.exit_code
 
     def _value(self, name: str, flag: Flag) -> Any:
-        return flag.read(self.json if flag.type is None else getattr(self, name))
+        return flag.read(self.json or self.quiet if flag.type is None else getattr(self, name))
 
 
 def command(function: Callable[..., Any]) -> type[Command]:

@@ -22,6 +22,7 @@ from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.results import Result
 from ppl_vae.training.config import FitConfig
+from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
 
 
@@ -49,6 +50,22 @@ class Command:
 
     def _value(self, name: str, flag: Flag) -> Any:
         return flag.read(self.json or self.quiet if flag.type is None else getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """Print what makes a shell complete verbs, options and names: source <(ppl-vae completion bash)."""
+
+    shell: Annotated[tyro.conf.Positional[Shell], Doc("The shell that reads it.")]
+
+    def call(self, verb: str) -> int:
+        print(script(self.shell, commands()))
+        return 0
+
+
+def commands() -> dict[str, Callable[..., Any]]:
+    """What may stand after `ppl-vae`: the verbs, and `completion`."""
+    return {name: command(verbs.get(name)) for name in verbs.names()} | {"completion": Completion}
 
 
 def command(function: Callable[..., Any]) -> type[Command]:
@@ -124,7 +141,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(error), InputError.exit_code, debug)
 
 
-def parse(args: Sequence[str]) -> Command:
+def parse(args: Sequence[str]) -> "Command | Completion":
     """The verb that the arguments ask for, with its options.
 
     Raises:
@@ -134,7 +151,7 @@ def parse(args: Sequence[str]) -> Command:
     try:
         with contextlib.redirect_stderr(box):
             return tyro.extras.subcommand_cli_from_dict(
-                {name: command(verbs.get(name)) for name in verbs.names()},
+                commands(),
                 prog="ppl-vae",
                 description="Variational autoencoders as Pyro programs, with numbers that can be trusted.",
                 args=args,

@@ -30,6 +30,8 @@ class Estimate:
         return f"{value} ± {se}" if math.isfinite(self.se) else value
 
     def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
         spec = spec if "z" in spec else f"z{spec}"  # no -0.00
         if math.isnan(self.se):
             return format(self.value, spec)

@@ -15,18 +15,17 @@ from ppl_vae.training.loop import Loop
 class Tracking:
     """A callback of the training loop, and a context in which it trains. A tracker that fails is left out, once warned.
 
-    Make it before the metrics of steps that will be taken again are forgotten: what of them a tracker can't forget it
-    is not told again.
+    Make it before the metrics of steps that will be taken again are forgotten.
     """
 
     def __init__(self, run: Run, loop: Loop, *, quiet: bool) -> None:
         self.run, self.trackers = run, dict[str, Tracker]()
-        self.seen = max((line["step"] for line in history.read_metrics(run.folder)), default=-1)
+        seen = max((line["step"] for line in history.read_metrics(run.folder)), default=-1)
         self.start = loop.state.step if run.checkpoints.steps else -1
         self.had = history.read_fresh(run.folder, loop.state.best_step) if self.start >= 0 else None
         ids = run.record.get("tracked", {})
         for name in loop.config.track:
-            about = Tracked(run.folder, loop.config.asdict(), ids.get(name), self.start, quiet)
+            about = Tracked(run.folder, loop.config.asdict(), ids.get(name), self.start, seen, quiet)
             self._guarded(name, lambda name=name, about=about: self._begin(name, about))  # type: ignore[misc]
 
     def __enter__(self) -> Self:
@@ -38,7 +37,7 @@ class Tracking:
     def assessed(self, loop: Loop, line: Mapping[str, Any]) -> None:
         numbers = dict(history.flat(line, "/"))
         step = numbers.pop("step")
-        self._tell(lambda tracker: tracker.log(step, numbers) if tracker.forgets or step > self.seen else None)
+        self._tell(lambda tracker: tracker.log(step, numbers) if step > tracker.seen else None)
 
     def stepped(self, loop: Loop) -> None:
         """Nothing."""

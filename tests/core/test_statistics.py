@@ -22,6 +22,7 @@ from ppl_vae.core.statistics import Estimate, digits
 )
 def test_it_prints_the_digits_that_it_has(value: float, se: float, shown: str) -> None:
     assert str(Estimate(value, se, "data")) == shown
+    assert f"{Estimate(value, se, 'data')}" == shown
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
-from support.fits import ROWS, STEPS, killed_before, small
+from support.fits import ROWS, STEPS, Killed, killed_before, small
 
 from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
@@ -119,6 +119,25 @@ def test_a_run_that_goes_on_shows_each_step_once(tracker: str, every: int, tmp_p
     assert_alike(READ[tracker](more), more, [3 * STEPS, 4 * STEPS])
 
 
+def test_mlflow_is_told_what_a_kill_kept_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the line of the metrics was written, and before MLflow was told."""
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    log = mlflow.log_metrics
+
+    def killed(numbers: Mapping[str, float], step: int, run_id: str) -> None:
+        if step == 2 * STEPS:
+            raise Killed
+        log(numbers, step=step, run_id=run_id)
+
+    monkeypatch.setattr(mlflow, "log_metrics", killed)
+    with pytest.raises(Killed):
+        small(tmp_path / "run", track="mlflow", epochs=3)
+    monkeypatch.setattr(mlflow, "log_metrics", log)
+    run = fit(data=ROWS, out=tmp_path / "run", resume=True)
+    assert_alike(in_mlflow(run), run, [3 * STEPS])
+
+
 def test_tensorboard_shows_the_options_once(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -133,10 +152,9 @@ def test_tensorboard_shows_the_options_once(tmp_path: Path) -> None:
 
 
 class Noted:
-    """A tracker that can't forget, and that fails when it is told to."""
+    """A tracker that fails when it is told to."""
 
     name: ClassVar[str] = "wandb"
-    forgets: ClassVar[bool] = False
     begun: ClassVar[list[Tracked]] = []
     told: ClassVar[list[int]] = []
     closed: ClassVar[list[bool]] = []
@@ -146,7 +164,7 @@ class Noted:
         if self.fails_at == 0:
             raise OSError("no network\nat all")
         self.begun.append(about)
-        self.id = about.id or "abc"
+        self.id, self.seen = about.id or "abc", about.seen
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         if step == self.fails_at:
@@ -170,7 +188,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     return Noted
 
 
-def test_what_a_tracker_can_not_forget_it_is_told_once(noted: type[Noted], tmp_path: Path) -> None:
+def test_each_step_is_told_once(noted: type[Noted], tmp_path: Path) -> None:
     with killed_before(2 * STEPS + 2):
         small(tmp_path / "run", track="wandb", epochs=3)
     fit(data=ROWS, out=tmp_path / "run", resume=True)

@@ -22,6 +22,7 @@ class Tracked:
         config: the options of the fit.
         id: what the tracker called this run before; None for a run that it does not know.
         start: the step that training goes on from; −1 where there is none yet.
+        seen: the step of the last line of the metrics, also where it will be taken again; −1 where there is none.
         quiet: say nothing on standard error.
     """
 
@@ -29,6 +30,7 @@ class Tracked:
     config: Mapping[str, Any]
     id: str | None
     start: int
+    seen: int
     quiet: bool
 
 
@@ -38,9 +40,10 @@ class Tracker(Protocol):
     name: ClassVar[str]
     needs: ClassVar[str]
     """The module to import."""
-    forgets: ClassVar[bool]
-    """Does it forget what it was told of steps after `start`? If not, it is told only of those that are new to it."""
     id: str
+    """What it calls the run, kept in the run's record."""
+    seen: int
+    """It is told of later steps alone: those that it shows already are taken again, and give the same numbers."""
 
     def __init__(self, about: Tracked) -> None: ...
 

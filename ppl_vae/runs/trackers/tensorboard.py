@@ -14,12 +14,11 @@ class TensorBoard:
 
     name: ClassVar[str] = "tensorboard"
     needs: ClassVar[str] = "torch.utils.tensorboard"
-    forgets: ClassVar[bool] = True
 
     def __init__(self, about: Tracked) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.id = FOLDER
+        self.id, self.seen = FOLDER, about.start
         self.writer = SummaryWriter(about.folder / FOLDER, purge_step=about.start + 1)
         if about.start < 0:
             text = to_json(about.config, indent=2).replace("\n", "\n\t")

@@ -10,12 +10,12 @@ from ppl_vae.runs.trackers import Tracked
 class Wandb:
     """A run of the project `ppl_vae`, or that of WANDB_PROJECT; its files are in RUN/wandb. WANDB_MODE=offline works.
 
-    A run that goes on is the same run there: its id is kept in the record.
+    A run that goes on is the same run there. Offline it can't be asked which steps it holds: one that a kill has
+    cut off between the metrics and W&B stays out.
     """
 
     name: ClassVar[str] = "wandb"
     needs: ClassVar[str] = "wandb"
-    forgets: ClassVar[bool] = False
 
     def __init__(self, about: Tracked) -> None:
         import wandb
@@ -31,7 +31,7 @@ class Wandb:
             reinit="create_new",  # beside a run of the user's own
             settings=wandb.Settings(console="off", silent=about.quiet),
         )
-        self.id = self.run.id
+        self.id, self.seen = self.run.id, about.seen
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         self.run.log(dict(numbers), step=step)

@@ -13,28 +13,31 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 import ppl_vae
 from ppl_vae.diagnostics.sweep import Sweep
+from ppl_vae.reports.labels import name_ends
+from ppl_vae.reports.style import BLUE, GREY, figure, save, show, styled
 
 
+@styled()
 def draw(found: Sweep, path: Path) -> None:
     """The bound with its error over seeds, and active units, against the number of latents."""
     table = found.table
     dims = table["latent_dim"].astype(int)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    left.errorbar(dims, table["value"], table["se_seeds"], fmt="o-", capsize=3)
-    left.axhline(table["value"].max(), color="0.8", zorder=0)
+    drawn = figure(height=3.0)
+    left, right = drawn.subplots(1, 2)
+    left.errorbar(dims, table["value"], table["se_seeds"], fmt="o-", color=BLUE)
+    left.axhline(table["value"].max(), color=GREY, lw=0.8, zorder=0)
     left.set(xlabel="latent dimensions", ylabel=f"{found.bound} of validation rows, nats", title="± s.e. over seeds")
-    right.plot(dims, dims, color="0.8", label="all of them")
-    right.plot(dims, table["active_units"], "o-", label="active")
-    right.set(xlabel="latent dimensions", ylabel="active dimensions")
-    right.legend(frameon=False)
+    right.plot(dims, dims, "--", color=GREY)
+    right.plot(dims, table["active_units"], "o-", color=BLUE)
+    right.set(xlabel="latent dimensions", title="dimensions")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(d) for d in dims])
-    figure.savefig(path, dpi=150)
+    name_ends(right, {"all": (dims.max(), GREY), "active": (table["active_units"].iloc[-1], BLUE)})
+    save(drawn, path)
+    show(drawn)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

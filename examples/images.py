@@ -10,13 +10,14 @@ digits. Printed: the ELBO of a test digit. Digits are given back well, and sampl
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.reports.style import figure, save, show, styled
 
 ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
@@ -37,6 +38,7 @@ def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
     return [means(run, drawn), x.reshape(-1, 28, 28).numpy(), means(run, codes), means(run, line)]
 
 
+@styled()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=40)
@@ -51,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     bits = -elbo.value / math.log(2) / 784
     print(f"test ELBO {elbo.value:.2f} ± {elbo.se:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)
-    figure, panels = plt.subplots(len(ROWS), args.columns, figsize=(8, 2.9), layout="constrained")
+    drawn = figure(height=2.9)
+    panels = drawn.subplots(len(ROWS), args.columns)
     for name, row, images in zip(ROWS, panels, pictures(run, args.columns), strict=True):
         for axes, image in zip(row, images, strict=True):
             axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
             axes.axis("off")
         row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
-    figure.savefig(args.out, dpi=150)
+    save(drawn, Path(args.out))
+    show(drawn)
 
 
 # %%

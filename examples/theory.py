@@ -10,8 +10,8 @@ Below, the gap in two: what the best diagonal normal leaves, and the rest, amort
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
@@ -20,8 +20,8 @@ from ppl_vae.guides.diagonal_normal import Guide
 from ppl_vae.guides.linear_gaussian import Guide as Posterior
 from ppl_vae.models.linear_gaussian import Model
 from ppl_vae.objectives import AnalyticKL_ELBO
-from ppl_vae.reports.figures import estimator_color
-from ppl_vae.reports.style import GREEN, RED
+from ppl_vae.reports.labels import name_ends
+from ppl_vae.reports.style import BLACK, BLUE, GREEN, GREY, RED, figure, log_scale, save, show, styled
 
 
 @torch.no_grad()
@@ -37,26 +37,30 @@ def exact(model: Model, guide: Guide, x: Tensor) -> list[float]:
     return [t.mean().item() for t in (log_px, elbo, gap, family)] + [(log_px - elbo - gap).abs().max().item()]
 
 
+@styled()
 def picture(rows: dict[int, list[float]], top: float, out: str) -> None:
     log_px, elbo, gap, family, _ = zip(*rows.values(), strict=True)
     steps, amortization = list(rows), [g - f for g, f in zip(gap, family, strict=True)]
-    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5.4), sharex=True, height_ratios=[3, 2], layout="tight")
-    above.axhline(top, color="0.5", lw=0.9, ls=":", label="largest log p(x) of this model")
-    above.fill_between(steps, elbo, log_px, color="0.85", lw=0)
+    drawn = figure(height=5.0)
+    above, below = drawn.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    above.axhline(top, color=GREY, lw=0.9, ls=":")
+    above.fill_between(steps, elbo, log_px, color=GREY, alpha=0.25, lw=0)
     above.text(0.2, 0.8 * log_px[0] + 0.2 * elbo[0], "the gap, KL(q(z|x) ‖ p(z|x))", va="center")
-    above.plot(steps, log_px, "-", color="black", label="log p(x)")
-    above.plot(steps, elbo, "--", color=estimator_color("analytic-kl"), label="ELBO")
-    below.plot(steps, gap, "-", color="black", label="the gap")
-    below.plot(steps, family, "--", color=GREEN, label="family: the best diagonal normal")
-    below.plot(steps, amortization, "-.", color=RED, label="amortization")
-    for panel, place in ((above, "lower right"), (below, "upper right")):
+    for panel, y, dashes, color in (
+        (above, log_px, "-", BLACK), (above, elbo, "--", BLUE), (below, gap, "-", BLACK), (below, family, "--", GREEN),
+        (below, amortization, "-.", RED),
+    ):  # fmt: skip
+        panel.plot(steps, y, dashes, color=color)
         panel.set_ylabel("nats per datum")
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(loc=place, frameon=False)
-    below.set(yscale="log", xlabel="training step", xlim=(0, steps[-1]))
+    log_scale(below, "y")
+    below.set(xlabel="training step", xlim=(0, steps[-1]))
     below.set_xscale("symlog", linthresh=1, linscale=0.3)
     below.xaxis.set_major_formatter("{x:g}")
-    figure.savefig(out, dpi=150)
+    name_ends(above, {"largest log p(x)": (top, GREY), "log p(x)": (log_px[-1], BLACK), "ELBO": (elbo[-1], BLUE)})
+    parts = {"the gap": (gap[-1], BLACK), "the family's": (family[-1], GREEN), "amortization": (amortization[-1], RED)}
+    name_ends(below, parts)
+    save(drawn, Path(out))
+    show(drawn)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

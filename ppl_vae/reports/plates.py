@@ -18,7 +18,7 @@ from pyro.infer.inspect import get_model_relations
 from torch import Tensor
 
 from ppl_vae.programs.state import evaluating
-from ppl_vae.reports.figures import _figure
+from ppl_vae.reports.style import BLACK, GREY, figure
 
 Batch = Tensor | tuple[Tensor, ...]
 Point = tuple[float, float]
@@ -26,7 +26,7 @@ Point = tuple[float, float]
 FIELD = "field "
 PARTS = re.compile("_(un)?observed$")  # what Pyro calls the two parts of a site that is known for some rows
 RADIUS, ROW, COLUMN, MARGIN = 0.27, 1.0, 1.0, 0.2  # inches
-KNOWN, LINE, PLATE = "#C9CED6", "#1F2937", "#6B7280"
+KNOWN, LINE, PLATE = "#77777766", BLACK, GREY
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ def plates(program: Callable[..., Any], batch: Batch, guide: Callable[..., Any] 
     panels = [_Panel(graph_of(each, batch)) for each in (program, guide) if each is not None]
     lines = max(len(panel.lines) for panel in panels)
     height = max(panel.height for panel in panels)
-    figure = _figure(sum(panel.width for panel in panels), height + 0.22 * lines + MARGIN)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, figure.get_figwidth()), ylim=(-0.22 * lines - MARGIN, height))
+    drawn = figure(sum(panel.width for panel in panels), height + 0.22 * lines + MARGIN)
+    drawn.set_layout_engine("none")
+    axes = drawn.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, drawn.get_figwidth()), ylim=(-0.22 * lines - MARGIN, height))
     axes.axis("off")
     left = 0.0
     for panel in panels:
         panel.draw(axes, left, height)
         left += panel.width
-    return figure
+    return drawn
 
 
 def graph_of(program: Callable[..., Any], batch: Batch) -> Graph:

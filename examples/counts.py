@@ -35,7 +35,7 @@ def simulated(rows: int, columns: int = 30, seed: int = 0) -> np.ndarray:
 class RoundedNormal(dist.TorchDistribution):
     """P(x) of a count x, where log(1 + u) ~ N(μ, σ²) and u is rounded to x, and to 0 where it is negative."""
 
-    arg_constraints = {}  # noqa: RUF012
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
     support = dist.constraints.nonnegative_integer
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:

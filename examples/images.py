@@ -11,6 +11,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
 def means(run: ppl_vae.Run, z: Tensor) -> np.ndarray:
     """E[x|z] as pictures."""
+    model: Any = run.model
     with torch.no_grad():
-        return run.model.likelihood(z).mean.reshape(-1, 28, 28).numpy()
+        return model.likelihood(z).mean.reshape(-1, 28, 28).numpy()
 
 
 def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
@@ -49,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     settings = {"latent_dim": args.latent_dim}
     run = ppl_vae.fit("bernoulli", "diagonal_normal", "mnist-5k", epochs=args.epochs, seed=args.seed, set=settings)
-    elbo = ppl_vae.compare(run, objectives=["trace"], draws=10).estimators["trace"].elbo
-    bits = -elbo.value / math.log(2) / 784
-    print(f"test ELBO {elbo.value:.2f} ± {elbo.se:.2f} nats per digit, {bits:.3f} bits per pixel")
+    elbo = ppl_vae.compare(run, objectives=["trace"], draws=10)["estimators"]["trace"]
+    bits = -elbo["elbo"] / math.log(2) / 784
+    print(f"test ELBO {elbo['elbo']:.2f} ± {elbo['elbo_se_data']:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)
     drawn = figure(height=2.9)
     panels = drawn.subplots(len(ROWS), args.columns)

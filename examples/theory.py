@@ -18,7 +18,8 @@ from ppl_vae.guides.diagonal_normal import Guide
 from ppl_vae.guides.linear_gaussian import Guide as Posterior
 from ppl_vae.models.linear_gaussian import Model
 from ppl_vae.objectives import AnalyticKL_ELBO
-from ppl_vae.reports.figures import GREEN, RED, estimator_color
+from ppl_vae.reports.figures import estimator_color
+from ppl_vae.reports.style import GREEN, RED
 
 
 @torch.no_grad()

@@ -1,20 +1,21 @@
 """Figures of calibration: ranks of latents against uniform ones, and statistics of rows beside those drawn anew."""
 
 import math
-from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ppl_vae.evidence.calibration import LEVEL, LOG_JOINT, LOG_LIK, Calibration
 from ppl_vae.evidence.predictive import PredictiveCheck
 from ppl_vae.evidence.uniform import bands, counts
-from ppl_vae.reports.figures import BLACK, BLUE, GREY, RED, SKY, _figure, _save
+from ppl_vae.reports.style import BLACK, BLUE, GREY, RED, SKY, figure, styled
 
 COLUMNS, MOST_PANELS = 4, 12
 MOST_CURVES = 30
 
 
-def calibration(found: Calibration, path: Path) -> None:
+@styled()
+def calibration(found: Calibration) -> Figure:
     """For each quantity, the fraction of ranks below r less r/(L + 1), with its band, in a panel of its own.
 
     Uniform ranks of all quantities stay in their bands together with a probability of 95 %. A line that leaves its
@@ -30,8 +31,8 @@ def calibration(found: Calibration, path: Path) -> None:
     shown = names[:MOST_PANELS]
     columns = min(COLUMNS, len(shown))
     lines = math.ceil(len(shown) / columns)
-    figure = _figure(2.6 * columns + 0.6, 2.1 * lines + 0.9)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    drawn = figure(2.6 * columns + 0.6, 2.1 * lines + 0.9)
+    panels = drawn.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     uniform = np.arange(1, found.draws + 1) / (found.draws + 1)
     rejected = found.rejected
     order = list(rejected)
@@ -47,16 +48,17 @@ def calibration(found: Calibration, path: Path) -> None:
         axes.set_title(name + (f": {q.looks}" if q.looks else ""), fontsize=9)
     for axes in panels[len(shown) :]:
         axes.remove()
-    figure.supxlabel("rank among the draws of q(z|x), as a fraction", fontsize=9)
-    figure.supylabel("ECDF − uniform", fontsize=9)
+    drawn.supxlabel("rank among the draws of q(z|x), as a fraction", fontsize=9)
+    drawn.supylabel("ECDF − uniform", fontsize=9)
     left_out = f"; {len(shown)} shown" if len(names) > len(shown) else ""
-    figure.suptitle(
+    drawn.suptitle(
         f"{len(rejected)} of {len(names)} quantities leave their band (95 % for all together){left_out}", fontsize=10
     )
-    _save(figure, path)
+    return drawn
 
 
-def predictive(found: PredictiveCheck, path: Path) -> None:
+@styled()
+def predictive(found: PredictiveCheck) -> Figure:
     """For each statistic T, its distribution over the rows, and over each of some draws of x_rep, in its own panel.
 
     p is P(T(x_rep) ≥ T(x)) of a row.
@@ -66,8 +68,8 @@ def predictive(found: PredictiveCheck, path: Path) -> None:
     names = list(found.statistics)
     columns = min(COLUMNS, len(names))
     lines = math.ceil(len(names) / columns)
-    figure = _figure(3.0 * columns + 0.4, 2.4 * lines + 0.5)
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    drawn = figure(3.0 * columns + 0.4, 2.4 * lines + 0.5)
+    panels = drawn.subplots(lines, columns, squeeze=False).flatten()
     for axes, name in zip(panels, names, strict=False):
         checked = found.statistics[name]
         again = checked.replicated[:MOST_CURVES].cpu().numpy()
@@ -81,4 +83,4 @@ def predictive(found: PredictiveCheck, path: Path) -> None:
     panels[0].plot([], [], color=BLACK, label="x")
     panels[0].plot([], [], color=SKY, label="x_rep")
     panels[0].legend(frameon=False, fontsize=8, loc="lower right")
-    _save(figure, path)
+    return drawn

@@ -1,33 +1,33 @@
 """Figures of what the data say of a fitted model."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.evidence.collapse import Collapse
 from ppl_vae.evidence.evaluation import Evaluation
 from ppl_vae.objectives.dimensions import ACTIVE
-from ppl_vae.reports.figures import BLACK, BLUE, GREY, ORANGE, SKY, _figure, _save
+from ppl_vae.reports.style import BLACK, BLUE, GREY, ORANGE, SKY, figure, styled
 
 MOST_BARS, MOST_NAMES, MOST_CELLS = 60, 12, 60
 
 
-def aggregate_posterior(collapse: Collapse, path: Path) -> None:
+@styled()
+def aggregate_posterior(collapse: Collapse) -> Figure:
     """Rates and the aggregated posterior, in three panels, dimensions in the order of their rate.
 
     The rate of each dimension, with the threshold of an active one (where rates are not known, the variance of the
     mean); draws of q(z) beside those of p(z), in the two dimensions of the highest rate; the correlations of E_q[z|x].
     """
     order = np.array(collapse.by_rate())
-    figure = _figure(13.2, 4.2)
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1.15, 1, 1.1])
+    drawn = figure(13.2, 4.2)
+    left, middle, right = drawn.subplots(1, 3, width_ratios=[1.15, 1, 1.1])
     _bars(left, collapse, order)
     _samples(middle, collapse, order[:2])
     _correlations(right, collapse, order)
-    _save(figure, path)
+    return drawn
 
 
 def _bars(axes: Axes, collapse: Collapse, order: np.ndarray) -> None:
@@ -100,15 +100,16 @@ def _correlations(axes: Axes, collapse: Collapse, order: np.ndarray) -> None:
             axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def evaluation(found: Evaluation, path: Path) -> None:
+@styled()
+def evaluation(found: Evaluation) -> Figure:
     """log p(x) and the ELBO of each row, with the parts of the gap between them; and the same in the mean."""
     rows = found.gap_rows if found.gap is not None else torch.arange(min(len(found.numbers), 50))
     log_px = found.found.value[rows]
     order = log_px.argsort()
     top = log_px[order].numpy()
     elbo = found.found.weighted.elbo[rows][order].numpy()
-    figure = _figure(10.5, 3.8)
-    each, average = figure.subplots(1, 2, width_ratios=(3, 1))
+    drawn = figure(10.5, 3.8)
+    each, average = drawn.subplots(1, 2, width_ratios=(3, 1))
     x = np.arange(len(rows))
     if found.gap is None:
         each.bar(x, top - elbo, bottom=elbo, width=0.9, color=SKY, label="the gap, KL(q(z|x) ‖ p(z|x))")
@@ -127,7 +128,7 @@ def evaluation(found: Evaluation, path: Path) -> None:
     each.set(xlabel=f"{len(rows)} rows, by log p(x)", ylabel="nats", title="each row")
     each.legend(frameon=False, fontsize=8, loc="lower right")
     _mean_gap(average, found)
-    _save(figure, path)
+    return drawn
 
 
 def _mean_gap(axes: Axes, found: Evaluation) -> None:

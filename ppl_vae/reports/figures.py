@@ -3,21 +3,33 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.diagnostics.advice import group_of
 from ppl_vae.diagnostics.results import Estimator, SideBySide
+from ppl_vae.reports.style import (
+    BLACK,
+    BLUE,
+    BROWN,
+    GREEN,
+    GREY,
+    MARKERS,
+    NAVY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    VIOLET,
+    YELLOW,
+    figure,
+    styled,
+)  # fmt: skip
 
-# Okabe & Ito 2008, told apart by colour-blind readers too, and three shades of grey and brown
-BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#C9B800"
-BLUE, RED, PURPLE, GREY, BROWN, PALE = "#0072B2", "#D55E00", "#CC79A7", "#4a5568", "#8C510A", "#A0AEC0"
 ESTIMATORS = {
     "trace": BLUE,
     "analytic-kl": ORANGE,
@@ -28,11 +40,10 @@ ESTIMATORS = {
     "iwae": PURPLE,
     "dreg": BLACK,
     "renyi": YELLOW,
-    "beta": GREY,
-    "free-bits": PALE,
-    "trace-enum": "#44AA99",
+    "beta": VIOLET,
+    "free-bits": GREY,
+    "trace-enum": NAVY,
 }
-MARKERS = "osD^vP*Xhp<>"
 MOST_ROWS, MOST_COLUMNS = 16, 24  # of images in one figure
 LABEL = 16  # the height of a name beside a point, in pixels
 
@@ -43,21 +54,23 @@ def estimator_color(name: str) -> str:
     return ESTIMATORS.get(base, GREY)
 
 
-def learning_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+@styled()
+def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """ELBO, rate and distortion over epochs, on training and validation rows."""
-    figure = _figure(10.5, 3.4)
-    for axes, name in zip(figure.subplots(1, 3), ("elbo", "rate", "distortion"), strict=True):
+    drawn = figure(10.5, 3.4)
+    for axes, name in zip(drawn.subplots(1, 3), ("elbo", "rate", "distortion"), strict=True):
         for split, color in (("train", GREY), ("valid", BLUE)):
             lines = [line for line in metrics if split in line and line["epoch"] > 0]
             axes.plot([m["epoch"] for m in lines], [m[split][name] for m in lines], color=color, label=split, lw=1.6)
         label = {"elbo": "ELBO", "rate": "rate, KL(q ‖ p(z))", "distortion": "distortion, −E log p(x|z)"}[name]
         axes.set(xlabel="epoch", title=label)
-    figure.axes[0].set_ylabel("nats per datum")
-    figure.axes[0].legend(["training (as it moves)", "validation"], frameon=False)
-    _save(figure, path)
+    drawn.axes[0].set_ylabel("nats per datum")
+    drawn.axes[0].legend(["training (as it moves)", "validation"], frameon=False)
+    return drawn
 
 
-def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> None:
+@styled()
+def image_grid(images: np.ndarray, title: str, columns: int = 8) -> Figure:
     """The first of the images `(N, H, W)` or `(N, H, W, 3)`, in a grid."""
     images = images[: MOST_ROWS * columns]
     count, height, width, *colors = images.shape
@@ -66,43 +79,46 @@ def image_grid(images: np.ndarray, path: Path, title: str, columns: int = 8) -> 
     cells[:count, 1:-1, 1:-1] = images
     grid = cells.reshape(rows, columns, height + 2, width + 2, *colors).swapaxes(1, 2)
     grid = grid.reshape(rows * (height + 2), columns * (width + 2), *colors)
-    figure = _figure(columns * 0.75, rows * 0.75 * height / width + 0.4)
-    _show(figure.subplots(), grid, images)
-    figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    drawn = figure(columns * 0.75, rows * 0.75 * height / width + 0.4)
+    _show(drawn.subplots(), grid, images)
+    drawn.suptitle(title, fontsize=10)
+    return drawn
 
 
-def reconstructions(data: np.ndarray, again: np.ndarray, path: Path, label: str) -> None:
+@styled()
+def reconstructions(data: np.ndarray, again: np.ndarray, label: str) -> Figure:
     """The first rows of the data above what a draw of the guide makes of them, each `(N, H, W)`."""
     data, again = data[:MOST_COLUMNS], again[:MOST_COLUMNS]
-    figure = _figure(len(data) * 0.75 + 0.8, 1.8)
-    for row, images in zip(figure.subplots(2, len(data), squeeze=False), (data, again), strict=True):
+    drawn = figure(len(data) * 0.75 + 0.8, 1.8)
+    for row, images in zip(drawn.subplots(2, len(data), squeeze=False), (data, again), strict=True):
         for axes, image in zip(row, images, strict=True):
             _show(axes, image, data)
-    for axes, name in zip(figure.axes[:: len(data)], ("x", f"{label}\nz ~ q(z|x)"), strict=True):
+    for axes, name in zip(drawn.axes[:: len(data)], ("x", f"{label}\nz ~ q(z|x)"), strict=True):
         axes.text(-0.15, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=9)
-    _save(figure, path)
+    return drawn
 
 
-def latent_scatter(z: np.ndarray, path: Path, labels: np.ndarray | None = None) -> None:
+@styled()
+def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None) -> Figure:
     """The guide's means `(N, D)` along their first two principal components; with D = 2, the dimensions themselves."""
     plane, names = z[:, :2], ("z₁", "z₂")
     if z.shape[1] > 2:
         centred = z - z.mean(0)
         plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
         names = ("first principal component of E[z|x]", "second")
-    figure = _figure(5.6, 4.8)
-    axes = figure.subplots()
+    drawn = figure(5.6, 4.8)
+    axes = drawn.subplots()
     for label in [None] if labels is None else np.unique(labels):
         chosen = plane if label is None else plane[labels == label]
         axes.scatter(chosen[:, 0], chosen[:, 1], s=7, alpha=0.8, lw=0, label=label)
     if labels is not None:
         axes.legend(title="label", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     axes.set(xlabel=names[0], ylabel=names[1])
-    _save(figure, path)
+    return drawn
 
 
-def comparison(results: Mapping[int, SideBySide], path: Path) -> None:
+@styled()
+def comparison(results: Mapping[int, SideBySide]) -> Figure:
     """By checkpoint a row: each estimator's value, and for each target the gradient's variance against time.
 
     An estimator has one colour and one marker throughout. Those of one target share a panel, unless there is only one;
@@ -114,8 +130,8 @@ def comparison(results: Mapping[int, SideBySide], path: Path) -> None:
     targets = [target for target in dict.fromkeys(each) if each.count(target) > 1]
     styles = {name: _style(name, i) for i, name in enumerate(first.estimators)}
     height = max(3.2, 1.2 + 0.3 * len(styles))
-    figure = _figure(5.2 + 3.9 * len(targets), height * len(results))
-    panels = figure.subplots(len(results), 1 + len(targets), squeeze=False)
+    drawn = figure(5.2 + 3.9 * len(targets), height * len(results))
+    panels = drawn.subplots(len(results), 1 + len(targets), squeeze=False)
     for row, (step, result) in zip(panels, results.items(), strict=True):
         _values(row[0], result.estimators, styles)
         if len(results) > 1:
@@ -125,8 +141,8 @@ def comparison(results: Mapping[int, SideBySide], path: Path) -> None:
             _variance_against_time(axes, rivals, styles)
             axes.set_title(f"estimators of {target}")
     advice = "\n".join(textwrap.wrap(f"Advice: {first.advice}", 55 + 45 * len(targets)))
-    figure.supxlabel(advice if len(results) == 1 else "", fontsize=9)
-    _save(figure, path)
+    drawn.supxlabel(advice if len(results) == 1 else "", fontsize=9)
+    return drawn
 
 
 def _style(name: str, place: int) -> dict[str, Any]:
@@ -173,7 +189,9 @@ def _variance_against_time(axes: Axes, rivals: Mapping[str, Estimator], styles: 
 def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """The name of each point beside it: to its left in the right half of the panel; one below another where they
     would lie on top of each other."""
-    axes.figure.canvas.draw()  # the limits are settled, so that points have a place on the page
+    drawn = axes.get_figure(root=True)
+    assert drawn is not None
+    drawn.draw_without_rendering()  # the limits are settled, so that points have a place on the page
     right = axes.bbox.x0 + 0.5 * axes.bbox.width
     taken: list[tuple[float, float]] = []
     for name, point in sorted(points.items(), key=lambda item: -item[1][1]):
@@ -184,7 +202,7 @@ def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         taken.append((x, y + shift))
         side = -1 if x > right else 1
         axes.annotate(
-            name, point, (9 * side, 72 * shift / axes.figure.dpi), textcoords="offset points", fontsize=8,
+            name, point, (9 * side, 72 * shift / drawn.dpi), textcoords="offset points", fontsize=8,
             ha="right" if side < 0 else "left", va="center", color=estimator_color(name),
         )  # fmt: skip
 
@@ -212,18 +230,3 @@ def _show(axes: Axes, image: np.ndarray, like: np.ndarray) -> None:
     if image.ndim == 3:  # colours, which matplotlib takes from 0 to 1; white where there is nothing
         image = np.nan_to_num(np.clip((image - low) / (high - low), 0, 1), nan=1.0)
     axes.imshow(image, cmap="gray_r", vmin=low, vmax=high)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure((width, height), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part.png")
-    figure.savefig(beside)
-    beside.replace(path)

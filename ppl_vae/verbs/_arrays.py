@@ -14,6 +14,7 @@ from ppl_vae.data.table import listing
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
     from ppl_vae.evidence.copies import Copies
 
@@ -90,7 +91,7 @@ def written(
     tables: "Mapping[str, pandas.DataFrame] | None" = None,
     shown: Sequence[str] | None = None,
     index: Any = None,
-    draw: Callable[[Path], bool] = lambda picture: False,
+    draw: "Callable[[], Figure | None]" = lambda: None,
 ) -> Samples:
     """Write arrays by the ending of the file's name, see `core.frames`.
 
@@ -98,12 +99,17 @@ def written(
     array that is shown; in a .npz all arrays.
 
     Args:
-        draw: draws a picture into a file that lies beside, if there is one to draw.
+        draw: draws a picture, which is saved beside the file, if there is one to draw.
     """
     made = Samples(arrays, (path,), given or {}, names or {}, tables or {}, shown, index)
     if path.suffix in TABLES:
         write_frame(made.frame, path, index=index is not None)
     else:
         write_arrays(arrays if path.suffix == ".npz" else {name: arrays[name] for name in shown or arrays}, path)
+    if (drawn := draw()) is None:
+        return made
+    from ppl_vae.reports.style import save
+
     picture = path.with_suffix(".png")
-    return replace(made, files=(path, picture)) if draw(picture) else made
+    save(drawn, picture)
+    return replace(made, files=(path, picture))

@@ -125,16 +125,17 @@ def _write(folder: Path, comparison: "Comparison", rows: "Tensor") -> tuple[str,
     from ppl_vae.core.files import write_bytes, write_json
     from ppl_vae.reports import figures
     from ppl_vae.reports.arviz import write_comparison
+    from ppl_vae.reports.style import save
 
     place = folder / "comparisons" / _name(comparison)
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "compare.json", comparison.asdict())
     write_comparison(comparison.checkpoints, rows, place / "compare.nc")
-    figures.comparison(comparison.checkpoints, place / "compare.png")
-    latest = [folder / f"compare.{kind}" for kind in ("json", "nc", "png")]
-    for file in latest:
+    save(figures.comparison(comparison.checkpoints), place / "compare.png")
+    latest = {kind: folder / f"compare.{kind}" for kind in ("json", "nc", "svg", "png")}
+    for file in latest.values():
         write_bytes(file, (place / file.name).read_bytes())
-    return tuple(map(str, latest))
+    return tuple(str(file) for kind, file in latest.items() if kind != "svg")
 
 
 def _name(comparison: "Comparison") -> str:

@@ -72,6 +72,7 @@ def demo(
     """Do the main job on real digits, in two minutes: fit, compare, evaluate, sample, reconstruct, export, figures."""
     from ppl_vae.data.builtin import BUILTIN
     from ppl_vae.reports import figures
+    from ppl_vae.reports.style import save
     from ppl_vae.verbs.compare import compare
     from ppl_vae.verbs.encode import encode
     from ppl_vae.verbs.evaluate import evaluate
@@ -87,6 +88,6 @@ def demo(
     sample(run, show="means", out=run.folder / "sample_means.npz")
     reconstruct(run)
     labels = BUILTIN["mnist-5k"].labels()  # which only colour the picture
-    figures.latent_scatter(encode(run)["z_mean"], run.folder / "latent.png", labels)
+    save(figures.latent_scatter(encode(run)["z_mean"], labels), run.folder / "latent.png")
     export(run)
     return Demo(run, comparison, evaluation)  # type: ignore[arg-type]

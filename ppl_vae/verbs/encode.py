@@ -1,6 +1,5 @@
 """The verb `encode`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
@@ -8,6 +7,8 @@ from typing_extensions import Doc
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ppl_vae.verbs._arrays import Samples
 
 MOST_LABELS = 10  # that a picture tells by their colours
@@ -76,11 +77,10 @@ def encode(
     beside = {} if label is None else {str(label.name): label.to_frame()}
     texts = {name: cells[name].map(str).mask(cells[name].isna(), "").to_numpy(str) for name, cells in beside.items()}
 
-    def draw(picture: Path) -> bool:
+    def draw() -> "Figure | None":
         means = [x for name, x in codes.items() if name.endswith("_mean") and x.ndim == 2 and x.shape[1] > 1]
         if label is None or not means or label.nunique() > MOST_LABELS:
-            return False
-        figures.latent_scatter(means[0], picture, texts[str(label.name)])
-        return True
+            return None
+        return figures.latent_scatter(means[0], texts[str(label.name)])
 
     return written(codes | texts, path, tables=beside, draw=draw, **named)

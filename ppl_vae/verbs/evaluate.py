@@ -72,6 +72,7 @@ def evaluate(
     from ppl_vae.evidence.on_run import evaluate_on_run, refine_on_run
     from ppl_vae.evidence.predictive import statistics_of
     from ppl_vae.reports import arviz, calibration_figures, evidence_figures
+    from ppl_vae.reports.style import save
     from ppl_vae.runs.run import Run
     from ppl_vae.verbs._arrays import written
     from ppl_vae.verbs._work import working
@@ -94,18 +95,18 @@ def evaluate(
     place = {name: run.folder / name for name in ("evaluate.json", "evidence.nc", "evaluate.png")}
     write_json(place["evaluate.json"], found.asdict())
     arviz.write_evidence(found, place["evidence.nc"])
-    evidence_figures.evaluation(found, place["evaluate.png"])
+    save(evidence_figures.evaluation(found), place["evaluate.png"])
     if found.collapse is not None:
         place["latent_use.png"] = run.folder / "latent_use.png"
-        evidence_figures.aggregate_posterior(found.collapse, place["latent_use.png"])
+        save(evidence_figures.aggregate_posterior(found.collapse), place["latent_use.png"])
     if best is not None:
         place["refined.npz"] = run.folder / "refined.npz"
         columns = {"elbo": best.elbo, "elbo_se": best.elbo_se, "converged": best.converged, "row": found.numbers}
         written({name: x.cpu().numpy() for name, x in (best.arrays | columns).items()}, place["refined.npz"])
     if found.calibration is not None:
         place["calibration.png"] = run.folder / "calibration.png"
-        calibration_figures.calibration(found.calibration, place["calibration.png"])
+        save(calibration_figures.calibration(found.calibration), place["calibration.png"])
     if found.predictive is not None:
         place["predictive.png"] = run.folder / "predictive.png"
-        calibration_figures.predictive(found.predictive, place["predictive.png"])
+        save(calibration_figures.predictive(found.predictive), place["predictive.png"])
     return replace(found, files=tuple(map(str, place.values())))

@@ -131,8 +131,9 @@ def fit(
 def draw_learning(run: "Run") -> None:
     """Draw `learning.png`; a figure that fails is a warning, for the run is whole without it."""
     from ppl_vae.reports import figures
+    from ppl_vae.reports.style import save
 
     try:
-        figures.learning_curves(run.metrics, run.folder / LEARNING)
+        save(figures.learning_curves(run.metrics), run.folder / LEARNING)
     except Exception as error:
         warnings.warn(f"{LEARNING} was not drawn: {error}", stacklevel=3)

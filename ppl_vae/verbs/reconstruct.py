@@ -1,6 +1,5 @@
 """The verb `reconstruct`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typing_extensions import Doc
@@ -8,6 +7,8 @@ from typing_extensions import Doc
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ppl_vae.verbs._arrays import Samples
 
 
@@ -60,13 +61,12 @@ def reconstruct(
     arrays = in_units(run, values, scale)
     arrays = arrays | {f"{site}{what}": x for site, x in in_units(run, again, scale).items()}
 
-    def draw(picture: Path) -> bool:
+    def draw() -> "Figure | None":
         for site, x in values.items():
             images, images_again = (figures.as_images(each, run.image) for each in (x, again[site]))
             if images is not None and images_again is not None:
                 label = "E[x|z]" if show == "means" else "x ~ p(x|z)"
-                figures.reconstructions(images, images_again, picture, label)
-                return True
-        return False
+                return figures.reconstructions(images, images_again, label)
+        return None
 
     return written(arrays, path, names=names, tables=tables, index=index_of(data, numbers), draw=draw)

@@ -1,7 +1,6 @@
 """The verb `sample`."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typing_extensions import Doc
@@ -10,6 +9,8 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ppl_vae.verbs._arrays import Samples
 
 
@@ -85,12 +86,10 @@ def sample(
     fixed = {name: found.arrays[name] for name in found.given}
     names = column_names(run, drawn) | column_names(run, fixed)
 
-    def draw(picture: Path) -> bool:
+    def draw() -> "Figure | None":
         images = (figures.as_images(found.arrays[site], run.image) for site in found.observed)
-        if (first := next((each for each in images if each is not None), None)) is None:
-            return False
-        figures.image_grid(first, picture, "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)")
-        return True
+        title = "E[x|z], z ~ p(z)" if found.show == "means" else "x ~ p(x|z), z ~ p(z)"
+        return next((figures.image_grid(each, title) for each in images if each is not None), None)
 
     shown = (*(["like"] if like is not None else []), *found.observed, *fixed)
     compared = copies_on_run(run, drawn, data, **opening) if copies else None

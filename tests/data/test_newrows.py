@@ -340,13 +340,14 @@ def test_a_picture_is_what_the_data_say_is_one(
     shape: tuple[int, ...], image: tuple[int, ...] | None, tmp_path: Path
 ) -> None:
     from ppl_vae.reports import figures
+    from ppl_vae.reports.style import save
 
     data = open_data(np.random.default_rng(0).random((20, *shape)).astype(np.float32))
     images = figures.as_images(data.train[0].numpy(), data.image)
     assert (None if images is None else images.shape[1:]) == image
     if images is not None:
-        figures.image_grid(images, tmp_path / "grid.png", "")
-        figures.reconstructions(images, images, tmp_path / "pairs.png", "")
+        save(figures.image_grid(images, ""), tmp_path / "grid.png")
+        save(figures.reconstructions(images, images, ""), tmp_path / "pairs.png")
     if shape == (3, 4, 4):
         np.testing.assert_array_equal(images[0, :, :, 1], data.train[0][0, 1])
 

@@ -33,6 +33,7 @@ from ppl_vae.diagnostics.runs import compare_groups, groups_of
 from ppl_vae.objectives import IWAE_ELBO, Beta_ELBO, DReG_ELBO, Renyi_ELBO, Trace_ELBO
 from ppl_vae.programs import Pair
 from ppl_vae.reports import figures
+from ppl_vae.reports.style import save
 
 STANDARD_ERRORS = 4
 
@@ -336,7 +337,7 @@ def test_the_picture_holds_for_estimators_without_noise(tmp_path: Path) -> None:
     found = compare_estimators(pair, named(names), (s.x,), batch_size=3, draws=3)
     none = dict.fromkeys(("model", "guide"), Estimate(0.0, 0.0, "draws"))
     silent = found.estimators | {"trace": replace(found.estimators["trace"], gradient_variance=none)}
-    figures.comparison({0: replace(found, estimators=silent)}, tmp_path / "a.png")
+    save(figures.comparison({0: replace(found, estimators=silent)}), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 

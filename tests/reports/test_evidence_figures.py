@@ -8,13 +8,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from ppl_vae.evidence.collapse import collapse
-from ppl_vae.reports import evidence_figures
 from ppl_vae.reports.evidence_figures import aggregate_posterior
+from ppl_vae.reports.style import save
 
 
 def found(q: Any, prior: Any, rows: int = 60) -> Any:
@@ -62,20 +61,17 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_is_whole(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "new" / "collapse.png"
-    aggregate_posterior(KINDS[kind](), path)
-    assert [file.name for file in path.parent.iterdir()] == ["collapse.png"]
+    save(aggregate_posterior(KINDS[kind]()), path)
+    assert {file.name for file in path.parent.iterdir()} == {"collapse.png", "collapse.svg"}
     with Image.open(path) as image:
         image.verify()
         assert image.format == "PNG"
         assert image.width > 1000
 
 
-def test_the_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(evidence_figures, "_save", lambda figure, path: drawn.append(figure))
+def test_the_panels() -> None:
     c = used(3)
-    aggregate_posterior(c, tmp_path / "a.png")
-    bars, samples, correlations, _ = drawn[0].axes
+    bars, samples, correlations, _ = aggregate_posterior(c).axes
     active, idle = bars.containers
     heights = [bar.get_height() for bar in active]
     assert heights == sorted(heights, reverse=True)

@@ -349,7 +349,8 @@ def test_each_comparison_of_a_run_keeps_its_own_files(tmp_path: Path) -> None:
     second = ppl_vae.compare(run, objectives=["trace", "iwae:K=5"], draws=2)
     kept = sorted((run.folder / "comparisons").iterdir())
     assert len(kept) == 2
-    assert all({f.name for f in folder.iterdir()} == {"compare.json", "compare.nc", "compare.png"} for folder in kept)
+    files = {f"compare.{kind}" for kind in ("json", "nc", "png", "svg")}
+    assert all({f.name for f in folder.iterdir()} == files for folder in kept)
     written = [json.loads((folder / "compare.json").read_text()) for folder in kept]
     assert sorted(map(str, written)) == sorted(map(str, (first.asdict(), second.asdict())))
     assert strict_json(run.folder / "compare.json") == second.asdict(), "the latest"

@@ -13,6 +13,7 @@ import pyro
 import pytest
 import support.programs as programs
 import torch
+from matplotlib.figure import Figure
 from support.programs import PAIRS, rows
 from support.runs import MIXTURE, ROWS, SMALL, D, Z, binary_rows, fitted, write_pictures, write_rows
 
@@ -87,7 +88,12 @@ def test_the_picture_shows_the_data_and_never_the_latents(tmp_path: Path, monkey
     from ppl_vae.reports import figures
 
     shown: list[np.ndarray] = []
-    monkeypatch.setattr(figures, "image_grid", lambda images, *_: shown.append(images))
+
+    def kept(images: np.ndarray, title: str) -> Figure:
+        shown.append(images)
+        return Figure()
+
+    monkeypatch.setattr(figures, "image_grid", kept)
     pictures = write_pictures(tmp_path)
     values = ppl_vae.sample(fitted(tmp_path, data=pictures, set={"latent_dim": 16, "hidden": 4}), num=3)
     np.testing.assert_array_equal(shown[0], values["x"])

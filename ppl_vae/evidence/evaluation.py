@@ -53,6 +53,8 @@ class Evaluation(Result):
         calibration: ranks in simulated data.
         predictive: statistics of the rows beside those of rows drawn anew.
         refused: what could not be had of this pair, and why.
+        compiled: the functions whose compiled graphs gave the numbers; they differ from the programs' by rounding.
+        threads: of torch, on which the last digits depend.
     """
 
     data: str
@@ -70,6 +72,8 @@ class Evaluation(Result):
     calibration: Calibration | None = field(compare=False)
     predictive: PredictiveCheck | None = field(compare=False)
     refused: dict[str, str]
+    compiled: tuple[str, ...] = ()
+    threads: int = 0
     files: tuple[str, ...] = ()
 
     @property
@@ -132,6 +136,8 @@ class Evaluation(Result):
             "annealing_raises": self.annealing_raises.value,
             "annealing_raises_se_data": self.annealing_raises.over_data.se,
             "refused": self.refused,
+            "compiled": list(self.compiled),
+            "threads": self.threads,
         }
         if self.gap is not None:
             found["gap_rows"] = len(self.gap_rows)

@@ -25,7 +25,7 @@ from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, batches, sum_sites
 from ppl_vae.runs.run import Run
-from ppl_vae.runs.sampling import numbered
+from ppl_vae.runs.wording import numbered
 
 if TYPE_CHECKING:
     import pandas

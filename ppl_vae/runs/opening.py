@@ -27,7 +27,7 @@ class Opened:
     dataset: Data
 
     def move(self, rows: Batch) -> Batch:
-        return tuple(x.to(self.run.config.device) for x in rows)
+        return moved(self.run, rows)
 
     def rows(self, split: Split) -> Batch:
         """All rows of a split, on the device of the run."""
@@ -85,6 +85,11 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
         if found:
             raise InputError(found)
     return rows
+
+
+def moved(run: Run, rows: Batch) -> Batch:
+    """The rows on the device of the run."""
+    return tuple(x.to(run.config.device) for x in rows)
 
 
 def _data(run: Run, data: Any, force: bool) -> Data:

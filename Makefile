@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench figures clean
+.PHONY: install demo test check bench figures docs clean
 
 install: $(STAMP)
 
@@ -42,6 +42,9 @@ figures: install
 	$(BIN)/ppl-vae demo --out demo-run
 	$(BIN)/ppl-vae compare demo-run --objectives trace analytic-kl score-function sticking-the-landing iwae:K=5 dreg:K=5
 	cp demo-run/learning.png demo-run/reconstructions.png demo-run/compare.png demo-run/evaluate.png docs/images/
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-run

@@ -48,7 +48,8 @@ def open_run(
     """Open a run for use: what every verb on a run takes.
 
     Args:
-        model, guide: name a program again that is not a shipped one; a hash that differs needs `force`.
+        model: name the model again if it is not a shipped one; a hash that differs needs `force`.
+        guide: the same of the guide.
         data: the data again, where the run was fitted to arrays given from Python.
         set: the settings again that were given from Python and have no text, such as a class.
         checkpoint: a step, `best`, `last`, `first` or `middle`.

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from ppl_vae.evidence.calibration import LEVEL, LOG_JOINT, LOG_LIK, Calibration
 from ppl_vae.evidence.predictive import PredictiveCheck
 from ppl_vae.evidence.uniform import bands, counts
-from ppl_vae.reports.style import BLACK, BLUE, GREY, RED, SKY, figure, styled
+from ppl_vae.reports.labels import shortened
+from ppl_vae.reports.style import BLACK, BLUE, GREY, RED, SKY, SMALL, WIDTH, figure, styled
 
 COLUMNS, MOST_PANELS = 4, 12
 MOST_CURVES = 30
@@ -31,7 +32,7 @@ def calibration(found: Calibration) -> Figure:
     shown = names[:MOST_PANELS]
     columns = min(COLUMNS, len(shown))
     lines = math.ceil(len(shown) / columns)
-    drawn = figure(2.6 * columns + 0.6, 2.1 * lines + 0.9)
+    drawn = figure(min(WIDTH, 2.0 * columns + 2.5), 1.75 * lines + 0.9)
     panels = drawn.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     uniform = np.arange(1, found.draws + 1) / (found.draws + 1)
     rejected = found.rejected
@@ -45,15 +46,13 @@ def calibration(found: Calibration) -> Figure:
         axes.fill_between(uniform, low, high, step="mid", color=GREY, alpha=0.2, lw=0)
         axes.axhline(0, color=GREY, lw=0.6)
         axes.step(uniform, below - uniform, where="mid", color=RED if name in rejected else BLUE, lw=1.3)
-        axes.set_title(name + (f": {q.looks}" if q.looks else ""), fontsize=9)
+        axes.set_title(f"{shortened(name, 26)}\n{q.looks}".rstrip(), fontsize=SMALL)
     for axes in panels[len(shown) :]:
         axes.remove()
-    drawn.supxlabel("rank among the draws of q(z|x), as a fraction", fontsize=9)
-    drawn.supylabel("ECDF − uniform", fontsize=9)
+    drawn.supxlabel("rank among the draws of q(z|x), as a fraction")
+    drawn.supylabel("ECDF − uniform")
     left_out = f"; {len(shown)} shown" if len(names) > len(shown) else ""
-    drawn.suptitle(
-        f"{len(rejected)} of {len(names)} quantities leave their band (95 % for all together){left_out}", fontsize=10
-    )
+    drawn.suptitle(f"{len(rejected)} of {len(names)} quantities leave their band (95 % for all together){left_out}")
     return drawn
 
 
@@ -68,7 +67,7 @@ def predictive(found: PredictiveCheck) -> Figure:
     names = list(found.statistics)
     columns = min(COLUMNS, len(names))
     lines = math.ceil(len(names) / columns)
-    drawn = figure(3.0 * columns + 0.4, 2.4 * lines + 0.5)
+    drawn = figure(min(WIDTH, 3.0 * columns + 0.4), 2.2 * lines + 0.4)
     panels = drawn.subplots(lines, columns, squeeze=False).flatten()
     for axes, name in zip(panels, names, strict=False):
         checked = found.statistics[name]
@@ -76,11 +75,11 @@ def predictive(found: PredictiveCheck) -> Figure:
         for draw in again:
             axes.ecdf(draw, color=SKY, lw=0.5, alpha=0.4)
         axes.ecdf(checked.observed.cpu().numpy(), color=BLACK, lw=1.4)
-        axes.set(xlabel=f"{name} of a row", title=f"mean p {checked.p.mean():z.2f}")
+        axes.set(xlabel=f"{shortened(name, 20)} of a row", title=f"mean p {checked.p.mean():z.2f}")
     for axes in panels[len(names) :]:
         axes.remove()
     panels[0].set_ylabel("fraction of rows below")
     panels[0].plot([], [], color=BLACK, label="x")
     panels[0].plot([], [], color=SKY, label="x_rep")
-    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+    panels[0].legend(loc="lower right")
     return drawn

@@ -53,7 +53,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> M
     first, *others = head
     cells = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>\n').format(
-            name, Markup("").join(Markup("<td>{}</td>").format(x) for x in row)
+            name, Markup("").join(Markup("<td>{}</td>").format(_said(x)) for x in row)
         )
         for name, *row in rows
     )
@@ -66,13 +66,17 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> M
 
 def figure(svg: str, caption: str) -> Markup:
     """A drawing, as `ppl_vae.reports.style.as_svg` gives it, with what it shows below."""
-    return Markup('<figure>{}<figcaption>{}</figcaption></figure>').format(Markup(svg), caption)
+    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(Markup(svg), caption)
 
 
 def definitions(pairs: Mapping[str, Any]) -> Markup:
     """Names with what they stand for."""
     each = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>\n").format(name, value) for name, value in pairs.items())
     return Markup("<dl>\n{}</dl>").format(each)
+
+
+def _said(x: Any) -> Any:
+    return x if isinstance(x, Markup) else str(x)
 
 
 def commands(lines: Iterable[str]) -> Markup:

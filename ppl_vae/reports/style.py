@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from ppl_vae.core.files import write_bytes
 
@@ -33,6 +35,8 @@ RC: Any = {
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
+    "figure.titlesize": 9,
+    "figure.labelsize": 9,
     "axes.linewidth": 0.8,
     "axes.facecolor": "none",
     "axes.spines.top": False,
@@ -50,6 +54,7 @@ RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ppl_vae",
 }
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ROOT = "http://www.w3.org/2000/svg"
 
 
@@ -67,6 +72,24 @@ def figure(width: float = WIDTH, height: float = 3.0) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
+class _Powers(LogFormatter):
+    """0.01, 50, 2000, and from there 10⁵ and 2·10⁵."""
+
+    def _num_to_string(self, x: float, vmin: float, vmax: float) -> str:
+        if 1e-3 <= x < 1e4:
+            return f"{x:g}"
+        digits, power = f"{x:.0e}".split("e")
+        return ("" if digits == "1" else f"{digits}·") + "10" + str(int(power)).translate(RAISED)
+
+
+def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis, whose numbers are text without formulas."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    axis.set_major_formatter(_Powers())
+    axis.set_minor_formatter(_Powers())
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as `path`, a `.png`, and beside it under the same stem as `.svg`. Each is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,8 +100,9 @@ def save(figure: Figure, path: Path) -> None:
 @styled()
 def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
     content = io.BytesIO()
-    undated = {"Date": None} if kind == "svg" else None
-    figure.savefig(content, format=kind, metadata=undated, **options)
+    if kind == "svg":  # many points are an image in it, whose size matters
+        options |= {"metadata": {"Date": None}, "dpi": 110}
+    figure.savefig(content, format=kind, **options)
     return content.getvalue()
 
 
@@ -93,17 +117,23 @@ def as_svg(figure: Figure, title: str, description: str) -> str:
         title: what a screen reader says first.
         description: what is seen in it, in a sentence.
     """
-    source = _rendered(figure, "svg", facecolor="none")
+    return inline(_rendered(figure, "svg", facecolor="none"), title, description)
+
+
+def inline(source: bytes, title: str, description: str) -> str:
+    """What `save` wrote as `.svg`, likewise; the arguments are those of `as_svg`."""
     prefix = "f" + sha256(source + f"{title}\n{description}".encode()).hexdigest()[:10]
     drawn = ElementTree.fromstring(source)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', source.decode()))
     for element in drawn.iter():
         _for_a_page(element, used, prefix)
-    parts = [part for part in drawn if part.tag == "g"]  # and no style sheet, which would hold for the whole page
+    # no style sheet, which would hold for the whole page
+    parts = [part for part in drawn if part.tag == "g" or part.find("clipPath") is not None]
+    width = 96 / 72 * float(drawn.attrib["viewBox"].split()[2])
     root = ElementTree.Element("svg", {
         "xmlns": ROOT, "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc",
         "viewBox": drawn.attrib["viewBox"], "width": "100%",
-        "style": f"max-width: {96 * figure.get_figwidth():.0f}px; height: auto; fill: currentColor; "
+        "style": f"max-width: {width:.0f}px; height: auto; fill: currentColor; "
         "stroke-linejoin: round; stroke-linecap: butt",
     })  # fmt: skip
     for name, text in (("title", title), ("desc", description)):
@@ -119,6 +149,8 @@ def _for_a_page(element: ElementTree.Element, used: set[str], prefix: str) -> No
         old.pop("id", None)
     if "id" in old:
         old["id"] = f"{prefix}-{old['id']}"
+    if "d" in old:  # hundredths of a point are enough
+        old["d"] = re.sub(r"(\.\d\d)\d+", r"\1", " ".join(old["d"].split()))
     if "href" in old:
         old["href"] = re.sub("^#", f"#{prefix}-", old["href"]).replace("\n", "")
     if "clip-path" in old:

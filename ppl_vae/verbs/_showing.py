@@ -1,7 +1,7 @@
-"""What a report shows of a run, gathered: what other verbs left there, and what is quickly computed."""
+"""What a report shows of a run, gathered: what other verbs have left there, and what is quickly computed."""
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,14 @@ from markupsafe import Markup
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json
-from ppl_vae.core.results import counted
 from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.programs import Pair
 from ppl_vae.programs.notation import factors
 from ppl_vae.programs.scores import Batch
-from ppl_vae.reports import figures, latent_plane, plates, vega
-from ppl_vae.reports.html import Section, table
-from ppl_vae.reports.run_page import Shown, headline, sections
+from ppl_vae.reports import figures, latent_plane, plates, report_figures
+from ppl_vae.reports.run_page import Shown
 from ppl_vae.runs.latent import Decoder
-from ppl_vae.runs.opening import rows_of
+from ppl_vae.runs.opening import moved, rows_of
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sampling import reconstructed, sampled
 from ppl_vae.verbs.compare import compare
@@ -27,28 +25,30 @@ from ppl_vae.verbs.evaluate import evaluate
 from ppl_vae.verbs.score import score
 
 FEW = 8
-"""Rows that the programs are read from, pictures beside each other, dimensions that are varied."""
+"""Rows that the programs are read from, and latent dimensions that are varied."""
+SCORED, DRAWN = 200, 1000
+"""Rows of a table that are scored, and rows that are drawn to be seen beside it."""
+VERBS = {"evaluate": ("bounds", "evaluation"), "compare": ("estimators", "comparison")}
+"""The verbs whose results are shown, with the section that says so if they are not there."""
 KEPT = {
-    "bounds": (
-        ("evaluate.svg", "Each row's log p(x) and ELBO, and the parts of the gap between them; beside it the mean over rows."),
-    ),
-    "latent": (
-        ("latent_use.svg", "What each latent dimension carries; draws of q(z) beside draws of p(z); correlations of E[z|x]."),
-    ),
-    "calibration": (
-        ("calibration.svg", "Ranks of the latents of rows that the model drew: uniform where q(z|x) is the posterior."),
-        ("predictive.svg", "Statistics of the rows beside those of rows drawn anew from their q(z|x)."),
-    ),
-    "estimators": (
-        ("compare.svg", "Each estimator's value with its error, and the variance of its gradient against its time."),
-    ),
+    "bounds": {
+        "evaluate.svg": "Each row's log p(x) and ELBO, and the parts of the gap between them; beside it, the means."
+    },
+    "latent": {
+        "latent_use.svg": "What each dimension carries; draws of q(z) beside draws of p(z); correlations of E[z|x]."
+    },
+    "calibration": {
+        "calibration.svg": "Ranks of the latents of rows that the model drew: uniform where q(z|x) is the posterior.",
+        "predictive.svg": "Statistics of the rows beside those of rows drawn anew from their q(z|x).",
+    },
+    "estimators": {
+        "compare.svg": "Each estimator's value with its error, and the variance of its gradient against its time."
+    },
 }
-"""The figures that verbs leave in a run, by the section that shows them."""
+"""The figures that verbs leave in a run, by the section that shows them, and what each shows."""
 
 
-def shown(
-    run: Run, *, quick: bool, rows: int, seed: int, progress: bool, data: Any, **opening: Any
-) -> Shown:
+def shown(run: Run, *, quick: bool, rows: int, seed: int, progress: bool, data: Any, **opening: Any) -> Shown:
     """All that a report shows of one run.
 
     Args:
@@ -59,46 +59,26 @@ def shown(
     with run.isolated(seed):
         pair = run.pair(**opening)
         read = rows_of(run, pair, data, None, test=data is None, force=opening["force"])
-        batch = tuple(x.to(run.config.device) for x in read.first(rows))
+        batch = moved(run, read.first(rows))
         few = tuple(x[:FEW] for x in batch)
-        fields = list(run.rules.fields)
-        found = Shown(run, (factors(pair.model, few, fields), factors(pair.guide, few, fields)))
-        drawn = {"fitted": [(plates.plates(pair.model, few, pair.guide), "The programs as plate diagrams: an arrow goes from a draw to what depends on it.")]}
-    found.drawn = drawn
-    _computed(found, quick, seed, progress, data, opening)
-    found.drawn["learning"] = [(figures.learning_curves(run.metrics), "ELBO, rate and distortion over epochs.")]
+        found = Shown(run, (factors(pair.model, few, run.rules.fields), factors(pair.guide, few, run.rules.fields)))
+        diagram = "The programs as plate diagrams: an arrow goes from a draw to what depends on it."
+        found.draw("fitted", plates.plates(pair.model, few, pair.guide), diagram)
+    found.draw("learning", figures.learning_curves(run.metrics), "ELBO, rate and distortion over epochs.")
+    options = {"seed": seed, "progress": progress, "data": data, **opening}
+    for verb in (evaluate, compare):
+        _part(found, VERBS[verb.__name__][0], partial(_told, found, verb, quick, options))
     for section, kept in KEPT.items():
-        there = [(run.folder / name, text) for name, text in kept if (run.folder / name).is_file()]
-        found.drawn.setdefault(section, []).extend(there)
+        for name, text in kept.items():
+            if (run.folder / name).is_file() and section not in found.left_out:
+                found.draw(section, run.folder / name, text)
     with run.isolated(seed):
-        _latent(found, pair, batch, read.numbers[: len(batch[0])].numpy(), opening)
+        _part(found, "latent", lambda: _latent(found, pair, batch, read.numbers[: len(batch[0])].numpy()))
     if run.image is not None:
-        _part(found, "pictures", lambda: _pictures(found, seed, data, opening))
+        _part(found, "pictures", lambda: _pictures(found, data, seed=seed, **opening))
     if run.schema is not None:
-        _part(found, "rows", lambda: _table(found, seed, data, opening))
+        _part(found, "rows", lambda: _rows(found, data, seed=seed, **opening))
     return found
-
-
-def _computed(found: Shown, quick: bool, seed: int, progress: bool, data: Any, opening: Any) -> None:
-    """What `evaluate` and `compare` say of the best step; they are asked where the run does not hold it."""
-    run = found.run
-    best = run.step("best")
-    asked: dict[str, Callable[[], Any]] = {
-        "evaluate.json": lambda: evaluate(run, data, seed=seed, progress=progress, **opening),
-        "compare.json": lambda: compare(run, data=data, seed=seed, progress=progress, **opening),
-    }
-    for name, section, verb in (("evaluate.json", "bounds", "evaluate"), ("compare.json", "estimators", "compare")):
-        path = run.folder / name
-        if not (path.is_file() and read_json(path)["step"] == best and path.with_suffix(".svg").is_file()):
-            if quick:
-                found.left_out[section] = f"ppl-vae {verb} {run.folder} adds this part"
-                continue
-            try:
-                asked[name]()
-            except InputError as error:
-                found.left_out[section] = str(error)
-                continue
-        setattr(found, "evaluation" if verb == "evaluate" else "comparison", read_json(path))
 
 
 def _part(found: Shown, section: str, make: Callable[[], None]) -> None:
@@ -108,109 +88,90 @@ def _part(found: Shown, section: str, make: Callable[[], None]) -> None:
         found.left_out[section] = str(error)
 
 
-def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray, opening: Any) -> None:
-    """The plane of the latent space, and single dimensions varied."""
-    run = found.run
+def _told(found: Shown, verb: Callable[..., Any], quick: bool, options: Mapping[str, Any]) -> None:
+    """What a verb says of the best step; it is asked where the run does not hold that, unless it has to be quick."""
+    name = verb.__name__
+    path = found.run.folder / f"{name}.json"
+    there = path.is_file() and path.with_suffix(".svg").is_file()
+    if not there or read_json(path)["step"] != found.run.step("best"):
+        if quick:
+            raise InputError(f"ppl-vae {name} {found.run.folder} adds it")
+        verb(found.run, **options)
+    setattr(found, VERBS[name][1], read_json(path))
 
-    def make() -> None:
-        decoder = Decoder(run, pair, batch)
-        codes = decoder.codes()
-        plane = latent_plane.Plane.of(codes.z)
-        decoded = decoder(torch.as_tensor(plane.nodes).to(decoder.z)).cpu().numpy()
-        arrays = [codes.x, codes.again, decoded]
-        images = [figures.as_images(x, run.image) for x in arrays]
-        names = run.rules.columns.get(run.rules.fields[0])
-        if images[0] is None and (names is None or len(names) != codes.x.shape[1]):
-            raise InputError("a datum is neither a picture nor a row of named columns, so that there is nothing to show of it")
+
+def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray) -> None:
+    """The plane of the latent space; and of pictures, single dimensions varied."""
+    run, decoder = found.run, Decoder(found.run, pair, batch)
+    codes = decoder.codes()
+    plane = latent_plane.Plane.of(codes.z)
+    decoded = decoder(torch.as_tensor(plane.nodes).to(decoder.z)).cpu().numpy()
+    columns = run.rules.columns.get(run.rules.fields[0], ())
+    arrays, names = (codes.x, codes.again, decoded), None
+    values = [x for each in arrays if (x := figures.as_images(each, run.image)) is not None]
+    if not values:
+        if codes.x.shape[1:] != (len(columns),):
+            raise InputError("a datum is neither a picture nor a row of named columns: there is nothing to show of it")
         most = latent_plane.MOST_VALUES
-        values = images if images[0] is not None else [x[:, :most] for x in arrays]
-        text = latent_plane.latent_plane(
-            plane, *values, labels=_labels(run, numbers), rows=numbers,
-            names=None if images[0] is not None or names is None else list(names)[:most], name=f"plane-{run.folder.name}",
-        )  # fmt: skip
-        found.interactive["latent"] = Markup(text)
-        if images[0] is not None:
-            order = _by_rate(found, codes.names, codes.z)[:FEW]
-            moved = decoder.traversals(order)
-            pictures = figures.as_images(moved.reshape(-1, *moved.shape[2:]), run.image)
-            assert pictures is not None
-            what = "One row's code with one dimension moved through the codes' mean ± 2.5 standard deviations: E[x|z]."
-            drawn = figures.traversals(pictures.reshape(*moved.shape[:2], *pictures.shape[1:]), [codes.names[j] for j in order])
-            found.drawn.setdefault("latent", []).append((drawn, what))
-
-    _part(found, "latent", make)
+        values, names = [x[:, :most] for x in arrays], columns[:most]
+    x, again, at_nodes = values
+    name, labels = f"plane-{run.folder.name}", _labels(run, numbers)
+    found.interactive["latent"] = Markup(
+        latent_plane.latent_plane(plane, x, again, at_nodes, labels, numbers, names, name)
+    )
+    if names is None:
+        order = _by_rate(found, codes.names, codes.z)[:FEW]
+        ways = decoder.traversals(order)
+        pictures = figures.as_images(ways.reshape(-1, *ways.shape[2:]), run.image)
+        assert pictures is not None
+        drawn = report_figures.traversals(
+            pictures.reshape(*ways.shape[:2], *pictures.shape[1:]), [codes.names[j] for j in order]
+        )
+        found.draw(
+            "latent", drawn, "E[x|z] as one dimension of one row's code moves from −2.5 to 2.5 sd around the mean."
+        )
 
 
 def _by_rate(found: Shown, names: Sequence[str], z: np.ndarray) -> list[int]:
     """The dimensions, those of the highest rate first; where it is not known, those whose codes vary most."""
     told = found.evaluation or {}
     rates = dict(zip(told.get("dimensions", ()), told.get("rate_by_dimension", ()), strict=False))
-    size = [rates.get(name) for name in names]
-    order = np.argsort(-z.var(0)) if None in size else np.argsort(-np.array(size, dtype=float))
-    return [int(j) for j in order]
+    known = [rates.get(name) for name in names]
+    size = z.var(0) if None in known else np.array(known, dtype=float)
+    return [int(j) for j in np.argsort(-size)]
 
 
 def _labels(run: Run, numbers: np.ndarray) -> np.ndarray | None:
-    """The label of each row, where the data have one."""
-    if (spec := run.config.data) and len(spec) == 1 and spec[0] in BUILTIN:
-        return BUILTIN[spec[0]].labels()[numbers]
-    return None
+    """The class of each row, where the data are a built-in set."""
+    spec = run.config.data
+    return BUILTIN[spec[0]].labels()[numbers] if len(spec) == 1 and spec[0] in BUILTIN else None
 
 
-def _pictures(found: Shown, seed: int, data: Any, opening: Any) -> None:
+def _pictures(found: Shown, data: Any, **opening: Any) -> None:
     run = found.run
-    values, again, _ = reconstructed(run, data, num=12, seed=seed, **opening)
-    drawn = []
+    values, again, _ = reconstructed(run, data, **opening)
     for site, x in values.items():
-        pair = [figures.as_images(each, run.image) for each in (x, again[site])]
-        if pair[0] is not None and pair[1] is not None:
-            drawn.append((figures.reconstructions(pair[0], pair[1], "E[x|z]"), "Test rows, and below each E[x|z] at a draw of q(z|x)."))
-    if not run.given(run.pair(**opening).model):
-        for show, text in (("draws", "x ~ p(x|z)"), ("means", "E[x|z]")):
-            made = sampled(run, 32, show, seed=seed, **opening)  # type: ignore[arg-type]
-            images = figures.as_images(made.arrays[made.observed[0]], run.image)
-            if images is not None:
-                drawn.append((figures.image_grid(images, f"{text}, z ~ p(z)", columns=16), f"Samples: {text}, z ~ p(z), the same z in both."))
-    found.drawn["pictures"] = drawn
+        images, images_again = (figures.as_images(each, run.image) for each in (x, again[site]))
+        if images is not None and images_again is not None:
+            drawn = figures.reconstructions(images, images_again, "E[x|z]")
+            found.draw("pictures", drawn, "Test rows, and below each E[x|z] at a draw of q(z|x).")
+    for show, what in (("draws", "x ~ p(x|z)"), ("means", "E[x|z]")):
+        made = sampled(run, 32, show, **opening)  # type: ignore[arg-type]
+        images = figures.as_images(made.arrays[made.observed[0]], run.image)
+        if images is not None:
+            found.draw("pictures", figures.image_grid(images, f"{what}, z ~ p(z)", 16), f"Samples: {what}, z ~ p(z).")
 
 
-def _table(found: Shown, seed: int, data: Any, opening: Any) -> None:
-    """The least likely rows of a table, and its columns beside those of samples."""
+def _rows(found: Shown, data: Any, seed: int, **opening: Any) -> None:
+    """The columns of a table beside those of rows drawn by the model, and its least likely rows."""
     run = found.run
-    scored = score(run, data, rows=200, seed=seed, out=run.folder / "scores.csv", **opening)
-    found.unlikely = scored["least_likely"]
-
-
-def several(found: Sequence[Shown], **how: Any) -> tuple[str, str, list[Section], list[Markup]]:
-    """Title, what stands below it, sections and scripts of the page."""
-    scripts = [Markup(vega.library())] if any("latent" in each.interactive for each in found) else []
-    if len(found) == 1:
-        return f"Report on {found[0].run.folder.name}", headline(found[0]), sections(found[0]), scripts
-    together = [_side_by_side(found, **how)]
-    for i, each in enumerate(found):
-        own = sections(each, f"run{i + 1}-")
-        for section in own:
-            section.title = f"{each.run.folder.name}: {section.title}"
-        together += own
-    return f"{counted(len(found), 'run')} side by side", "", together, scripts
-
-
-def _side_by_side(found: Sequence[Shown], *, quick: bool, seed: int, progress: bool, **opening: Any) -> Section:
-    section = Section("together", "Side by side", "The same rows, datum by datum: a paired difference has less noise than two values.")
-    rows = [
-        (str(each.run.folder), each.run.best.elbo, each.run.best.rate, each.run.best.distortion)
-        for each in found
-    ]
-    section.add(table("Validation rows, nats per datum ± s.e. over data", ("run", "ELBO", "rate", "distortion"), rows))
-    try:
-        told = compare([each.run for each in found], seed=seed, progress=progress, **opening)
-    except InputError as error:
-        return section.add(f"Paired differences can't be had: {error}")
-    pairs = [
-        (f"{pair['a']} − {pair['b']}", *(f"{pair[name]:z.3f}" for name in ("difference", "se", "se_data")))
-        for pair in told["pairs"]
-    ]
-    return section.add(table(
-        f"Paired differences of {told['target']} on {told['rows']} {told['split']} rows, nats per datum",
-        ("runs", "difference", "± s.e. over draws", "± s.e. over data"), pairs,
-    ))  # fmt: skip
+    schema = run.schema
+    assert schema is not None
+    given = run.given(run.pair(**opening).model)
+    test = rows_of(run, run.pair(**opening), data, None, test=data is None, force=opening["force"])
+    if not given:
+        anew = sampled(run, DRAWN, seed=seed, **opening)
+        frames = (schema.decode(x) for x in (test.batch[0].numpy(), anew.arrays[anew.observed[0]]))
+        what = f"Shares of {len(test.numbers)} test rows beside those of {DRAWN} rows that the model draws."
+        found.draw("rows", report_figures.columns(*frames), what)
+    found.unlikely = score(run, data, rows=SCORED, seed=seed, **opening)["least_likely"]

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from markupsafe import Markup
 from rich.console import RenderableType
 from typing_extensions import Doc
 
@@ -14,11 +16,16 @@ from ppl_vae.core.results import Result
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
+    from ppl_vae.reports.html import Section
     from ppl_vae.reports.run_page import Shown
-    from ppl_vae.runs.run import Run
+
+    pass
 
 KEPT = {"bounds": "evaluate.json", "estimators": "compare.json"}
 """What other verbs leave in a run, and the section that shows it."""
+
+
+FILE = "report.html"
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +56,9 @@ def report(
         o.Flag(tyro.conf.Positional[tuple[Path, ...]]),
     ],
     *,
-    out: Annotated[o.Out, Doc("The HTML file to write; RUN/report.html if not said, of several runs report.html.")] = None,
+    out: Annotated[
+        o.Out, Doc("The HTML file to write; RUN/report.html if not said, of several runs report.html.")
+    ] = None,
     quick: Annotated[
         bool, Doc("Show what is there, and leave out what would have to be computed for minutes: evaluate and compare.")
     ] = False,
@@ -65,32 +74,49 @@ def report(
 ) -> Report:
     """Write one HTML page about a run, or about several side by side. It needs no server and no network.
 
-    It says what was fitted, in mathematics; how it learned; how tight the bound is; what the latent carries, with a plane
-    of it to move over; reconstructions and samples, or columns and unlikely rows of a table; estimators; calibration;
-    and how to repeat the run. What `evaluate` and `compare` have not left in the run is computed by them first.
+    It says what was fitted, in mathematics; how it learned; how tight the bound is; what the latent carries, with a
+    plane of it to move over; reconstructions and samples, or columns and unlikely rows of a table; estimators;
+    calibration; and how to repeat the run. What `evaluate` and `compare` have not left in the run is computed by them
+    first, which may take minutes.
     """
     from ppl_vae.core.files import check_file, write_bytes
+    from ppl_vae.reports import vega
     from ppl_vae.reports.html import page
+    from ppl_vae.reports.run_page import headline, sections
     from ppl_vae.runs.run import Run
-    from ppl_vae.verbs._showing import several, shown
+    from ppl_vae.verbs._showing import shown
 
     check_seeds(seed=seed)
     at_least(2, rows=rows)
-    named = [run] if isinstance(run, str | Path | Run) else list(run)
-    if not named:
+    runs = [Run.of(each) for each in ([run] if isinstance(run, str | PathLike) else run)]
+    if not runs:
         raise InputError("report needs the folder of a run, RUN, or several")
-    runs = [Run.of(each) for each in named]
-    path = Path(out).expanduser() if out is not None else _place(runs)
+    alone = len(runs) == 1
+    path = Path(out).expanduser() if out is not None else runs[0].folder / FILE if alone else Path(FILE)
     check_file(path)
-    opening = {"data": data, "model": model, "guide": guide, "set": set, "trust": trust, "force": force}
     if trust:
         for each in runs:
             each.announce_trusted()
-    found = [shown(each, quick=quick, rows=rows, seed=seed, progress=progress, **opening) for each in runs]
-    text = page(*several(found, quick=quick, seed=seed, progress=progress, **opening)).encode()
+    how = {"data": data, "model": model, "guide": guide, "set": set, "trust": trust, "force": force}
+    how |= {"seed": seed, "progress": progress}
+    found = [shown(each, quick=quick, rows=rows, **how) for each in runs]
+    if alone:
+        title, about, parts = f"Report on {runs[0].folder.name}", headline(found[0]), sections(found[0])
+    else:
+        title, about, parts = f"Report on {len(runs)} runs", "", _together(found, how)
+    scripts = [Markup(vega.library())] if any(each.interactive for each in found) else []
+    text = page(title, about, parts, scripts).encode()
     write_bytes(path, text)
     return Report(path, len(text), {str(each.run.folder): each.left_out for each in found if each.left_out})
 
 
-def _place(runs: "Sequence[Run]") -> Path:
-    return runs[0].folder / "report.html" if len(runs) == 1 else Path("report.html")
+def _together(found: "Sequence[Shown]", how: dict[str, Any]) -> "list[Section]":
+    from ppl_vae.reports.several_runs import each_run, side_by_side
+    from ppl_vae.verbs.compare import compare
+
+    told, refused = None, ""
+    try:
+        told = compare([each.run for each in found], **how)
+    except InputError as error:
+        refused = str(error)
+    return [side_by_side(found, told, refused), *each_run(found)]

@@ -34,7 +34,7 @@ def test_red_lines_leave_their_bands_and_no_others(quantities: int) -> None:
         for x, y in zip(*line.get_data(), strict=True):
             near = corners[np.isclose(corners[:, 0], x, atol=0.5 / (DRAWS + 1) + 1e-9)][:, 1]
             outside.append(not near.min() - 1e-9 <= y <= near.max() + 1e-9)
-        name = axes.get_title("left").partition(":")[0]
+        name = axes.get_title("left").partition("\n")[0]
         red = line.get_color() == RED
         assert red == (name in result.rejected)
         if not red:

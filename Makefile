@@ -35,6 +35,7 @@ bench: install
 	$(BIN)/python tests/benchmarks/log_px.py
 
 figures: install
+	$(BIN)/python docs/one_dimension.py
 	$(BIN)/python examples/theory.py --out docs/images/theory.png
 	$(BIN)/python examples/why_reparameterize.py --out docs/images/why_reparameterize.png
 	$(BIN)/python examples/which_estimator.py --out docs/images/which_estimator.png

@@ -1,5 +1,6 @@
 """What a page is made of: sections with text, tables, figures and formulas, in one file without any other."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -9,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 ASSETS = "ppl_vae.reports", "assets"
+LEAST_WIDTH = 560
+"""Pixels below which the words in a figure of many panels can't be read."""
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Section:
 
     def add(self, *parts: Markup | str) -> "Section":
         """Add markup as it is, and text as a paragraph."""
-        self.parts += [part if isinstance(part, Markup) else Markup("<p>{}</p>").format(part) for part in parts]
+        self.parts += [part if isinstance(part, Markup) else Markup("<p>{}</p>").format(_said(part)) for part in parts]
         return self
 
 
@@ -45,7 +48,7 @@ def page(title: str, about: str, sections: Iterable[Section], scripts: Iterable[
     )  # fmt: skip
     style = Markup(files(ASSETS[0]).joinpath(ASSETS[1], "report.css").read_text())
     template = environment.get_template("report.html")
-    return template.render(title=title, about=about, sections=list(sections), style=style, scripts=list(scripts))
+    return template.render(title=title, about=_said(about), sections=list(sections), style=style, scripts=list(scripts))
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
@@ -65,8 +68,14 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> M
 
 
 def figure(svg: str, caption: str) -> Markup:
-    """A drawing, as `ppl_vae.reports.style.as_svg` gives it, with what it shows below."""
-    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(Markup(svg), caption)
+    """A drawing, as `ppl_vae.reports.style.as_svg` gives it, with what it shows below. It scrolls on a phone."""
+    own = re.search(r"max-width: (\d+)px", svg)
+    least = min(int(own[1]), LEAST_WIDTH) if own else LEAST_WIDTH
+    drawn = Markup('<div style="min-width: {}px">{}</div>').format(least, Markup(svg))
+    return Markup(
+        '<figure><div class="wide" tabindex="0" role="region" aria-label="{0}">{1}</div>'
+        "<figcaption>{0}</figcaption></figure>"
+    ).format(caption, drawn)
 
 
 def definitions(pairs: Mapping[str, Any]) -> Markup:
@@ -76,7 +85,8 @@ def definitions(pairs: Mapping[str, Any]) -> Markup:
 
 
 def _said(x: Any) -> Any:
-    return x if isinstance(x, Markup) else str(x)
+    """Numbers have the sign that is printed, and may be broken from no other."""
+    return x if isinstance(x, Markup) else re.sub(r"(?<![\w.])-(?=\d)", "−", str(x)).replace(" ± ", "\u00a0±\u00a0")
 
 
 def commands(lines: Iterable[str]) -> Markup:

@@ -144,8 +144,9 @@ def _labels(labels: Any, count: int) -> tuple[list[tuple[Any, str]], list[Any] |
         return [(None, "")] * count, None
     values = np.asarray(labels)
     said = [_text(value) for value in values.tolist()]
-    in_order = list(dict.fromkeys(_text(value) for value in np.unique(values).tolist()))
-    if len(in_order) > MOST_LABELS and values.dtype.kind in "iuf" and np.isfinite(values).all():
+    numbers = values.dtype.kind in "iuf"
+    in_order = list(dict.fromkeys(map(_text, np.unique(values).tolist()))) if numbers else sorted(set(said))
+    if len(in_order) > MOST_LABELS and numbers and np.isfinite(values).all():
         drawn: list[Any] = values.tolist()
         return [(v, f"label {text}") for v, text in zip(drawn, said, strict=True)], [min(drawn), max(drawn)]
     if len(in_order) > MOST_LABELS:
@@ -158,4 +159,4 @@ def _text(value: Any) -> str:
     """A number in four digits; a missing one as a dash."""
     if isinstance(value, float | np.floating):
         return f"{value:.4g}" if np.isfinite(value) else "–"
-    return str(value)
+    return "–" if value is None else str(value)

@@ -1,7 +1,7 @@
 """How a run is made again: the command, the versions, and the hashes of what went into it."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from ppl_vae.reports.html import Section, commands, definitions
@@ -19,11 +19,20 @@ def how_to_repeat(run: Run) -> Section:
 
 
 def command(run: Run) -> str:
-    """The `fit` that makes this run, with the options that are not at their defaults."""
-    words = ["ppl-vae fit"]
+    """The `fit` that makes this run, with the options that are not at their defaults.
+
+    Of a table that was fitted by its columns, what follows from these is left out.
+    """
+    words, usual = ["ppl-vae fit"], {field.name: field.default for field in fields(FitConfig)}
+    config = run.config
+    if run.schema is not None:
+        usual |= {"model": "table", "guide": "table", "missing": "nan"}
+        kept = tuple(entry for entry in config.set if not re.match(r"(\w+\.)*kinds=", setting(entry)))
+        config = replace(config, set=kept)
+        words += ["--label", _quoted(run.schema.label)] if run.schema.label else []
     for field in fields(FitConfig):
-        value = getattr(run.config, field.name)
-        if value == field.default:
+        value = getattr(config, field.name)
+        if value == usual[field.name]:
             continue
         flag = f"--{field.name.replace('_', '-')}"
         if field.name == "set":

@@ -6,6 +6,7 @@ from typing import Any
 
 from ppl_vae.core.results import counted, number
 from ppl_vae.core.statistics import Estimate
+from ppl_vae.evidence.evaluation import WORDS
 from ppl_vae.reports.html import Section, table
 
 Found = Mapping[str, Any]
@@ -32,7 +33,8 @@ def bounds(found: Found | None) -> Section:
     rows = []
     for name, title in PARTS.items():
         if name in found:
-            numbers = (number(_nan(found.get(name + end)), ".2f") for end in ("", "_se_data", "_se_mc"))
+            forms = {"": ".2f", "_se_data": ".2f", "_se_mc": ".3f"}
+            numbers = (number(_nan(found.get(name + end)), form) for end, form in forms.items())
             rows.append((title + " (at least)" * (name in least), *numbers))
     of = f"{counted(found['rows'], found['split'] + ' row')} of {found['data']}"
     section.add(
@@ -43,13 +45,14 @@ def bounds(found: Found | None) -> Section:
     said = f"That is {estimate(found, 'bits_per_dim')} bits per dimension."
     if found["change_of_variables"]:
         said += f" They are {found['change_of_variables']}."
-    methods = ", ".join(f"of {counted(count, 'row')} by {method}" for method, count in found["methods"].items())
-    section.add(said, f"log p(x) was had {methods}; in {found['reliable_rows']} of them its error can be relied on.")
+    methods = "; ".join(f"of {counted(count, 'row')} {WORDS[method]}" for method, count in found["methods"].items())
+    reliable = f"In {found['reliable_rows']} of {found['rows']} rows its error can be relied on."
+    section.add(said, f"log p(x) is computed {methods}. {reliable}")
     if found.get("khat") is not None:
         section.add(
             f"k-hat of the guide's own importance weights is {found['khat']:.2f} in the median, and below 0.5 in "
-            f"{found['khat_below_half']:.0%} of the rows. Where it is not, the error of a mean over these weights can't "
-            "be relied on, and another method is taken."
+            f"{found['khat_below_half']:.0%} of the rows. Where it is not, the error of a mean over these weights "
+            "can't be relied on, and another method is taken."
         )
     return section
 
@@ -97,8 +100,8 @@ def calibration(found: Found | None) -> Section | None:
     rejected = {name: q for name, q in quantities.items() if q["looks"]}
     section.add(
         f"{simulated['simulations']} rows were drawn from the model. The z that a row was drawn with is ranked among "
-        f"{simulated['draws']} draws of q(z|x): {len(rejected)} of {len(quantities)} quantities have ranks that are not "
-        "uniform."
+        f"{simulated['draws']} draws of q(z|x): {len(rejected)} of {len(quantities)} quantities have ranks that are "
+        "not uniform."
     )
     if rejected:
         rows = [(name, q["looks"], f"{q['p_holm']:.2g}") for name, q in list(rejected.items())[:MOST_QUANTITIES]]

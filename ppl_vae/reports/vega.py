@@ -33,17 +33,19 @@ CONFIG = {
 STYLE = """
 .vega { margin: 1em 0; }
 .vega figcaption { max-width: 44em; margin-top: .5em; }
-.vega-plot { overflow: hidden; touch-action: pan-y; }
-.vega-plot svg { display: block; max-width: 100%; }
+.vega-plot { overflow: hidden; touch-action: pan-y pinch-zoom; }
+.vega-plot svg { display: block; max-width: 100%; height: auto; }
 .vega-plot svg text { font-variant-numeric: tabular-nums; }
 .vega-controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20em, 100%), 1fr)); gap: .25em 2em; }
 .vega-bind, .vega-bind label { display: flex; align-items: center; gap: .6em; }
 .vega-bind label { flex: 1; min-height: 1.75em; }
-.vega-bind-name:has(~ [type=range]) { width: 11em; }
+.vega-bind-name:has(~ [type=range]) { flex: none; width: 11em; }
 .vega-bind input[type=range] { flex: 1; min-width: 4em; }
 .vega-bind input[type=range] ~ span { width: 2.6em; text-align: right; font-variant-numeric: tabular-nums; }
 .vega-bind:has([type=checkbox]) .vega-bind-name { order: 1; }
-.vega-bind-radio { display: flex; flex-wrap: wrap; gap: 0 1em; }
+.vega-bind-radio { display: flex; flex-wrap: wrap; gap: 0 1.5em; }
+.vega-bind:has(.vega-bind-radio) { grid-column: 1 / -1; }
+.vega-bind .vega-bind-radio label { flex: none; }
 @media print { .vega-controls { display: none; } .vega { break-inside: avoid; } }
 """
 

@@ -159,7 +159,7 @@ def _pictures(found: Shown, data: Any, **opening: Any) -> None:
         made = sampled(run, 32, show, **opening)  # type: ignore[arg-type]
         images = figures.as_images(made.arrays[made.observed[0]], run.image)
         if images is not None:
-            found.draw("pictures", figures.image_grid(images, f"{what}, z ~ p(z)", 16), f"Samples: {what}, z ~ p(z).")
+            found.draw("pictures", figures.image_grid(images, f"{what}, z ~ p(z)"), f"Samples: {what}, z ~ p(z).")
 
 
 def _rows(found: Shown, data: Any, seed: int, **opening: Any) -> None:

@@ -66,8 +66,6 @@ def test_its_links_lead_to_pages_and_to_heads(name: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)", text)
     assert links
     for path, head in links:
-        if path == "one_dimension.html":
-            continue
         page = DOCS / path if path else DOCS / name
         assert page.is_file(), path
         if head:

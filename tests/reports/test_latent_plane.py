@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,25 @@ def test_a_sheet_of_colours_and_one_of_what_is_missing() -> None:
 
 def test_large_pictures_are_shrunk() -> None:
     assert (sheet(np.zeros((2, 128, 64)), 1).height, sheet(np.zeros((2, 128, 64)), 1).width) == (32, 16)
+
+
+@pytest.mark.parametrize(
+    ("labels", "domain"),
+    [
+        ([10, 9, 9, 10], ["9", "10"]),
+        ([True, False, True, True], ["False", "True"]),
+        (["b", None, float("nan"), "a"], ["a", "b", "–"]),
+        (np.arange(12) / 4, [0.0, 2.75]),
+        ([f"k{i:02}" for i in range(11)] + ["k10"], [*(f"k{i:02}" for i in (*range(8), 10)), "other"]),
+    ],
+)
+def test_labels_of_any_kind(labels: Any, domain: list[Any]) -> None:
+    n = len(labels)
+    plane = Plane.of(np.random.default_rng(0).normal(size=(n, 2)), 3)
+    html = latent_plane(plane, numbered(n), numbered(n), numbered(9), labels=labels)
+    spec = json.loads(html.partition('<script type="application/json">')[2].partition("</script>")[0])
+    (scale,) = (scale for scale in spec["scales"] if scale["name"] == "color")
+    assert scale["domain"] == domain
 
 
 def test_a_page_of_500_digits_weighs_less_than_a_megabyte() -> None:

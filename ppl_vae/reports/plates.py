@@ -18,7 +18,7 @@ from pyro.infer.inspect import get_model_relations
 from torch import Tensor
 
 from ppl_vae.programs.state import evaluating
-from ppl_vae.reports.style import BLACK, GREY, figure
+from ppl_vae.reports.style import BLACK, GREY, figure, styled
 
 Batch = Tensor | tuple[Tensor, ...]
 Point = tuple[float, float]
@@ -26,7 +26,6 @@ Point = tuple[float, float]
 FIELD = "field "
 PARTS = re.compile("_(un)?observed$")  # what Pyro calls the two parts of a site that is known for some rows
 RADIUS, ROW, COLUMN, MARGIN = 0.27, 1.0, 1.0, 0.2  # inches
-KNOWN, LINE, PLATE = "#77777766", BLACK, GREY
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Graph:
         return [a for a in self.families if (a, node) in self.edges]
 
 
+@styled()
 def plates(program: Callable[..., Any], batch: Batch, guide: Callable[..., Any] | None = None) -> Figure:
     """Draw a model or a guide, or a model beside its guide.
 
@@ -62,16 +62,16 @@ def plates(program: Callable[..., Any], batch: Batch, guide: Callable[..., Any] 
     panels = [_Panel(graph_of(each, batch)) for each in (program, guide) if each is not None]
     lines = max(len(panel.lines) for panel in panels)
     height = max(panel.height for panel in panels)
-    drawn = figure(sum(panel.width for panel in panels), height + 0.22 * lines + MARGIN)
-    drawn.set_layout_engine("none")
-    axes = drawn.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, drawn.get_figwidth()), ylim=(-0.22 * lines - MARGIN, height))
+    drawing = figure(sum(panel.width for panel in panels), height + 0.22 * lines + MARGIN)
+    drawing.set_layout_engine("none")
+    axes = drawing.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, drawing.get_figwidth()), ylim=(-0.22 * lines - MARGIN, height))
     axes.axis("off")
     left = 0.0
     for panel in panels:
         panel.draw(axes, left, height)
         left += panel.width
-    return drawn
+    return drawing
 
 
 def graph_of(program: Callable[..., Any], batch: Batch) -> Graph:
@@ -211,23 +211,23 @@ class _Panel:
         for plate, (low, high) in self.boxes.items():
             (x, y), (width, tall) = moved(low), np.subtract(high, low)
             style = "round,pad=0,rounding_size=0.08"
-            axes.add_patch(FancyBboxPatch((x, y), width, tall, style, fill=False, ec=PLATE, gid=f"plate {plate}"))
-            axes.text(x + width - 0.07, y + 0.06, plate, ha="right", fontsize=8, color=PLATE)
+            axes.add_patch(FancyBboxPatch((x, y), width, tall, style, fill=False, ec=GREY, gid=f"plate {plate}"))
+            axes.text(x + width - 0.07, y + 0.06, plate, ha="right", fontsize=8, color=GREY)
         for (a, b), way in self.ways.items():
             path = Path(moved(way.vertices), way.codes)
             axes.add_patch(
-                FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=11, color=LINE, gid=f"{a} → {b}")
+                FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=11, color=BLACK, gid=f"{a} → {b}")
             )
         for node, share in self.graph.shaded.items():
             at = moved(self.at[node])
-            axes.add_patch(Circle(at, RADIUS, fc=KNOWN if share == 1 else "white", ec="none"))
-            if share == 0.5:
-                axes.add_patch(Wedge(at, RADIUS, 270, 90, fc=KNOWN, ec="none"))
-            axes.add_patch(Circle(at, RADIUS, fill=False, ec=LINE, lw=1.3, gid=node))
+            axes.add_patch(Circle(at, RADIUS, fc="white", ec="none"))
+            if share:
+                axes.add_patch(Wedge(at, RADIUS, 270, 270 + 360 * share, fc=GREY, alpha=0.4, ec="none"))
+            axes.add_patch(Circle(at, RADIUS, fill=False, ec=BLACK, lw=1.3, gid=node))
             size = min(14, 190 * RADIUS / len(_spelled(node)))
             axes.text(at[0], at[1], _spelled(node), ha="center", va="center", fontsize=size, style="italic")
         for place, line in enumerate(self.lines):
-            axes.text(left + self.width / 2, -0.22 * place, line, ha="center", va="top", fontsize=10, color=LINE)
+            axes.text(left + self.width / 2, -0.22 * place, line, ha="center", va="top", fontsize=10, color=BLACK)
 
 
 def _spelled(name: str) -> str:

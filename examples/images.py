@@ -72,5 +72,5 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # The figure shows digits that are given back well, samples of which some are no digit, and a way from one digit to
-# another on which every picture is nearly one. The prior has places where no digit has its code: samples from there
-# look like nothing. docs/palette.md shows what a learned prior gains.
+# another whose middle is between both. The prior has places where no digit has its code: samples from there look
+# like nothing. docs/palette.md shows what a learned prior gains.

@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 from pyro.infer.inspect import get_model_relations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ppl_vae.programs import Program
 from ppl_vae.reports.plates import RADIUS, graph_of, plates
+from ppl_vae.reports.style import as_svg
 
 
 def four_latents(x: Tensor) -> None:
@@ -57,7 +58,8 @@ def by_name(figure: Figure, kind: type[Patch]) -> dict[str, Any]:
 
 def assert_tidy(figure: Figure) -> None:
     """No two circles or texts touch, no arrow crosses a circle, a plate holds its nodes alone, all is in the frame."""
-    renderer: RendererBase = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    assert as_svg(figure, "a model", "its sites").startswith("<svg")
     axes = figure.axes[0]
     circles = [patch for patch in axes.patches if isinstance(patch, Circle) and patch.get_gid()]
     for a, b in itertools.combinations(circles, 2):

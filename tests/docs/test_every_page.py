@@ -17,7 +17,15 @@ from support.pages import DOCS, Page
 from ppl_vae.cli import main
 
 ROOT = DOCS.parent
-OWN = {"answers", "cells", "evidence", "how_to_add", "write_your_own"}  # whose tests run every block
+OWN = {
+    "answers",
+    "cells",
+    "evidence",
+    "faq",
+    "first_vae",
+    "how_to_add",
+    "write_your_own",
+}  # whose tests run every block
 PYTHON_BY_OWN = {"README", "performance"}  # whose tests run the blocks of Python
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 LANGUAGES = {"python", "sh", "text", "mermaid", "math", "diff", "toml", "json"}
@@ -29,6 +37,7 @@ QUICK = {
     "compare": {"--draws": "2"},
     "score": {"--rows": "3", "--num-samples": "200"},
     "impute": {"--chain-rows": "0"},
+    "report": {"--quick": ""},
 }
 """What is done less of, by the verb."""
 
@@ -40,7 +49,7 @@ def quick(line: str) -> list[str]:
         if option in rest:
             rest[rest.index(option) + 1] = value
         elif option != "--seeds":
-            rest += [option, value]
+            rest += [option, value] if value else [option]
     return [verb, *rest]
 
 

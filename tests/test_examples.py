@@ -313,7 +313,7 @@ def test_how_many_latents(run: Run) -> None:
 def test_counts_in_nats_of_the_same_data(run: Run) -> None:
     text = run("counts", "--rows", "1000", "--epochs", "15")
     elbos = {name: numbers(line_of(text, name).partition("ELBO")[2])[0] for name in ("poisson", "normal", "negative")}
-    assert elbos["poisson"] < elbos["normal"] < elbos["negative"] < 0
+    assert elbos["poisson"] < min(elbos["normal"], elbos["negative"]) - 5
 
 
 def test_a_rounded_normal_is_a_probability_of_counts() -> None:

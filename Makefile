@@ -39,6 +39,8 @@ figures: install
 	$(BIN)/python examples/theory.py --out docs/images/theory.png
 	$(BIN)/python examples/why_reparameterize.py --out docs/images/why_reparameterize.png
 	$(BIN)/python examples/which_estimator.py --out docs/images/which_estimator.png
+	$(BIN)/python examples/counts.py --out docs/images/counts.png
+	$(BIN)/python examples/images.py --out docs/images/images.png
 	rm -rf demo-run
 	$(BIN)/ppl-vae demo --out demo-run
 	$(BIN)/ppl-vae compare demo-run --objectives trace analytic-kl score-function sticking-the-landing iwae:K=5 dreg:K=5

@@ -1,3 +1,4 @@
+# %% [markdown]
 """How many latents do the digits need? The held-out bound of each number, and whether differences are more than chance.
 
 Run `python examples/how_many_latents.py --out runs/latents` (six minutes on one core). scikit-learn's digits, black
@@ -7,33 +8,35 @@ with a cosine from 3e-3, the best epoch by validation ELBO. Printed: the sweep, 
 the bound and of how many dimensions are active, by their number.
 """
 
+# %%
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 import ppl_vae
 from ppl_vae.diagnostics.sweep import Sweep
+from ppl_vae.reports.labels import name_ends
+from ppl_vae.reports.style import BLUE, GREY, figure, save, styled
 
 
+@styled()
 def draw(found: Sweep, path: Path) -> None:
     """The bound with its error over seeds, and active units, against the number of latents."""
     table = found.table
     dims = table["latent_dim"].astype(int)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    left.errorbar(dims, table["value"], table["se_seeds"], fmt="o-", capsize=3)
-    left.axhline(table["value"].max(), color="0.8", zorder=0)
+    drawn = figure(height=3.0)
+    left, right = drawn.subplots(1, 2)
+    left.errorbar(dims, table["value"], table["se_seeds"], fmt="o-", color=BLUE)
+    left.axhline(table["value"].max(), color=GREY, lw=0.8, zorder=0)
     left.set(xlabel="latent dimensions", ylabel=f"{found.bound} of validation rows, nats", title="± s.e. over seeds")
-    right.plot(dims, dims, color="0.8", label="all of them")
-    right.plot(dims, table["active_units"], "o-", label="active")
-    right.set(xlabel="latent dimensions", ylabel="active dimensions")
-    right.legend(frameon=False)
+    right.plot(dims, dims, "--", color=GREY)
+    right.plot(dims, table["active_units"], "o-", color=BLUE)
+    right.set(xlabel="latent dimensions", title="dimensions")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(d) for d in dims])
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    name_ends(right, {"all": (dims.max(), GREY), "active": (table["active_units"].iloc[-1], BLUE)})
+    save(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,5 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(tight.numbers)} test rows, errors over data: ELBO {elbo}, log p(x) {log_px}")
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The figure shows a bound that stops rising at five latents and falls after ten, while more dimensions count as
+# active: each of them says little. So the number of active dimensions alone is no reason to add latents
+# (docs/palette.md).

@@ -1,3 +1,4 @@
+# %% [markdown]
 """log p(x) = ELBO + KL(q(z|x) ‖ p(z|x)), in exact numbers while a linear Gaussian VAE is trained.
 
 Run `python examples/theory.py --out docs/images/theory.png`. Simulated data, probabilistic PCA in float64, a diagonal
@@ -5,11 +6,12 @@ normal guide, trained by `AnalyticKL_ELBO`. All terms are closed forms; the iden
 Below, the gap in two: what the best diagonal normal leaves, and the rest, amortization: one network for all x.
 """
 
+# %%
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ from ppl_vae.guides.diagonal_normal import Guide
 from ppl_vae.guides.linear_gaussian import Guide as Posterior
 from ppl_vae.models.linear_gaussian import Model
 from ppl_vae.objectives import AnalyticKL_ELBO
-from ppl_vae.reports.figures import estimator_color
-from ppl_vae.reports.style import GREEN, RED
+from ppl_vae.reports.labels import name_ends
+from ppl_vae.reports.style import BLACK, BLUE, GREEN, GREY, RED, figure, log_scale, save, styled
 
 
 @torch.no_grad()
@@ -35,27 +37,29 @@ def exact(model: Model, guide: Guide, x: Tensor) -> list[float]:
     return [t.mean().item() for t in (log_px, elbo, gap, family)] + [(log_px - elbo - gap).abs().max().item()]
 
 
+@styled()
 def picture(rows: dict[int, list[float]], top: float, out: str) -> None:
     log_px, elbo, gap, family, _ = zip(*rows.values(), strict=True)
     steps, amortization = list(rows), [g - f for g, f in zip(gap, family, strict=True)]
-    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5.4), sharex=True, height_ratios=[3, 2], layout="tight")
-    above.axhline(top, color="0.5", lw=0.9, ls=":", label="largest log p(x) of this model")
-    above.fill_between(steps, elbo, log_px, color="0.85", lw=0)
+    drawn = figure(height=5.0)
+    above, below = drawn.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    above.axhline(top, color=GREY, lw=0.9, ls=":")
+    above.fill_between(steps, elbo, log_px, color=GREY, alpha=0.25, lw=0)
     above.text(0.2, 0.8 * log_px[0] + 0.2 * elbo[0], "the gap, KL(q(z|x) ‖ p(z|x))", va="center")
-    above.plot(steps, log_px, "-", color="black", label="log p(x)")
-    above.plot(steps, elbo, "--", color=estimator_color("analytic-kl"), label="ELBO")
-    below.plot(steps, gap, "-", color="black", label="the gap")
-    below.plot(steps, family, "--", color=GREEN, label="family: the best diagonal normal")
-    below.plot(steps, amortization, "-.", color=RED, label="amortization")
-    for panel, place in ((above, "lower right"), (below, "upper right")):
+    for panel, y, dashes, color in (
+        (above, log_px, "-", BLACK), (above, elbo, "--", BLUE), (below, gap, "-", BLACK), (below, family, "--", GREEN),
+        (below, amortization, "-.", RED),
+    ):  # fmt: skip
+        panel.plot(steps, y, dashes, color=color)
         panel.set_ylabel("nats per datum")
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(loc=place, frameon=False)
-    below.set(yscale="log", xlabel="training step", xlim=(0, steps[-1]))
+    log_scale(below, "y")
+    below.set(xlabel="training step", xlim=(0, steps[-1]))
     below.set_xscale("symlog", linthresh=1, linscale=0.3)
     below.xaxis.set_major_formatter("{x:g}")
-    figure.savefig(out, dpi=150)
-    plt.close(figure)
+    name_ends(above, {"largest log p(x)": (top, GREY), "log p(x)": (log_px[-1], BLACK), "ELBO": (elbo[-1], BLUE)})
+    parts = {"the gap": (gap[-1], BLACK), "the family's": (family[-1], GREEN), "amortization": (amortization[-1], RED)}
+    name_ends(below, parts)
+    save(drawn, Path(out))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,5 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     picture(rows, top, args.out)
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The figure shows that training raises log p(x) and closes the gap, and that the identity holds at every step. What
+# remains of the gap is the family's part, which no longer training of this guide can close.

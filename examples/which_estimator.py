@@ -1,3 +1,4 @@
+# %% [markdown]
 """How the estimators of IWAE_K scale with K, where the truth is known: one latent dimension, log p(x) by quadrature.
 
 Run `python examples/which_estimator.py --out docs/images/which_estimator.png`. A guide wider than the posterior: the
@@ -7,10 +8,11 @@ log K come with jackknife standard errors. Since E[w̄] = p(x), w̄/p(x) − 1 i
 guide.
 """
 
+# %%
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
@@ -18,11 +20,12 @@ from torch import Tensor
 
 from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, Objective
 from ppl_vae.reports.figures import estimator_color
+from ppl_vae.reports.labels import name_ends
+from ppl_vae.reports.style import figure, log_scale, save, styled
 
 W, b, x = torch.tensor([[1.5, -1.0, 0.8, 2.0, -0.5], [0.2, -0.3, 0.1, 0.0, 0.4], [1, 0, 1, 1, 0]], dtype=torch.float64)
 SAMPLES = [16, 32, 64, 128, 256, 512, 1024]
-BLOCKS = 20
-WIDTHS = {"wide": 1.5, "narrow": 0.6}  # the guide's σ over the posterior's
+BLOCKS, WIDTHS = 20, {"wide": 1.5, "narrow": 0.6}  # the guide's σ over the posterior's
 
 
 def likelihood(z: Tensor) -> dist.Distribution:
@@ -86,6 +89,7 @@ def slope(curve: Tensor) -> tuple[float, float]:
     return slopes[0].item(), ((BLOCKS - 1) * slopes[1:].var(correction=0)).sqrt().item()
 
 
+@styled()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=4000)
@@ -93,20 +97,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="which_estimator.png")
     args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), sharex=True, layout="tight")
-    for guide, width in WIDTHS.items():
-        for panel, (name, curve) in zip(panels, curves(width, args.draws).items(), strict=True):
-            found, se = slope(curve)
-            print(f"{guide:7}{name:12} slope {found:6.3f} ± {se:.3f}")
-            line = "o-" if guide == "wide" else "s--"
-            color = estimator_color("dreg" if name == "SNR of dreg" else "iwae")  # the gap is both's
-            panel.loglog(SAMPLES, curve[0], line, color=color, label=f"{guide} guide: slope {found:.3f} ± {se:.3f}")
-            panel.set(title=name, xlabel="K")
-            panel.legend(frameon=False, fontsize=7, loc="center right" if name == "SNR of dreg" else "lower left")
-    panels[0].set_ylabel("nats")
-    figure.savefig(args.out, dpi=150)
-    plt.close(figure)
+    found = {guide: curves(width, args.draws) for guide, width in WIDTHS.items()}
+    drawn = figure(height=3.0)
+    for panel, name in zip(drawn.subplots(1, 3), found["wide"], strict=True):
+        color, ends = estimator_color("dreg" if name == "SNR of dreg" else "iwae"), {}  # the gap is both's
+        for guide, line in (("wide", "o-"), ("narrow", "s--")):
+            b, se = slope(curve := found[guide][name])
+            print(f"{guide:7}{name:12} slope {b:6.3f} ± {se:.3f}")
+            panel.plot(SAMPLES, curve[0], line, color=color, ms=4)
+            ends[f"{guide}:\n{b:.3f} ± {se:.3f}".replace("-", "−")] = (curve[0, -1].item(), color)
+        panel.set(title=f"{name}, slopes", xlabel="K", ylabel="nats" if name == "gap" else "")
+        log_scale(panel, "xy")
+        name_ends(panel, ends)
+    save(drawn, Path(args.out))
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The figure shows −1, −½ and +½ for the guide that is wider than the posterior, and none of it for the narrow one,
+# whose weights have no finite variance: make the guide wider before you raise K (docs/estimators.md).

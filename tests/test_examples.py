@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jupytext
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -29,6 +31,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     def call(name: str, *argv: str) -> str:
         load(name).main(argv)
+        plt.close("all")
         return capsys.readouterr().out
 
     return call
@@ -44,7 +47,7 @@ def line_of(text: str, start: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda p: p.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
-    assert len(path.read_text().splitlines()) < 115
+    assert sum(len(cell.source.splitlines()) for cell in jupytext.read(path).cells) < 115
     assert f"python examples/{path.name}" in (load(path.stem).__doc__ or "")
 
 
@@ -306,6 +309,30 @@ def test_how_many_latents(run: Run) -> None:
     elbo, _, log_px, _ = numbers(line_of(text, "20 test rows").partition(":")[2])
     assert elbo < log_px
     assert Path("runs/how_many_latents.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_counts_in_nats_of_the_same_data(run: Run) -> None:
+    text = run("counts", "--rows", "1000", "--epochs", "15")
+    elbos = {name: numbers(line_of(text, name).partition("ELBO")[2])[0] for name in ("poisson", "normal", "negative")}
+    assert elbos["poisson"] < elbos["normal"] < elbos["negative"] < 0
+
+
+def test_a_rounded_normal_is_a_probability_of_counts() -> None:
+    p = load("counts").RoundedNormal(torch.tensor(0.7), torch.tensor(0.8))
+    x = torch.arange(2000.0)
+    assert p.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-4)
+    drawn = p.sample((100_000,))
+    for count in (0, 1, 3):
+        share = (drawn == count).double()
+        assert abs(share.mean() - p.log_prob(x[count]).exp()) < 4 * share.std() / len(share) ** 0.5
+
+
+def test_pictures_of_digits(run: Run) -> None:
+    text = run("images", "--epochs", "1", "--columns", "3", "--out", "images.png")
+    elbo, _, bits = numbers(text)
+    assert bits == pytest.approx(-elbo / math.log(2) / 784, abs=1e-3)
+    assert Path("images.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

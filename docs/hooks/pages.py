@@ -23,7 +23,9 @@ def on_files(files: Files, config: Any) -> Files:
     for source, page in RENAMED.items():
         if (ROOT / source).is_file():
             files.append(File.generated(config, page, content=(ROOT / source).read_text()))
-    for example in sorted(ROOT.glob("examples/*.py")):
+    examples = sorted(ROOT.glob("examples/*.py"))
+    files.append(File.generated(config, "gallery.md", content=gallery(examples)))
+    for example in examples:
         _hidden(files, config, f"examples/{example.stem}.md", example_page(example))
     for page in [*files.documentation_pages()]:
         for path, _ in LINK.findall(SKIPPED.sub("", page.content_string)):
@@ -47,15 +49,44 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return re.sub(r"\0(\d+)\0", lambda code: kept[int(code[1])], LINK.sub(moved, bare))
 
 
+def gallery(examples: list[Path]) -> str:
+    """Each example: its question, its figure, what it shows, and where its code is; those with a figure first."""
+    parts = ["# Gallery", "Each example is a script and, as `jupytext --to ipynb` makes it, a notebook."]
+    for path in sorted(examples, key=lambda path: not figure(path)):
+        first, *_, last = (linked(cell.source, "") for cell in jupytext.read(path).cells)
+        parts += [f"## {title(path)}", first.partition("\n\n")[0]]
+        if drawn := figure(path):
+            parts.append(f"[![{title(path)}]({drawn})](examples/{path.stem}.md)")
+        parts.append(f"{last} [The code](examples/{path.stem}.md).")
+    return "\n\n".join(parts) + "\n"
+
+
+def title(path: Path) -> str:
+    return path.stem.replace("_", " ").capitalize()
+
+
+def figure(path: Path) -> str:
+    """The picture that `make figures` draws of an example, from docs/; empty where it prints a table alone."""
+    drawn = f"images/{path.stem}.png"
+    return drawn if (ROOT / "docs" / drawn).is_file() else ""
+
+
 def example_page(path: Path) -> str:
-    """An example's cells: text as it is, code as code. Its first line is the head of the page."""
-    parts = []
-    for cell in jupytext.read(path).cells:
-        if cell.cell_type == "markdown":
-            parts.append(cell.source if parts else f"# {path.stem.replace('_', ' ')}\n\n{cell.source}")
-        elif cell.source.strip():
-            parts.append(f"```python\n{cell.source.rstrip()}\n```")
-    return "\n\n".join(parts) + f"\n\nThe file is `examples/{path.name}`.\n"
+    """An example's cells: text as it is, code as code, and its figure before the words on it."""
+    first, *codes, last = jupytext.read(path).cells
+    parts = [
+        f"# {title(path)}",
+        linked(first.source, "../docs/"),
+        *(f"```python\n{cell.source.rstrip()}\n```" for cell in codes),
+    ]
+    if drawn := figure(path):
+        parts.append(f"![{title(path)}](../{drawn})")
+    return "\n\n".join([*parts, linked(last.source, "../docs/"), f"The file is `examples/{path.name}`."]) + "\n"
+
+
+def linked(text: str, folder: str) -> str:
+    """The names of pages as links to them."""
+    return re.sub(r"\bdocs/(\w+)\.md\b", rf"[\1]({folder}\1.md)", text)
 
 
 def source_page(path: str) -> str:

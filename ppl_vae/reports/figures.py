@@ -136,24 +136,27 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None) -> Figure:
         centred = z - z.mean(0)
         plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
         names = ("first principal component of E[z|x]", "second")
-    drawn = figure(0.75 * WIDTH, 4.8)
+    of_rows = np.zeros(len(z), str) if labels is None else labels.astype(str)
+    shown = {label: wrapped(shortened(label, 48), 24) for label in np.unique(of_rows[of_rows != ""]).tolist()}
+    inside = len(shown) <= MOST_NAMES and max(map(len, shown), default=0) <= LONGEST
+    columns = 1 + len(shown) // 24
+    lines = 0 if inside else sum(text.count("\n") + 1.3 for text in shown.values()) / columns
+    drawn = figure(0.75 * WIDTH, max(4.8, 0.15 * lines + 0.6))
     axes = drawn.subplots()
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.set_aspect("equal", adjustable="datalim")
-    of_rows = np.zeros(len(z), str) if labels is None else labels.astype(str)
     axes.set_rasterization_zorder(len(z) > MANY)  # the points, which lie below
     middles, colors = {}, {}
-    for place, label in enumerate([*np.unique(of_rows[of_rows != ""]).tolist(), ""]):
-        chosen, name = plane[of_rows == label], wrapped(shortened(label, 48), 24)
+    for place, label in enumerate([*shown, ""]):
+        x, y = plane[of_rows == label].T
         color = PALETTE[place % len(PALETTE)] if label else GREY if place else BLUE
-        marker = MARKERS[place // len(PALETTE) % len(MARKERS)] if label else "o"
-        x, y = chosen.T
-        axes.scatter(x, y, s=7, color=color, marker=marker, alpha=0.7, lw=0, label=name, zorder=0.5 * (label != ""))
+        mark = MARKERS[place // len(PALETTE) % len(MARKERS)] if label else "o"
+        name = shown.get(label, "")
+        axes.scatter(x, y, s=7, color=color, marker=mark, alpha=0.7, lw=0, label=name, zorder=0.5 * (label != ""))
         if label:
-            middles[label], colors[label] = tuple(np.median(chosen, 0).tolist()), color
-    if len(middles) <= MOST_NAMES and max(map(len, middles), default=0) <= LONGEST:
+            middles[label], colors[label] = (np.median(x).item(), np.median(y).item()), color
+    if inside:
         name_points(axes, middles, colors)
     else:
-        many = {"ncols": 1 + len(middles) // 24, "markerscale": 2}
-        axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5), **many)
+        axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2, ncols=columns)
     return drawn

@@ -1,12 +1,13 @@
 """Names beside what they name, in place of a legend: at the ends of lines, and at points."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from itertools import product
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from ppl_vae.reports.style import GREY, SMALL
@@ -40,6 +41,7 @@ def name_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
     points = 72 / _laid_out(axes).dpi
     low, high = points * axes.bbox.y0, points * axes.bbox.y1
     heights = {name: points * axes.transData.transform((axes.get_xlim()[0], y))[1] for name, (y, _) in ends.items()}
+    heights = {name: height if math.isfinite(height) else low for name, height in heights.items()}
     places = _apart(heights, low, high)
     for name, place in places.items():
         at = min(max(heights[name], low), high)
@@ -54,13 +56,16 @@ def name_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
 def _apart(heights: Mapping[str, float], low: float, high: float) -> dict[str, float]:
     """Heights that are a line of text from each other, moved as little as a push from the top and one back need."""
     names = sorted(heights, key=lambda name: -heights[name])
+    half = {name: LINE * (name.count("\n") + 1) / 2 for name in names}
     places: dict[str, float] = {}
     ceiling = high + LINE
     for name in names:
-        ceiling = places[name] = min(min(max(heights[name], low), high), ceiling - LINE)
+        places[name] = min(max(heights[name], low), high, ceiling - half[name])
+        ceiling = places[name] - half[name]
     floor = low - LINE
     for name in reversed(names):
-        floor = places[name] = max(places[name], floor + LINE)
+        places[name] = max(places[name], floor + half[name])
+        floor = places[name] + half[name]
     return places
 
 
@@ -82,7 +87,8 @@ def name_points(axes: Axes, points: Mapping[str, tuple[float, float]], boxed: Ma
         color = boxed[name] if boxed else None
         for place in places:
             text = _beside(axes, name, point, *place, color)
-            box = text.get_window_extent().padded(padding)
+            text.get_window_extent()  # which moves it there, and takes the line in
+            box = Text.get_window_extent(text).padded(padding)
             if _within(box, axes.bbox) and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break

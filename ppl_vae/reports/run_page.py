@@ -24,6 +24,7 @@ class Shown:
     Args:
         factors: of the model and of the guide.
         evaluation, comparison: what `evaluate` and `compare` have written.
+        plane: the id of its plane, once in a page.
         unlikely: of a table, its least likely rows as `score` tells them.
         drawn: figures with what each shows, by the section that they stand in.
         interactive: likewise, as markup.
@@ -35,6 +36,7 @@ class Shown:
     evaluation: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
     unlikely: Sequence[Mapping[str, Any]] = ()
+    plane: str = "plane"
     drawn: dict[str, list[tuple[Figure | Path, str]]] = field(default_factory=dict)
     interactive: dict[str, Markup] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -49,11 +51,12 @@ class Shown:
         return not section.parts and not any(section.anchor in each for each in elsewhere)
 
 
-def sections(shown: Shown, prefix: str = "") -> list[Section]:
+def sections(shown: Shown, prefix: str = "", name: str = "") -> list[Section]:
     """The sections of one run, in the order of the questions that are asked of it.
 
     Args:
         prefix: of their anchors, where a page shows several runs.
+        name: of the run, which stands before their titles there.
     """
     made = [
         _fitted(shown), _learning(shown), bounds(shown.evaluation), latent(shown.evaluation),
@@ -62,6 +65,7 @@ def sections(shown: Shown, prefix: str = "") -> list[Section]:
     ]  # fmt: skip
     found = [section for section in made if section is not None and not shown.is_empty(section)]
     for section in found:
+        section.title = f"{name}: {section.title}" if name else section.title
         if section.anchor in shown.interactive:
             section.add(shown.interactive[section.anchor])
         section.add(*(drawn_in(each, text, section.title) for each, text in shown.drawn.get(section.anchor, ())))

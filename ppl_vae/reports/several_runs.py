@@ -40,9 +40,7 @@ def side_by_side(found: Sequence[Shown], told: Any, refused: str) -> Section:
 def each_run(found: Sequence[Shown]) -> Iterator[Section]:
     """The sections of all runs, one run's after another's, with its name before their titles."""
     for i, (name, shown) in enumerate(zip(names(found), found, strict=True)):
-        for section in sections(shown, f"run{i + 1}-"):
-            section.title = f"{name}: {section.title}"
-            yield section
+        yield from sections(shown, f"run{i + 1}-", name)
 
 
 def names(found: Sequence[Shown]) -> list[str]:

@@ -82,12 +82,13 @@ class _Powers(LogFormatter):
         return ("" if digits == "1" else f"{digits}·") + "10" + str(int(power)).translate(RAISED)
 
 
-def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
-    """A logarithmic axis, whose numbers are text without formulas."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axes.set(**{f"{which}scale": "log"})
-    axis.set_major_formatter(_Powers())
-    axis.set_minor_formatter(_Powers())
+def log_scale(axes: Axes, which: Literal["x", "y", "xy"]) -> None:
+    """Logarithmic axes, whose numbers are text without formulas."""
+    for letter in which:
+        axes.set(**{f"{letter}scale": "log"})
+        axis = axes.xaxis if letter == "x" else axes.yaxis
+        axis.set_major_formatter(_Powers())
+        axis.set_minor_formatter(_Powers())
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -127,8 +128,7 @@ def inline(source: bytes, title: str, description: str) -> str:
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', source.decode()))
     for element in drawn.iter():
         _for_a_page(element, used, prefix)
-    # no style sheet, which would hold for the whole page
-    parts = [part for part in drawn if part.tag == "g" or part.find("clipPath") is not None]
+    parts = [part for part in drawn if part.tag in ("g", "defs") and part.find("style") is None]
     width = 96 / 72 * float(drawn.attrib["viewBox"].split()[2])
     root = ElementTree.Element("svg", {
         "xmlns": ROOT, "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc",

@@ -134,7 +134,7 @@ class Run(Result):
     def config(self) -> FitConfig:
         """The options that it was fitted with."""
         options = self.record["fit"]
-        return config_from(options | {name: tuple(options[name]) for name in ("data", "set")})
+        return config_from(options | {name: tuple(options.get(name, ())) for name in ("data", "set", "track")})
 
     @property
     def checkpoints(self) -> Checkpoints:

@@ -48,10 +48,13 @@ KEPT = {
 """The figures that verbs leave in a run, by the section that shows them, and what each shows."""
 
 
-def shown(run: Run, *, quick: bool, rows: int, seed: int, progress: bool, data: Any, **opening: Any) -> Shown:
+def shown(
+    run: Run, plane: str, *, quick: bool, rows: int, seed: int, progress: bool, data: Any, **opening: Any
+) -> Shown:
     """All that a report shows of one run.
 
     Args:
+        plane: the id of its plane in the page.
         quick: leave out what `evaluate` and `compare` have not left in the run.
         rows: how many test rows are put into the plane of the latent space.
         opening: as for `Run.pair`.
@@ -62,6 +65,7 @@ def shown(run: Run, *, quick: bool, rows: int, seed: int, progress: bool, data: 
         batch = moved(run, read.first(rows))
         few = tuple(x[:FEW] for x in batch)
         found = Shown(run, (factors(pair.model, few, run.rules.fields), factors(pair.guide, few, run.rules.fields)))
+        found.plane = plane
         diagram = "The programs as plate diagrams: an arrow goes from a draw to what depends on it."
         found.draw("fitted", plates.plates(pair.model, few, pair.guide), diagram)
     found.draw("learning", figures.learning_curves(run.metrics), "ELBO, rate and distortion over epochs.")
@@ -115,9 +119,9 @@ def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray) -> None
         most = latent_plane.MOST_VALUES
         values, names = [x[:, :most] for x in arrays], columns[:most]
     x, again, at_nodes = values
-    name, labels = f"plane-{run.folder.name}", _labels(run, numbers)
+    labels = _labels(run, numbers)
     found.interactive["latent"] = Markup(
-        latent_plane.latent_plane(plane, x, again, at_nodes, labels, numbers, names, name)
+        latent_plane.latent_plane(plane, x, again, at_nodes, labels, numbers, names, found.plane)
     )
     if names is None:
         order = _by_rate(found, codes.names, codes.z)[:FEW]

@@ -99,7 +99,7 @@ def report(
             each.announce_trusted()
     how = {"data": data, "model": model, "guide": guide, "set": set, "trust": trust, "force": force}
     how |= {"seed": seed, "progress": progress}
-    found = [shown(each, quick=quick, rows=rows, **how) for each in runs]
+    found = [shown(each, f"plane{i}", quick=quick, rows=rows, **how) for i, each in enumerate(runs, 1)]
     if alone:
         title, about, parts = f"Report on {runs[0].folder.name}", headline(found[0]), sections(found[0])
     else:

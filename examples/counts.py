@@ -10,9 +10,9 @@ probabilities of the same counts. The negative binomial, which the data are draw
 # %%
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pyro.distributions as dist
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import ppl_vae
 from ppl_vae.programs import terms
+from ppl_vae.reports.style import figure, save, show, styled
 
 KINDS = {"counts of 0": (0, 0), "1 to 3": (1, 3), "4 to 15": (4, 15), "16 and more": (16, np.inf)}
 
@@ -68,6 +69,7 @@ LIKELIHOODS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@styled()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4000)
@@ -75,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="counts.png")
     args = parser.parse_args(argv)
     data, elbos = simulated(args.rows), {}
-    _, axes = plt.subplots(figsize=(8, 3), layout="constrained")
+    drawn = figure()
+    axes = drawn.subplots()
     for name, likelihood in LIKELIHOODS.items():
         settings = {"likelihood": likelihood, "latent_dim": 2, "hidden": 64}
         run = ppl_vae.fit("vae", "amortized", data, epochs=args.epochs, lr=3e-3, set=settings)
@@ -93,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:22} ELBO {elbo.mean():8.2f} nats a row, {less.mean():7.2f} ± {se:.2f} to the negative binomial")
     axes.set_ylabel("log P(x | z), nats per cell")
     axes.legend()
-    plt.savefig(args.out, dpi=150)
+    save(drawn, Path(args.out))
+    show(drawn)
 
 
 # %%

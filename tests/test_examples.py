@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jupytext
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -31,7 +30,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     def call(name: str, *argv: str) -> str:
         load(name).main(argv)
-        plt.close("all")
         return capsys.readouterr().out
 
     return call

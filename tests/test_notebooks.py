@@ -14,10 +14,13 @@ QUICK = {
     "collapse_and_cures": ["--epochs", "1", "--samples", "2", "--only", "default"],
     "compare_elbos": ["--epochs", "1", "--draws", "3"],
     "counts": ["--rows", "300", "--epochs", "1"],
+    "first_vae": ["--epochs", "2", "--out", "first"],
     "gap_parts": ["--epochs", "1", "--rows", "2", "--samples", "50"],
     "how_many_latents": ["--dims", "1", "2", "--epochs", "1", "--seeds", "1", "--rows", "4"],
     "images": ["--epochs", "1", "--columns", "3"],
     "impute_table": ["--seeds", "0", "--epochs", "2", "--samples", "50"],
+    "interpolation": ["--epochs", "1", "--pairs", "10", "--out", "between"],
+    "out_of_distribution": ["--epochs", "1", "--rows", "10", "--out", "ood"],
     "priors_and_guides": ["--epochs", "1", "--seeds", "1", "--samples", "2", "--only", "VampPrior"],
     "semi_supervised": ["--epochs", "1"],
     "svi": ["--epochs", "1"],
@@ -28,7 +31,8 @@ QUICK = {
     "which_estimator": ["--draws", "40"],
     "why_reparameterize": ["--draws", "100", "--epochs", "1", "--compare-draws", "2"],
 }
-DRAWN = {"counts", "how_many_latents", "images", "theory", "which_estimator", "why_reparameterize"}
+DRAWN = {"counts", "first_vae", "how_many_latents", "images", "interpolation", "out_of_distribution", "theory"}
+DRAWN |= {"which_estimator", "why_reparameterize"}
 PATHS = sorted(ROOT.glob("examples/*.py"))
 
 

@@ -67,8 +67,8 @@ def title(path: Path) -> str:
 
 def figure(path: Path) -> str:
     """The picture that `make figures` draws of an example, from docs/; empty where it prints a table alone."""
-    drawn = f"images/{path.stem}.png"
-    return drawn if (ROOT / "docs" / drawn).is_file() else ""
+    drawn = sorted((ROOT / "docs/images").glob(f"{path.stem}*.png"))
+    return f"images/{drawn[0].name}" if drawn else ""
 
 
 def example_page(path: Path) -> str:

@@ -7,6 +7,7 @@ A function that draws is decorated with `@styled()`, begins with `figure(width, 
 import contextlib
 import io
 import re
+import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -96,6 +97,13 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind in ("svg", "png"):
         write_bytes(path.with_suffix(f".{kind}"), _rendered(figure, kind))
+
+
+def show(figure: Figure) -> None:
+    """Show the figure below the cell of a notebook; nothing elsewhere."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display_png(_rendered(figure, "png"), raw=True)
 
 
 @styled()

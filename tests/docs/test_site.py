@@ -60,7 +60,15 @@ def test_a_browser_asks_no_other_host(site: Path, address: str) -> None:
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        for name in ("index", "theory", "architecture", "gallery", "reference/verbs", "examples/theory"):
+        for name in (
+            "index",
+            "theory",
+            "architecture",
+            "gallery",
+            "reference/verbs",
+            "examples/theory",
+            "one_dimension",
+        ):
             page.goto(f"{address}/{name}.html")
         page.goto(f"{address}/index.html")
         page.fill("input[name=query]", "importance")

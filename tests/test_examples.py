@@ -365,7 +365,7 @@ def test_the_aggregate_is_a_density() -> None:
 
 @pytest.mark.slow
 def test_a_likely_image_need_not_be_a_digit(run: Run) -> None:
-    text = run("out_of_distribution", "--epochs", "3", "--rows", "20", "--out", "runs")
+    text = run("out_of_distribution", "--epochs", "2", "--rows", "10", "--out", "runs")
     found = {name: numbers(line_of(text, name).removeprefix(name)) for name in ("test digits", "blank", "noise")}
     assert found["test digits"][1:] == [0.5] * 4
     assert found["blank"][0] > found["test digits"][0] > found["noise"][0]

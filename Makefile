@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench figures clean
+.PHONY: install demo test check bench figures docs clean
 
 install: $(STAMP)
 
@@ -35,13 +35,19 @@ bench: install
 	$(BIN)/python tests/benchmarks/log_px.py
 
 figures: install
+	$(BIN)/python docs/one_dimension.py
 	$(BIN)/python examples/theory.py --out docs/images/theory.png
 	$(BIN)/python examples/why_reparameterize.py --out docs/images/why_reparameterize.png
 	$(BIN)/python examples/which_estimator.py --out docs/images/which_estimator.png
+	$(BIN)/python examples/counts.py --out docs/images/counts.png
+	$(BIN)/python examples/images.py --out docs/images/images.png
 	rm -rf demo-run
 	$(BIN)/ppl-vae demo --out demo-run
 	$(BIN)/ppl-vae compare demo-run --objectives trace analytic-kl score-function sticking-the-landing iwae:K=5 dreg:K=5
 	cp demo-run/learning.png demo-run/reconstructions.png demo-run/compare.png demo-run/evaluate.png docs/images/
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-run

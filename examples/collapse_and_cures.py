@@ -1,3 +1,4 @@
+# %% [markdown]
 """A decoder that can do without z collapses the posterior; what does each cure change?
 
 Run `python examples/collapse_and_cures.py --out runs/collapse`. The model is `autoregressive`, on `digits`: each pixel
@@ -8,6 +9,7 @@ ELBO, the IWAE bound, the rate, a lower bound of I(x; z), and how many dimension
 More information is no better fit by itself: see whether the bounds rise too. Runs that are there already are kept.
 """
 
+# %%
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,5 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:28}{line(run, args.samples)}", flush=True)
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The table shows that by default z says nothing, and that every cure makes it say something of x. None raises the
+# ELBO: what z says is paid for by the rate. The IWAE bound, nearer to log p(x), rises a little for most
+# (docs/palette.md).

@@ -1,3 +1,4 @@
+# %% [markdown]
 """What of the gap log p(x) − ELBO is the guide's family, and what is amortization? Three guides of one frozen decoder.
 
 Run `python examples/gap_parts.py --epochs 20`. A Bernoulli VAE is fitted to mnist-5k, and its decoder is frozen. Then a
@@ -7,6 +8,7 @@ approximation = log p(x) − ELBO(q*), amortization = ELBO(q*) − ELBO(q). log 
 proposal that is fitted to each row; of the encoders' answers too few draws count. ±: standard errors over the rows.
 """
 
+# %%
 import argparse
 import tempfile
 from collections.abc import Sequence
@@ -71,5 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:10}" + " ".join(map(shown, columns)) + f"{int((~p.converged).sum()):12}")
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The table shows whose the gap is: by far the most is the encoder's. The full normal's approximation costs 0.02 nats
+# in place of 0.58, but its encoder has more to say, and amortization takes it back, 2.71 in place of 2.25: the three
+# bounds are about level. One decoder, one seed.

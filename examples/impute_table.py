@@ -1,3 +1,4 @@
+# %% [markdown]
 """Missing cells of a real table with columns of different kinds: how probable was what stood there, what is guessed?
 
 Run `python examples/impute_table.py --tables anes96 fair`. A tenth of the cells is knocked out, `table` is fitted to
@@ -7,6 +8,7 @@ set against the column's, IterativeImputer's and that of the 10 nearest neighbou
 Unreliable: k-hat ≥ 0.5 or ESS < 100.
 """
 
+# %%
 import argparse
 from collections.abc import Sequence
 from typing import Any
@@ -110,5 +112,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(table, pd.concat([knocked_out(table, seed, **options) for seed in seeds]))
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The table shows more log p than by each column alone for nearly every kind of column, and squared errors that are
+# level with those of IterativeImputer or a little smaller: the VAE's gain is in how probable the truth was
+# (docs/palette.md).

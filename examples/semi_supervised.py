@@ -1,3 +1,4 @@
+# %% [markdown]
 """A few labels and many rows: what the rows without a label add to a classifier (Kingma, Rezende et al. 2014, M2).
 
     python examples/semi_supervised.py                      # digits, 100 labels: about a minute
@@ -6,6 +7,7 @@ The label is summed over where it is not known (`trace-enum`). The bound alone d
 label is known, so M2 adds α log q(y|x) there: an objective of a few lines, given to `fit` as a class.
 """
 
+# %%
 import argparse
 import tempfile
 from collections.abc import Sequence
@@ -81,5 +83,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:20} {accuracy:.3f} of the rows without a label are classified rightly")
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The two lines show what 1697 rows without a label add: at the default settings M2 is right a little more often than
+# a logistic regression on the 100 labelled rows alone. One seed: give several before you believe a difference of a
+# percent.

@@ -1,3 +1,4 @@
+# %% [markdown]
 """Swap the likelihood: Bernoulli → normal or continuous Bernoulli, for grey pixels; and what "the MSE loss" is.
 
 Run `python examples/swap_the_likelihood.py --epochs 5`. Each is `vae` with another setting, by name or as a class, as
@@ -7,6 +8,7 @@ Bernoulli's, of pixels drawn to be 0 or 1, is a log-probability of other data: n
 is refused, for it is no density.
 """
 
+# %%
 import argparse
 import math
 import tempfile
@@ -82,5 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         work(folder, args.epochs, args.draws, args.sigma, args.seed)
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The table shows why constants count: the same pixels get −746 or 187 nats by the σ that is chosen, and 2360 by a
+# density that fits values near 0 and 1. None of these can be set beside the Bernoulli's, which is of other data.

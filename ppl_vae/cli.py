@@ -22,6 +22,7 @@ from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.results import Result
 from ppl_vae.training.config import FitConfig
+from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
 
 
@@ -30,6 +31,10 @@ class Command:
     """The options of one verb as they were typed, and those that every verb has."""
 
     json: Annotated[bool, Doc("Print one JSON object to standard output, and nothing else there.")] = False
+    quiet: Annotated[
+        bool,
+        Doc("Print nothing to standard error but warnings and errors: no progress. The result is printed as ever."),
+    ] = False
     debug: Annotated[bool, Doc("On an error, show the traceback.")] = False
 
     def call(self, verb: str) -> int:
@@ -44,7 +49,23 @@ class Command:
         return result.exit_code
 
     def _value(self, name: str, flag: Flag) -> Any:
-        return flag.read(self.json if flag.type is None else getattr(self, name))
+        return flag.read(self.json or self.quiet if flag.type is None else getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """Print what makes a shell complete verbs, options and names: source <(ppl-vae completion bash)."""
+
+    shell: Annotated[tyro.conf.Positional[Shell], Doc("The shell that reads it.")]
+
+    def call(self, verb: str) -> int:
+        print(script(self.shell, commands()))
+        return 0
+
+
+def commands() -> dict[str, Callable[..., Any]]:
+    """What may stand after `ppl-vae`: the verbs, and `completion`."""
+    return {name: command(verbs.get(name)) for name in verbs.names()} | {"completion": Completion}
 
 
 def command(function: Callable[..., Any]) -> type[Command]:
@@ -120,7 +141,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(error), InputError.exit_code, debug)
 
 
-def parse(args: Sequence[str]) -> Command:
+def parse(args: Sequence[str]) -> "Command | Completion":
     """The verb that the arguments ask for, with its options.
 
     Raises:
@@ -130,7 +151,7 @@ def parse(args: Sequence[str]) -> Command:
     try:
         with contextlib.redirect_stderr(box):
             return tyro.extras.subcommand_cli_from_dict(
-                {name: command(verbs.get(name)) for name in verbs.names()},
+                commands(),
                 prog="ppl-vae",
                 description="Variational autoencoders as Pyro programs, with numbers that can be trusted.",
                 args=args,

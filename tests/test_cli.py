@@ -22,7 +22,6 @@ import ppl_vae
 from ppl_vae import verbs
 from ppl_vae.cli import command, main
 from ppl_vae.training.config import FitConfig
-from ppl_vae.training.progress import Progress
 
 COMMAND = str(Path(sys.executable).with_name("ppl-vae"))
 PAIR = ["--model", "bernoulli", "--guide", "diagonal_normal"]
@@ -134,6 +133,20 @@ def test_every_verb(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) ->
             assert holds(strict(captured.out)), captured.out
         else:
             assert shown in captured.out
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_quiet_says_nothing_but_the_result(json: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    args = ["fit", *PAIR, "--data", "rows.npy", *SMALL, "--epochs", "1", "--quiet", *json]
+    assert main([*args, "--out", str(tmp_path / "r")]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    if json:
+        assert strict(captured.out)["run"] == str(tmp_path / "r")
+    else:
+        assert captured.out.endswith(f"run: {tmp_path / 'r'}\n")
+    assert main([*args, "--out", str(tmp_path / "r")]) == 2
+    assert capsys.readouterr().err.startswith("error: "), "errors are still told"
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -471,13 +484,3 @@ def test_compare_takes_moved_data_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["compare", str(run.folder), "--draws", "2"]) == 2
     assert "give --data FILE" in capsys.readouterr().err
     assert main(["compare", str(run.folder), "--draws", "2", "--data", str(moved)]) == 0
-
-
-def test_the_line_of_an_epoch_gives_the_error_of_a_sampled_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    train = {"elbo": -12.0, "rate": 0.5, "distortion": 11.5}
-    valid = {"elbo": -11.0, "rate": 0.61, "rate_se_data": 0.05, "rate_how": {"z": "Monte Carlo (no closed form)"}}
-    Progress(True, 10).epoch(1, 2, train, valid)
-    Progress(True, 10).epoch(2, 2, train, valid | {"rate_how": {"z": "closed form"}})
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.endswith("validation ELBO -11.00, rate 0.61 ± 0.05 (Monte Carlo)")
-    assert second.endswith("validation ELBO -11.00")

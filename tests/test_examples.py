@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jupytext
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -29,6 +31,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     def call(name: str, *argv: str) -> str:
         load(name).main(argv)
+        plt.close("all")
         return capsys.readouterr().out
 
     return call
@@ -44,7 +47,7 @@ def line_of(text: str, start: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda p: p.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
-    assert len(path.read_text().splitlines()) < 115
+    assert sum(len(cell.source.splitlines()) for cell in jupytext.read(path).cells) < 115
     assert f"python examples/{path.name}" in (load(path.stem).__doc__ or "")
 
 
@@ -309,6 +312,30 @@ def test_how_many_latents(run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_counts_in_nats_of_the_same_data(run: Run) -> None:
+    text = run("counts", "--rows", "1000", "--epochs", "15")
+    elbos = {name: numbers(line_of(text, name).partition("ELBO")[2])[0] for name in ("poisson", "normal", "negative")}
+    assert elbos["poisson"] < elbos["normal"] < elbos["negative"] < 0
+
+
+def test_a_rounded_normal_is_a_probability_of_counts() -> None:
+    p = load("counts").RoundedNormal(torch.tensor(0.7), torch.tensor(0.8))
+    x = torch.arange(2000.0)
+    assert p.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-4)
+    drawn = p.sample((100_000,))
+    for count in (0, 1, 3):
+        share = (drawn == count).double()
+        assert abs(share.mean() - p.log_prob(x[count]).exp()) < 4 * share.std() / len(share) ** 0.5
+
+
+def test_pictures_of_digits(run: Run) -> None:
+    text = run("images", "--epochs", "1", "--columns", "3", "--out", "images.png")
+    elbo, _, bits = numbers(text)
+    assert bits == pytest.approx(-elbo / math.log(2) / 784, abs=1e-3)
+    assert Path("images.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_auto_guide(run: Run) -> None:
     """Where the automatic guide is the hand-written one, the difference is none."""
     text = run("auto_guide", "--epochs", "2", "--seeds", "1", "--only", "semi_supervised")
@@ -316,3 +343,52 @@ def test_auto_guide(run: Run) -> None:
     assert -40 < theirs < -25
     assert theirs == auto
     assert difference == 0
+
+
+@pytest.mark.slow
+def test_codes_fill_the_prior_and_those_of_an_autoencoder_do_not(run: Run) -> None:
+    text = run("first_vae", "--epochs", "5", "--out", "runs")
+    spread, noise = numbers(line_of(text, "VAE"))
+    wider, quieter = numbers(line_of(text, "autoencoder"))
+    assert spread < wider
+    assert noise > 3 * quieter
+    assert 0 < numbers(text.splitlines()[-1].replace("%", ""))[0] < 100
+    assert {path.name for path in Path("runs").glob("*.png")} == {"codes.png", "decoded.png"}
+
+
+def test_the_aggregate_is_a_density() -> None:
+    example = load("first_vae")
+    axis = np.linspace(-8, 8, 401)
+    codes = {"z_mean": np.array([[0.0, 1.0], [-2.0, 0.5]]), "z_sd": np.array([[0.3, 1.0], [0.5, 0.2]])}
+    for q in (functools.partial(example.aggregated, codes), example.prior):
+        mass = q(np.stack(np.meshgrid(axis, axis), -1)).sum() * (axis[1] - axis[0]) ** 2
+        assert mass == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_likely_image_need_not_be_a_digit(run: Run) -> None:
+    text = run("out_of_distribution", "--epochs", "3", "--rows", "20", "--out", "runs")
+    found = {name: numbers(line_of(text, name).removeprefix(name)) for name in ("test digits", "blank", "noise")}
+    assert found["test digits"][1:] == [0.5] * 4
+    assert found["blank"][0] > found["test digits"][0] > found["noise"][0]
+    assert found["blank"][1] < 0.1, "what is blank is more likely than any digit"
+    assert found["noise"][1] == 1
+    assert Path("runs/out_of_distribution.png").stat().st_size > 10_000
+
+
+def test_what_lies_between_two_images(run: Run) -> None:
+    text = run("interpolation", "--epochs", "2", "--pairs", "50", "--out", "runs")
+    ends, straight, arc = (numbers(line_of(text, name)) for name in ("ends", "straight", "arc"))
+    assert straight[0] < 0.9 * ends[0]
+    assert arc[0] == pytest.approx(ends[0], rel=0.15)
+    assert numbers(line_of(text, "pixels"))[1] > 100, "two images on one another"
+    assert Path("runs/interpolation.png").stat().st_size > 10_000
+
+
+def test_the_arc_turns_evenly_from_one_code_to_the_other() -> None:
+    example = load("interpolation")
+    a, b = np.array([[2.0, 0.0]]), np.array([[0.0, 4.0]])
+    for t in (0.0, 0.25, 0.5, 1.0):
+        length, angle = 2 + 2 * t, t * math.pi / 2
+        assert example.arc(a, b, t)[0] == pytest.approx([length * math.cos(angle), length * math.sin(angle)])
+    assert example.straight(a, b, 0.5).tolist() == [[1.0, 2.0]]

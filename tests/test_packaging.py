@@ -54,6 +54,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     assert {name for name in names if name.endswith(".py")} == source_files()
     assert {"ppl_vae/models/bernoulli.py", "ppl_vae/guides/diagonal_normal.py"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
+    assets = {p.relative_to(ROOT).as_posix() for p in (ROOT / "ppl_vae" / "reports" / "assets").iterdir()}
+    assert "ppl_vae/reports/assets/vega-6.4.0.min.js" in assets
+    assert assets <= set(names)
 
 
 def test_the_sdist_holds_the_same_sources(dist: Path) -> None:

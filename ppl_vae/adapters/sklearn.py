@@ -21,8 +21,9 @@ from ppl_vae.evidence.completion import complete
 from ppl_vae.evidence.log_px import Method, log_px
 from ppl_vae.programs import simulate
 from ppl_vae.programs.scores import batches
+from ppl_vae.runs.codes import code_names, codes_of
 from ppl_vae.runs.opening import running
-from ppl_vae.runs.sampling import code_names, codes_of, sampled
+from ppl_vae.runs.sampling import sampled
 from ppl_vae.training.prepare import isolated
 
 FLOATS = [np.float64, np.float32]

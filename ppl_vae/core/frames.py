@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 Names = Mapping[str, Sequence[str]]
+Arrays = dict[str, np.ndarray]
 """The columns of some arrays `(N, D)`, D names each; of an array `(N,)` one."""
 
 TABLES = (".csv", ".parquet")

@@ -2,15 +2,18 @@
 
 import io
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from ppl_vae.core.files import finite, to_json
 
 WIDTH = 80
+TEXT = 16  # columns that a text is broken into lines of, at least
+UNBROKEN = 10_000  # columns, in which everything has a place
 
 
 class Result:
@@ -44,14 +47,16 @@ class Result:
         return self.asdict()[key]
 
     def print(self, console: Console | None = None) -> None:
-        """Print to standard output: lines are never broken, tables are as wide as the terminal."""
+        """Print to standard output: lines are never broken, tables are at most as wide as the terminal."""
         console = console or Console()
         with console.capture() as text:  # so that a reader who leaves meets Python's own print
             for part in self.lines():
                 if isinstance(part, str):
                     console.print(part, highlight=False, markup=False, soft_wrap=True)
                 else:
-                    console.print(part)
+                    pieces = fitted(part, console) if isinstance(part, Table) else [part]
+                    for i, piece in enumerate(pieces):
+                        console.print(*[""] * bool(i), piece, sep="\n")
         print(text.get(), end="", file=console.file)
 
     def __str__(self) -> str:
@@ -67,12 +72,58 @@ def as_text(result: Result, width: int = WIDTH) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def table(*headers: str, gap: int = 2) -> Table:
-    """A table without lines, its columns `gap` spaces apart; the first is text, the others are numbers."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+class Grid(Table):
+    """A table whose first `keys` columns say what a row is of."""
+
+    keys = 1
+
+
+def table(*headers: str, gap: int = 2, keys: int = 1) -> Grid:
+    """A table without lines, its columns `gap` spaces apart; the first `keys` are text, the others are numbers."""
+    made = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    made.keys = keys
     for i, header in enumerate(headers):
-        made.add_column(header, justify="right" if i else "left", overflow="fold", no_wrap=bool(i))
+        text = i < keys
+        made.add_column(header, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     return made
+
+
+def fitted(made: Table, console: Console) -> Iterator[Table]:
+    """The table, or where the console is too narrow for it several, each with the key columns and some of the others.
+
+    So no number is cut, and none is apart from its error. Keys are broken into lines where the table is then one, or
+    where they would take more than half of the width.
+    """
+    number, gap = getattr(made, "keys", 1), made.padding[1]
+    unbroken = console.options.update(max_width=UNBROKEN)
+    wide = [gap + console.measure(_of(made, column), options=unbroken).maximum for column in made.columns]
+    least = [
+        width if column.no_wrap else min(width, TEXT + gap) for column, width in zip(made.columns, wide, strict=True)
+    ]
+    keys, others = made.columns[:number], made.columns[number:]
+    room, most = console.width + gap, sum(wide[:number])
+    if sum(least) > room and most - gap <= console.width // 2:
+        keys, least[:number] = [replace(key, no_wrap=True) for key in keys], wide[:number]
+    room -= sum(least[:number])
+    start = 0
+    while start < len(others):
+        end = start + 1
+        while end < len(others) and sum(least[number + start : number + end + 1]) <= room:
+            end += 1
+        while start + 1 < end < len(others) and str(others[end].header).startswith("±"):
+            end -= 1
+        yield _of(made, *keys, *others[start:end])
+        start = end
+
+
+def _of(made: Table, *columns: Column) -> Table:
+    """The table with these columns alone."""
+    piece = Table(box=made.box, pad_edge=made.pad_edge, header_style=made.header_style, padding=made.padding)
+    for c in columns:
+        piece.add_column(c.header, justify=c.justify, overflow=c.overflow, no_wrap=c.no_wrap)
+    for cells in zip(*(c.cells for c in columns), strict=True):
+        piece.add_row(*cells)
+    return piece
 
 
 def counted(count: int, what: str) -> str:

@@ -26,13 +26,31 @@ class Estimate:
 
     def __str__(self) -> str:
         """`-101.32 ± 0.41`: the error with two digits, the value with as many decimals; no error where it is NaN."""
-        if not math.isfinite(self.se):
-            return f"{self.value:z.2f}"
-        decimals = 2 if self.se <= 0 else max(0, 1 - math.floor(math.log10(self.se)))
-        return f"{self:.{decimals}f}"
+        value, se = digits(self.value, self.se)
+        return f"{value} ± {se}" if math.isfinite(self.se) else value
 
     def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
         spec = spec if "z" in spec else f"z{spec}"  # no -0.00
         if math.isnan(self.se):
             return format(self.value, spec)
         return f"{format(self.value, spec)} ± {format(self.se, spec)}"
+
+
+def digits(value: float, *errors: float) -> tuple[str, ...]:
+    """A number and its standard errors, as they are written: `("-101.3", "1.2", "0.0050")`.
+
+    Each error has two digits. The number ends at the place of the largest error, since the digits after it are not
+    known; without an error it has two decimals. What is not defined is a dash, and nothing is -0.00.
+    """
+    known = [error for error in errors if error > 0 and math.isfinite(error)]
+    return tuple(
+        "–" if x != x else f"{x:z.{_decimals(error)}f}"
+        for x, error in ((value, max(known, default=0.0)), *zip(errors, errors, strict=True))
+    )
+
+
+def _decimals(error: float) -> int:
+    """After the point, where the second digit of the error stands; 2 where there is no error."""
+    return max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 2

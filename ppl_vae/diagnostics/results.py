@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_vae.core.results import Result, number, table
-from ppl_vae.core.statistics import Estimate
+from ppl_vae.core.statistics import Estimate, digits
 
 ROUNDING = 1e-6  # of a value in float32, relative
 ROUNDING_OF_GRADIENT = 1e-5  # a noise below this part of the signal
@@ -146,7 +146,7 @@ class Difference:
 
     def __str__(self) -> str:
         z = "the same at every draw" if math.isnan(self.difference.z) else f"z = {self.difference.z:z.2f}"
-        return f"{self.a} − {self.b} = {self.difference:z.4f}, {z}"
+        return f"{self.a} − {self.b} = {self.difference}, {z}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,9 +214,10 @@ def _wide(e: Estimator) -> tuple[str, ...]:
     no_noise = {group: "exact" if e.exact(group) else "" for group in e.gradient_variance}
     variance = {group: no_noise[group] or f"{v.value:.3g}" for group, v in e.gradient_variance.items()}
     snr = {group: no_noise[group] or number(x, ".2f") for group, x in e.gradient_snr.items()}
+    value, se = (f"{e.value.value:z.3f}", "exact") if e.settled else digits(e.value.value, e.value.se)
     return (
-        f"{e.value.value:z.3f}",
-        "exact" if e.settled else f"{e.value.se:z.3f}",
+        value,
+        se,
         number(e.bias.difference.z if e.bias else math.nan, ".1f"),
         "exact" if e.settled else f"{e.variance:.3g}",
         variance["model"],

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ppl_vae.core.results import Result, number, table
-from ppl_vae.core.statistics import Estimate
+from ppl_vae.core.statistics import Estimate, digits
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class RunComparison(Result):
         """The value of each run."""
         made = table("run", f"{self.target}\nin nats", "± s.e.\nover draws", "± s.e.\nover data")
         for name, r in self.runs.items():
-            made.add_row(name, f"{r.value.value:z.3f}", f"{r.value.se:z.3f}", number(r.over_data.se, ".3f"))
+            made.add_row(name, *digits(r.value.value, r.value.se, r.over_data.se))
         return made
 
     @property
@@ -109,8 +109,8 @@ class RunComparison(Result):
         """The paired differences of every two runs."""
         made = table("paired difference", "nats", "± s.e.\nover draws", "± s.e.\nover data", "z")
         for p in self.pairs:
-            errors = f"{p.difference.se:z.3f}", number(p.over_data.se, ".3f"), number(p.over_data.z, ".1f")
-            made.add_row(f"{p.a} − {p.b}", f"{p.difference.value:z.3f}", *errors)
+            numbers = digits(p.difference.value, p.difference.se, p.over_data.se)
+            made.add_row(f"{p.a} − {p.b}", *numbers, number(p.over_data.z, ".1f"))
         return made
 
     def lines(self) -> Iterator[RenderableType]:
@@ -120,5 +120,6 @@ class RunComparison(Result):
         )
         yield "nats per datum."
         yield self.table
+        yield ""
         yield self.differences
         yield from map(str, self.over_seeds)

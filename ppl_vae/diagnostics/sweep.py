@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ppl_vae.core.results import Result, number, table
-from ppl_vae.core.statistics import Estimate
+from ppl_vae.core.statistics import Estimate, digits
 from ppl_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -207,10 +207,18 @@ class Sweep(Result):
         """A column for each name of the sweep, and the numbers; the errors of a difference are added up."""
         names = list(self.first.setting)
         behind = ("less the\nbest", "± s.e.") if names else ()
-        made = table(*(names or ["setting"]), self.bound, "± s.e.\nover seeds", *behind, "rate", "active\nunits")
+        made = table(
+            *(names or ["setting"]),
+            self.bound,
+            "± s.e.\nover seeds",
+            *behind,
+            "rate",
+            "active\nunits",
+            keys=max(1, len(names)),
+        )
         for line in self.settings:
-            compared = [f"{b.over_data.value:z.3f}", number(b.se, ".3f")] if (b := line.behind) else ["best", ""]
-            numbers = [f"{line.bound.value:z.2f}", number(line.bound.se, ".2f"), *(compared if names else ())]
+            compared = digits(b.over_data.value, b.se) if (b := line.behind) else ("best", "")
+            numbers = [*digits(line.bound.value, line.bound.se), *(compared if names else ())]
             texts = list(line.setting.values()) or [line.label]
             made.add_row(*texts, *numbers, f"{line.rate:z.2f}", number(line.active_units, ".3g"))
         return made
@@ -222,9 +230,10 @@ class Sweep(Result):
             b = others[0].behind
             assert b is not None
             told = "significant" if b.significant else "not significant"
+            value, se = digits(abs(b.over_data.value), b.se)
             yield (
-                f"best is {self.first.label}; the next, {others[0].label}, is {abs(b.over_data.value):z.3f} ± "
-                f"{b.se:z.3f} behind (t = {number(abs(b.t), '.1f')}, {number(b.df, '.1f')} degrees of freedom, "
+                f"best is {self.first.label}; the next, {others[0].label}, is {value} ± {se} "
+                f"behind (t = {number(abs(b.t), '.1f')}, {number(b.df, '.1f')} degrees of freedom, "
                 f"p = {number(b.p, '.2g')}): {told} at 5 %"
             )
         alike = [line.label for line in others[1:] if line.behind and not line.behind.significant]

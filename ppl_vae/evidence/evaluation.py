@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
-from ppl_vae.core.results import Result, number, table
+from ppl_vae.core.results import Result, table
+from ppl_vae.core.statistics import digits
 from ppl_vae.evidence.bidirectional import Bidirectional
 from ppl_vae.evidence.calibration import Calibration
 from ppl_vae.evidence.collapse import Collapse
@@ -53,6 +54,8 @@ class Evaluation(Result):
         calibration: ranks in simulated data.
         predictive: statistics of the rows beside those of rows drawn anew.
         refused: what could not be had of this pair, and why.
+        compiled: the functions whose compiled graphs gave the numbers; they differ from the programs' by rounding.
+        threads: of torch, on which the last digits depend.
     """
 
     data: str
@@ -70,6 +73,8 @@ class Evaluation(Result):
     calibration: Calibration | None = field(compare=False)
     predictive: PredictiveCheck | None = field(compare=False)
     refused: dict[str, str]
+    compiled: tuple[str, ...] = ()
+    threads: int = 0
     files: tuple[str, ...] = ()
 
     @property
@@ -132,6 +137,8 @@ class Evaluation(Result):
             "annealing_raises": self.annealing_raises.value,
             "annealing_raises_se_data": self.annealing_raises.over_data.se,
             "refused": self.refused,
+            "compiled": list(self.compiled),
+            "threads": self.threads,
         }
         if self.gap is not None:
             found["gap_rows"] = len(self.gap_rows)
@@ -172,7 +179,7 @@ class Evaluation(Result):
             for name, each in self.gap_means.items():
                 _add(made, f"  {name}", each, len(self.gap_rows))
         bits = self.bits_per_dim
-        made.add_row("bits per dimension", f"{bits.value:z.4f}", number(bits.over_data.se, ".4f"), "", str(rows))
+        made.add_row("bits per dimension", *digits(bits.value, bits.over_data.se), "", str(rows))
         return made
 
     def how(self) -> Iterator[str]:
@@ -180,7 +187,7 @@ class Evaluation(Result):
         yield from methods_said(self.found)
         if self.found.of("annealed").any():
             raised = self.annealing_raises.over_data
-            yield f"annealing raises these rows above importance sampling by {raised:z.2f} nats"
+            yield f"annealing raises these rows above importance sampling by {raised} nats"
         yield from self.found.remarks
         if self.gap is not None and not self.gap.converged.all():
             yield (
@@ -201,9 +208,7 @@ def methods_said(found: LogPx) -> Iterator[str]:
 
 
 def _add(made: Table, name: str, each: Mean, rows: int) -> None:
-    made.add_row(
-        name, f"{each.value:z.2f}", number(each.over_data.se, ".2f"), number(each.over_draws.se, ".3f"), str(rows)
-    )
+    made.add_row(name, *digits(each.value, each.over_data.se, each.over_draws.se), str(rows))
 
 
 def _without_draws(fields: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ppl_vae.evidence.imputed import Imputed
 from ppl_vae.evidence.on_run import name_of
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
-from ppl_vae.runs.sampling import as_written, numbered
+from ppl_vae.runs.wording import as_written, numbered
 from ppl_vae.training.progress import Progress
 
 if TYPE_CHECKING:

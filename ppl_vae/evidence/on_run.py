@@ -17,6 +17,7 @@ from ppl_vae.evidence.gap import GapParts, Refined, gap_parts, refined
 from ppl_vae.evidence.log_px import LogPx, Method, log_px
 from ppl_vae.evidence.predictive import PredictiveCheck, Statistic, predictive_check
 from ppl_vae.evidence.units import units
+from ppl_vae.graphs.calls import compiled_functions
 from ppl_vae.programs import Pair
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opening import rows_of, running
@@ -157,6 +158,8 @@ def evaluate_on_run(
             calibration=calibrated,
             predictive=checked,
             refused=refused,
+            compiled=compiled_functions(),
+            threads=torch.get_num_threads(),
         )
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import index_of, labels_of, to_frame
 from ppl_vae.core.randomness import seed_torch
-from ppl_vae.core.results import Result, counted, number, table
+from ppl_vae.core.results import Result, counted, table
+from ppl_vae.core.statistics import digits
 from ppl_vae.evidence.columns import Columns, columns
 from ppl_vae.evidence.evaluation import methods_said
 from ppl_vae.evidence.importance import chunks
@@ -25,7 +26,7 @@ from ppl_vae.objectives.rate import rates_of
 from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, batches, sum_sites
 from ppl_vae.runs.run import Run
-from ppl_vae.runs.sampling import numbered
+from ppl_vae.runs.wording import numbered
 
 if TYPE_CHECKING:
     import pandas
@@ -143,7 +144,7 @@ class Scores(Result):
         made = table("", "mean", "± s.e.\nover data")
         for name, title in zip(NUMBERS, TITLES, strict=True):
             each = mean(torch.as_tensor(self.arrays[name])).over_data
-            made.add_row(title, f"{each.value:z.2f}", number(each.se, ".2f"))
+            made.add_row(title, *digits(each.value, each.se))
         yield made
         yield from methods_said(self.found)
         yield from self.found.remarks

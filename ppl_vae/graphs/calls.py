@@ -58,6 +58,12 @@ def compiling(how: str) -> Iterator["Compiling"]:
         _present.reset(token)
 
 
+def compiled_functions() -> tuple[str, ...]:
+    """The functions that are compiled at present, by their names."""
+    present = _present.get()
+    return () if present is None else tuple(present.made)
+
+
 def was_compiled() -> bool:
     """Was the last call of a `compilable` function one of a compiled graph?"""
     present = _present.get()

@@ -41,9 +41,11 @@ def capture(
 
     Args:
         objective: an `Objective`, such as `Trace_ELBO()`.
-        model, guide: modules, or Pyro functions, which are traced once on `example` (see `Program`).
+        model: a module, or a Pyro function, which is traced once on `example` (see `Program`).
+        guide: the same.
         example: a batch of the size that most batches will have.
-        weighted, compile: as for `Captured`.
+        weighted: as for `Captured`.
+        compile: as for `Captured`.
 
     Raises:
         NotCaptured: a statement of the programs can't become a part of a graph.

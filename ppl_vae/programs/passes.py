@@ -73,7 +73,8 @@ def terms(
     Args:
         detached: let no gradient flow through a draw, and put log q of every site into `score_function`, without its
             mask.
-        repeat, max_nesting: how the samples are arranged, as for `layout_of`.
+        repeat: how the samples are arranged, as for `layout_of`.
+        max_nesting: the same.
     """
     batch = as_batch(batch)
     layout = layout_of([model, guide], batch, num_samples, repeat=repeat, max_nesting=max_nesting)

@@ -118,17 +118,22 @@ def as_svg(figure: Figure, title: str, description: str) -> str:
         title: what a screen reader says first.
         description: what is seen in it, in a sentence.
     """
-    source = _rendered(figure, "svg", facecolor="none")
+    return inline(_rendered(figure, "svg", facecolor="none"), title, description)
+
+
+def inline(source: bytes, title: str, description: str) -> str:
+    """What `save` wrote as `.svg`, likewise; the arguments are those of `as_svg`."""
     prefix = "f" + sha256(source + f"{title}\n{description}".encode()).hexdigest()[:10]
     drawn = ElementTree.fromstring(source)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', source.decode()))
     for element in drawn.iter():
         _for_a_page(element, used, prefix)
     parts = [part for part in drawn if part.tag in ("g", "defs") and part.find("style") is None]
+    width = 96 / 72 * float(drawn.attrib["viewBox"].split()[2])
     root = ElementTree.Element("svg", {
         "xmlns": ROOT, "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc",
         "viewBox": drawn.attrib["viewBox"], "width": "100%",
-        "style": f"max-width: {96 * figure.get_figwidth():.0f}px; height: auto; fill: currentColor; "
+        "style": f"max-width: {width:.0f}px; height: auto; fill: currentColor; "
         "stroke-linejoin: round; stroke-linecap: butt",
     })  # fmt: skip
     for name, text in (("title", title), ("desc", description)):

@@ -29,6 +29,8 @@ from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
 from ppl_vae.runs.threads import ChosenThreads
+from ppl_vae.runs.trackers import check_packages
+from ppl_vae.runs.tracking import Tracking
 from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
 from ppl_vae.training.interrupt import Signals
@@ -119,6 +121,8 @@ def asked(model: Any, guide: Any, data: Any, options: Mapping[str, Any]) -> tupl
         "data": () if data is None else record_data(data),
         "set": settings.record(set),
     }
+    if (track := options.get("track")) is not None:
+        recorded["track"] = (track,) if isinstance(track, str) else tuple(track)
     if objective is not None:
         recorded["objective"] = _text(objective) or kind.__qualname__
     return config_from({**options, **recorded}), set, objective
@@ -151,6 +155,7 @@ def start(
             raise InputError(f"fit needs a {name}: --{name}{auto}")
     assert model is not None
     assert guide is not None
+    check_packages(config.track)
     scratch = Scratch() if folder is None else None
     place = scratch.folder if scratch else Path(folder or "").expanduser()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
@@ -218,6 +223,7 @@ def go_on(
     """
     run = Run.of(run)
     config = _extended(run.config, asked)
+    check_packages(config.track)
     opened = run.data(data, force=force)
     given = settings.restore(run.config.set, set, run.folder)
     most = torch.get_num_threads()
@@ -251,26 +257,28 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
     """Wire the loop to the run's folder, and train to the end, with so many threads at most."""
     signals = Signals()
     recording, bar = Recording(run, signals), Progress(progress, loop.steps)
-    loop.callbacks = (recording, bar)
-    recording.begin(loop)
-    with signals, bar:
-        for line in loop.about():
-            bar.say(line)
-        if loop.config.threads == "auto":
-            chosen = ChosenThreads(run.folder, threads, bar.say)
-            loop.callbacks = (*loop.callbacks, chosen)
-            chosen.begin(loop)
-        try:
-            loop.run()
-        except NumericalError as error:
-            recording.save(loop)
-            raise NumericalError(
-                f"{error}, {run.folder} holds the state before it. Fit anew with a lower --lr, with --clip, or with a "
-                "floor on a scale",
-                error.rows,
-            ) from error
-    recording.save(loop)
-    recording.measure_best(loop)
+    with Tracking(run, loop, quiet=not progress) as tracking:
+        loop.callbacks = (recording, bar, tracking)
+        recording.begin(loop)
+        with signals, bar:
+            for line in loop.about():
+                bar.say(line)
+            if loop.config.threads == "auto":
+                chosen = ChosenThreads(run.folder, threads, bar.say)
+                loop.callbacks = (*loop.callbacks, chosen)
+                chosen.begin(loop)
+            try:
+                loop.run()
+            except NumericalError as error:
+                recording.save(loop)
+                raise NumericalError(
+                    f"{error}, {run.folder} holds the state before it. Fit anew with a lower --lr, with --clip, or "
+                    "with a floor on a scale",
+                    error.rows,
+                ) from error
+        recording.save(loop)
+        recording.measure_best(loop)
+        tracking.end(loop)
     loop.warn_of_warmup()
     return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
 

@@ -54,13 +54,14 @@ def as_frame(metrics: Iterable[Mapping[str, Any]]) -> "pandas.DataFrame":
     """A row for each line of the metrics; `valid_elbo` is the entry `elbo` of `valid`. `rate_how` is left out."""
     import pandas
 
-    return pandas.DataFrame([dict(_flat(line)) for line in metrics])
+    return pandas.DataFrame([dict(flat(line, "_")) for line in metrics])
 
 
-def _flat(line: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+def flat(line: Mapping[str, Any], between: str) -> Iterable[tuple[str, Any]]:
+    """The numbers of a line by their names, those of `valid` as `valid_elbo`. `rate_how` is left out."""
     for name, value in line.items():
         if isinstance(value, Mapping):
-            yield from ((f"{name}_{key}", x) for key, x in value.items() if not isinstance(x, Mapping))
+            yield from ((f"{name}{between}{key}", x) for key, x in value.items() if not isinstance(x, Mapping))
         else:
             yield name, value
 

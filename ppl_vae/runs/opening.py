@@ -27,7 +27,7 @@ class Opened:
     dataset: Data
 
     def move(self, rows: Batch) -> Batch:
-        return tuple(x.to(self.run.config.device) for x in rows)
+        return moved(self.run, rows)
 
     def rows(self, split: Split) -> Batch:
         """All rows of a split, on the device of the run."""
@@ -48,7 +48,8 @@ def open_run(
     """Open a run for use: what every verb on a run takes.
 
     Args:
-        model, guide: name a program again that is not a shipped one; a hash that differs needs `force`.
+        model: name the model again if it is not a shipped one; a hash that differs needs `force`.
+        guide: the same of the guide.
         data: the data again, where the run was fitted to arrays given from Python.
         set: the settings again that were given from Python and have no text, such as a class.
         checkpoint: a step, `best`, `last`, `first` or `middle`.
@@ -85,6 +86,11 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
         if found:
             raise InputError(found)
     return rows
+
+
+def moved(run: Run, rows: Batch) -> Batch:
+    """The rows on the device of the run."""
+    return tuple(x.to(run.config.device) for x in rows)
 
 
 def _data(run: Run, data: Any, force: bool) -> Data:

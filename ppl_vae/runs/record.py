@@ -62,6 +62,12 @@ def note_eager(folder: Path, step: int) -> None:
     _note(folder, {"eager_from": step})
 
 
+def note_tracked(folder: Path, name: str, id: str) -> None:
+    """Record what a tracker calls the run."""
+    record = read_record(folder)
+    write_json(folder / FILE, record | {"tracked": record.get("tracked", {}) | {name: id}})
+
+
 def _note(folder: Path, changed: Mapping[str, Any]) -> None:
     record = read_record(folder)
     write_json(folder / FILE, record | {"step": record.get("step", {}) | changed})

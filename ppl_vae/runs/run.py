@@ -106,7 +106,8 @@ class Run(Result):
 
         Of a run with a schema they come as a DataFrame, with names and labels as in the source.
         """
-        from ppl_vae.runs.sampling import LABEL, in_units, sampled
+        from ppl_vae.runs.sampling import sampled
+        from ppl_vae.runs.wording import LABEL, in_units
 
         found = sampled(self, num, **options)
         if self.schema is None:
@@ -115,11 +116,11 @@ class Run(Result):
         return frame if label is None else frame.assign(**{label.name: label.decode(found.arrays[LABEL])})
 
     def encode(self, data: Any = None, **options: Any) -> "dict[str, numpy.ndarray] | pandas.DataFrame":
-        """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.sampling.encoded`.
+        """Mean and standard deviation of q(z|x) of each row, as arrays; see `ppl_vae.runs.codes.encoded`.
 
         Of a DataFrame they come as a DataFrame with its index.
         """
-        from ppl_vae.runs.sampling import code_names, encoded
+        from ppl_vae.runs.codes import code_names, encoded
 
         codes, _ = encoded(self, data, **options)
         return to_frame(codes, code_names(codes), data.index) if is_frame(data) else codes
@@ -133,7 +134,7 @@ class Run(Result):
     def config(self) -> FitConfig:
         """The options that it was fitted with."""
         options = self.record["fit"]
-        return config_from(options | {name: tuple(options[name]) for name in ("data", "set")})
+        return config_from(options | {name: tuple(options.get(name, ())) for name in ("data", "set", "track")})
 
     @property
     def checkpoints(self) -> Checkpoints:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppl_vae.core.results import Result
+from ppl_vae.core.statistics import Estimate
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,9 +35,9 @@ class Summary(Result):
     def lines(self) -> Iterator[str]:
         v = self.valid
         if "objective" in v:
-            yield f"{self.target} {v['objective']:z.2f} ± {v['objective_se_data']:z.2f} (validation), by which:"
+            yield f"{self.target} {_with_error(v, 'objective')} (validation), by which:"
         yield (
-            f"best step {self.best}: ELBO {v['elbo']:z.2f} ± {v['elbo_se_data']:z.2f} (validation, s.e. over data), "
+            f"best step {self.best}: ELBO {_with_error(v, 'elbo')} (validation, s.e. over data), "
             f"rate {_rate(v)}, distortion {v['distortion']:z.2f} nats per datum"
         )
         if self.fresh:
@@ -51,5 +52,9 @@ class Summary(Result):
 def _rate(numbers: Mapping[str, Any]) -> str:
     """A rate that any site was sampled for comes with its error: draws of a small one may average below 0."""
     sampled = [site for site, how in numbers["rate_how"].items() if how != "closed form"]
-    rate = f"{numbers['rate']:z.2f}"
-    return f"{rate} ± {numbers['rate_se_data']:z.2f} (Monte Carlo at {', '.join(sampled)})" if sampled else rate
+    told = f"{_with_error(numbers, 'rate')} (Monte Carlo at {', '.join(sampled)})"
+    return told if sampled else f"{numbers['rate']:z.2f}"
+
+
+def _with_error(numbers: Mapping[str, Any], name: str) -> Estimate:
+    return Estimate(numbers[name], numbers[f"{name}_se_data"], "data")

@@ -14,6 +14,7 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
 Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
+Track: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 Precision: TypeAlias = Literal["float32", "float64", "bfloat16"]
 
 
@@ -127,6 +128,13 @@ class FitConfig:
             "expected to save a minute or more. What can't be compiled is trained as it is, and the reason is said."
         ),
     ] = "auto"
+    track: Annotated[
+        tuple[Track, ...],
+        Doc(
+            "Log what metrics.jsonl holds also to tensorboard (RUN/tensorboard), wandb or mlflow, one or several. The "
+            "package is an extra: pip install 'ppl_vae[tensorboard]'."
+        ),
+    ] = ()
     checkpoint_every: Annotated[
         int, Doc("Steps between checkpoints; the first, the best and the last two are kept.")
     ] = 1000

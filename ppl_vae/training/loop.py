@@ -94,8 +94,7 @@ class Loop:
         self.steps = self.steps_per_epoch * self.config.epochs
         self.learning_rate = schedule(self.config.schedule, self.config.lr, self.steps)
         self.rate_weight = Warmup(self.steps_per_epoch * (self.config.warmup or 0), self.config.warmup_cycles)
-        self.means: dict[str, float] = {}
-        """Nats per datum over the epoch of the last step."""
+        self.finished: dict[str, float] = {}
 
     def run(self) -> None:
         """Train to the end.
@@ -129,8 +128,14 @@ class Loop:
                 error.rows,
             ) from error
         self.state.add(seen, len(batch[0]))
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Nats per datum over the epoch of the last step, while the parameters moved."""
+        if not self.state.rows:
+            return self.finished
         means = self.state.means()
-        self.means = means if self.config.warmup else self.reported(means)
+        return means if self.config.warmup else self.reported(means)
 
     def rows_of_data(self, rows: list[int]) -> str:
         """Rows of the present batch, by their numbers in the data."""
@@ -142,8 +147,9 @@ class Loop:
 
     def finish_epoch(self) -> None:
         now = time.perf_counter()
+        self.finished = self.means
         line = {
-            "train": self.means,
+            "train": self.finished,
             "gradient_norm": self.state.gradient_norm / self.state.batch,
             "lr": self.stepper.learning_rate,
             **({"rate_weight": self.stepper.rate_weight} if self.config.warmup else {}),

@@ -20,7 +20,8 @@ class Flag:
     Args:
         type: of the option there; None for one that it does not have.
         default: in place of the function's.
-        read: from what was typed to what the function takes; without a type, from whether JSON is asked for.
+        read: from what was typed to what the function takes; without a type, from whether nothing is to be said
+            beside the result.
     """
 
     type: Any
@@ -64,7 +65,7 @@ Settings = Annotated[Mapping[str, Any] | Sequence[str] | str, Flag(Several)]
 SettingsAgain = Annotated[
     Mapping[str, Any] | None,
     Doc("The settings again that were given from Python and have no text, such as a class."),
-    Flag(None, read=lambda json: None),
+    Flag(None, read=lambda quiet: None),
 ]
 CompileWork = Annotated[
     Literal["auto", "on", "off"],
@@ -81,8 +82,8 @@ ThreadsOfWork = Annotated[
         "as torch takes."
     ),
 ]
-Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda json: not json)]
-Telling = Annotated[bool, Doc("Say on standard error what was compiled."), Flag(None, read=lambda json: not json)]
+Progress = Annotated[bool, Doc("Show a progress bar on standard error."), Flag(None, read=lambda quiet: not quiet)]
+Telling = Annotated[bool, Doc("Say on standard error what was compiled."), Flag(None, read=lambda quiet: not quiet)]
 
 RunFolder = Annotated[Place, Doc("The folder of the run."), Flag(tyro.conf.Positional[Path])]
 ModelAgain = Annotated[

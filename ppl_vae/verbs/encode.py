@@ -57,8 +57,8 @@ def encode(
     from ppl_vae.data.annotated import SUFFIX, write_obsm
     from ppl_vae.data.cells import is_cells, source_of
     from ppl_vae.reports import figures
+    from ppl_vae.runs.codes import code_names, encoded, obsm_names
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import code_names, encoded, obsm_names
     from ppl_vae.runs.tables import label_of
     from ppl_vae.verbs._arrays import Samples, by_default, written
     from ppl_vae.verbs._work import working

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Precision, Schedule
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Precision, Schedule, Track
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def fit(
     precision: Precision = FitConfig.precision,
     threads: o.ThreadsFlag = FitConfig.threads,
     compile: Compile = FitConfig.compile,
+    track: Annotated[Sequence[Track] | Track, o.Flag(tuple[Track, ...], ())] = FitConfig.track,
     checkpoint_every: int = FitConfig.checkpoint_every,
     keep_every: int | None = FitConfig.keep_every,
     resume: Annotated[bool, Doc("Go on with the run in --out: another name for `ppl-vae resume`.")] = False,

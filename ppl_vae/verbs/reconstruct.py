@@ -48,7 +48,8 @@ def reconstruct(
     from ppl_vae.core.frames import index_of, out_file
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import column_names, decoded, in_units, reconstructed
+    from ppl_vae.runs.sampling import reconstructed
+    from ppl_vae.runs.wording import column_names, decoded, in_units
     from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)

@@ -66,7 +66,8 @@ def sample(
     from ppl_vae.evidence.copies import copies_on_run
     from ppl_vae.reports import figures
     from ppl_vae.runs.run import Run
-    from ppl_vae.runs.sampling import alike, column_names, decoded, in_units, sampled
+    from ppl_vae.runs.sampling import alike, sampled
+    from ppl_vae.runs.wording import column_names, decoded, in_units
     from ppl_vae.verbs._arrays import by_default, written
 
     run = Run.of(run)

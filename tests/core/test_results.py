@@ -59,6 +59,56 @@ def test_lines_are_never_broken_and_tables_are_as_wide_as_asked() -> None:
     assert max(map(len, rest)) <= 30
 
 
+LONG = {"name": "a name of twenty-six words", "text": "several words that may well be broken into lines of their own"}
+
+
+@dataclass(frozen=True, repr=False)
+class Wide(Result):
+    """Ten columns of numbers, and one of text."""
+
+    def fields(self) -> dict[str, Any]:
+        return {}
+
+    def lines(self) -> Iterator[RenderableType]:
+        made = table("name", *(f"column\n{i}" for i in range(10)))
+        made.add_column("text", overflow="fold")
+        for row in range(3):
+            made.add_row(LONG["name"], *(f"-{row}{i}.{row:03}" for i in range(10)), LONG["text"])
+        yield made
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
+def test_a_table_that_is_too_wide_goes_on_below_and_no_number_is_cut(width: int) -> None:
+    text = as_text(Wide(), width=width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    words = text.split()
+    for row in range(3):
+        for i in range(10):
+            assert words.count(f"-{row}{i}.{row:03}") == 1
+    assert words.count("several") == 3
+    if width == 200:
+        assert len(lines) == 5, "a header of two lines, and three rows"
+
+
+def test_keys_stand_in_each_piece_and_a_number_stays_with_its_error() -> None:
+    @dataclass(frozen=True, repr=False)
+    class Keyed(Wide):
+        def lines(self) -> Iterator[RenderableType]:
+            made = table("dim", "prior", "ELBO", "± s.e.", "less the\nbest", "± s.e.", keys=2)
+            made.add_row("2", "normal", "-38.81", "0.14", "-0.97", "0.71")
+            yield made
+
+    assert [line.rstrip() for line in as_text(Keyed(), width=40).splitlines()] == [
+        "dim  prior     ELBO  ± s.e.",
+        "2    normal  -38.81    0.14",
+        "",
+        "             less the",
+        "dim  prior       best  ± s.e.",
+        "2    normal     -0.97    0.71",
+    ]
+
+
 def test_print_leaves_the_writing_to_python() -> None:
     """So that a reader who leaves, a broken pipe, is met where the command line expects it."""
 

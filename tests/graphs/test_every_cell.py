@@ -74,7 +74,7 @@ def distance(cell: Cell, change: Callable[[fx.GraphModule], object] = lambda mod
                 numbers, gradients = captured((x[:rows],))
                 theirs = torch.tensor(seen)
                 found.append(((numbers - theirs).abs() / theirs.abs().clamp(min=1)).max())
-                floor = ROUNDING * max(1.0, seen.gradient_norm)  # a gradient can be all rounding
+                floor = 1e-5 * max(1.0, seen.gradient_norm)  # that of a bias before a BatchNorm is all rounding
                 found += [apart(p, g, floor) for p, g in zip(trainer.parameters.values(), gradients, strict=True)]
             assert [graph.rows for graph, _ in captured.graphs] == [None], "one graph for every number of rows"
             return torch.stack(found).max().item()

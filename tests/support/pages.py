@@ -10,13 +10,16 @@ from typing import NamedTuple
 from ppl_vae.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(?:<!-- not run: ([^\n]+) -->\n)?```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CELL = re.compile(r"(?<!\\)\|")
 
 
 class Block(NamedTuple):
+    """Between two fences; `not_run` is the reason in a comment above it, `<!-- not run: why -->`, if there is one."""
+
     language: str
     text: str
+    not_run: str = ""
 
     @property
     def name(self) -> str:
@@ -24,9 +27,15 @@ class Block(NamedTuple):
         named = re.match(r"# (\S+\.py)\n", self.text)
         return named[1] if named else ""
 
+    @property
+    def lines(self) -> list[str]:
+        """The commands of a block of the shell, without comments; one that goes on after a backslash is one."""
+        joined = re.sub(r" *\\\n *", " ", self.text).splitlines()
+        return [line for line in (re.sub(r"(^|\s+)#.*", "", line).rstrip() for line in joined) if line]
+
 
 class Page:
-    """One Markdown file of docs/."""
+    """One Markdown file of docs/, or another by its path."""
 
     def __init__(self, name: str) -> None:
         self.text = (DOCS / name).read_text(encoding="utf-8")
@@ -34,7 +43,7 @@ class Page:
 
     @property
     def blocks(self) -> list[Block]:
-        return [Block(*found) for found in FENCE.findall(self.text)]
+        return [Block(language, text, not_run) for not_run, language, text in FENCE.findall(self.text)]
 
     @property
     def prose(self) -> str:
@@ -47,7 +56,7 @@ class Page:
 
     @property
     def commands(self) -> list[str]:
-        return [line for block in self.blocks if block.language == "sh" for line in block.text.splitlines()]
+        return [line for block in self.blocks if block.language == "sh" for line in block.lines]
 
     def write(self, folder: Path) -> None:
         """Save every file of the page in `folder`."""

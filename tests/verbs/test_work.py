@@ -32,9 +32,15 @@ def traced(monkeypatch):
     monkeypatch.setattr(static, "faster", lambda module, rows: "mm")
 
 
+def told(how, found):
+    assert (len(found["compiled"]) > 0) == (how == "on")
+    assert found["threads"] == torch.get_num_threads()
+    return found
+
+
 def test_compiled_verbs_give_the_same_numbers(run, traced):
     for verb in (
-        lambda how: evaluate(run, compile=how, **SMALL).found.value.numpy(),
+        lambda how: told(how, evaluate(run, compile=how, **SMALL)).found.value.numpy(),
         lambda how: score(run, num_samples=40, rows_only=True, compile=how).frame["log_px"].to_numpy(),
         lambda how: encode(run, compile=how)["z_mean"],
     ):

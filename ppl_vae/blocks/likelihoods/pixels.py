@@ -17,7 +17,9 @@ class DiscretizedLogistic(LocationScale):
     raw = 0 is the middle of the grid, raw = ±2 its ends.
 
     Args:
-        levels, low, high: 256 numbers from 0 to 1; for integer pixels, `high=255`.
+        levels: how many values there are, from `low` to `high`.
+        low: the smallest, 0.
+        high: the largest, 1; for integer pixels, `high=255`.
     """
 
     name = "discretized_logistic"

@@ -52,7 +52,12 @@ class Described(Result):
         yield self.about
         grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for header in ("column", "kind", "missing", "range or labels", "why"):
-            grid.add_column(header, justify="right" if header == "missing" else "left", overflow="fold")
+            grid.add_column(
+                header,
+                justify="right" if header == "missing" else "left",
+                overflow="fold",
+                no_wrap=header in ("kind", "missing"),
+            )
         for column, share, x in zip(self.schema.columns, self.missing, self.values.T, strict=True):
             percent = "–" if share == 0 else f"{share:.1%}"
             grid.add_row(*map(Text, (column.name, column.told, percent, _extent(column, x), column.why)))

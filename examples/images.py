@@ -1,0 +1,70 @@
+# %% [markdown]
+"""Images: what does a VAE of digits draw, what does it give back, and what lies between two digits?
+
+Run `python examples/images.py --epochs 40`. A Bernoulli VAE of 5000 MNIST digits, binarized once. Rows of means of
+p(x|z): samples, with z from the prior; what the mean of q(z|x) makes of test digits; the way between the codes of two
+digits. Printed: the ELBO of a test digit. Digits are given back well, and samples are worse.
+"""
+
+# %%
+import argparse
+import math
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import Tensor
+
+import ppl_vae
+
+ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
+
+
+def means(run: ppl_vae.Run, z: Tensor) -> np.ndarray:
+    """E[x|z] as pictures."""
+    with torch.no_grad():
+        return run.model.likelihood(z).mean.reshape(-1, 28, 28).numpy()
+
+
+def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
+    """`count` pictures of each row."""
+    x = run.data().first(count, "test")[0]
+    codes = torch.as_tensor(run.encode(x)["z_mean"])
+    along = torch.linspace(0, 1, count)[:, None]
+    line = (1 - along) * codes[0] + along * codes[1]
+    drawn = torch.randn(count, codes.shape[1])
+    return [means(run, drawn), x.reshape(-1, 28, 28).numpy(), means(run, codes), means(run, line)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--latent-dim", type=int, default=10)
+    parser.add_argument("--columns", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="images.png")
+    args = parser.parse_args(argv)
+    settings = {"latent_dim": args.latent_dim}
+    run = ppl_vae.fit("bernoulli", "diagonal_normal", "mnist-5k", epochs=args.epochs, seed=args.seed, set=settings)
+    elbo = ppl_vae.compare(run, objectives=["trace"], draws=10).estimators["trace"].elbo
+    bits = -elbo.value / math.log(2) / 784
+    print(f"test ELBO {elbo.value:.2f} ± {elbo.se:.2f} nats per digit, {bits:.3f} bits per pixel")
+    torch.manual_seed(args.seed)
+    figure, panels = plt.subplots(len(ROWS), args.columns, figsize=(8, 2.9), layout="constrained")
+    for name, row, images in zip(ROWS, panels, pictures(run, args.columns), strict=True):
+        for axes, image in zip(row, images, strict=True):
+            axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+            axes.axis("off")
+        row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+    figure.savefig(args.out, dpi=150)
+
+
+# %%
+if __name__ == "__main__":
+    main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
+
+# %% [markdown]
+# The figure shows digits that are given back well, samples of which some are no digit, and a way from one digit to
+# another on which every picture is nearly one. The prior has places where no digit has its code: samples from there
+# look like nothing. docs/palette.md shows what a learned prior gains.

@@ -1,0 +1,53 @@
+"""How a run is made again: the command, the versions, and the hashes of what went into it."""
+
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+from ppl_vae.reports.html import Section, commands, definitions
+from ppl_vae.runs.run import Run
+from ppl_vae.training.config import FitConfig
+
+
+def how_to_repeat(run: Run) -> Section:
+    section = Section(
+        "repeat", "How to repeat it", "The same command on the same machine makes the same run, bit for bit."
+    )
+    programs = {f"sha256 of the {kind}": program["sha256"] for kind, program in run.record["programs"].items()}
+    hashes = programs | {"sha256 of the data": run.record["data"]["sha256"]}
+    return section.add(commands([command(run)]), definitions(dict(run.record["versions"]) | hashes))
+
+
+def command(run: Run) -> str:
+    """The `fit` that makes this run, with the options that are not at their defaults.
+
+    Of a table that was fitted by its columns, what follows from these is left out.
+    """
+    words, usual = ["ppl-vae fit"], {field.name: field.default for field in fields(FitConfig)}
+    config = run.config
+    if run.schema is not None:
+        usual |= {"model": "table", "guide": "table", "missing": "nan"}
+        kept = tuple(entry for entry in config.set if not re.match(r"(\w+\.)*kinds=", setting(entry)))
+        config = replace(config, set=kept)
+        words += ["--label", _quoted(run.schema.label)] if run.schema.label else []
+    for field in fields(FitConfig):
+        value = getattr(config, field.name)
+        if value == usual[field.name]:
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.name == "set":
+            words += [f"{flag} {_quoted(setting(entry))}" for entry in value]
+        elif isinstance(value, bool):
+            words.append(flag)
+        else:
+            words += [flag, *map(_quoted, map(str, value if isinstance(value, tuple) else (value,)))]
+    return " ".join((*words, "--out", _quoted(str(run.folder))))
+
+
+def setting(entry: Any) -> str:
+    """A setting as it was typed; one that was given from Python has only a note of it."""
+    return entry if isinstance(entry, str) else f"{entry['name']}={entry.get('note', '…')}"
+
+
+def _quoted(word: str) -> str:
+    return word if re.fullmatch(r"[\w./:,=@%+-]+", word) else "'" + word.replace("'", "'\\''") + "'"

@@ -10,13 +10,15 @@ digits. Printed: the ELBO of a test digit. Digits are given back well, and sampl
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
 
 import ppl_vae
+from ppl_vae.reports.figures import image_rows
+from ppl_vae.reports.style import save
 
 ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
@@ -51,13 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bits = -elbo.value / math.log(2) / 784
     print(f"test ELBO {elbo.value:.2f} ± {elbo.se:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)
-    figure, panels = plt.subplots(len(ROWS), args.columns, figsize=(8, 2.9), layout="constrained")
-    for name, row, images in zip(ROWS, panels, pictures(run, args.columns), strict=True):
-        for axes, image in zip(row, images, strict=True):
-            axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
-            axes.axis("off")
-        row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
-    figure.savefig(args.out, dpi=150)
+    save(image_rows(dict(zip(ROWS, pictures(run, args.columns), strict=True))), Path(args.out))
 
 
 # %%

@@ -87,7 +87,7 @@ def _samples(axes: Axes, collapse: Collapse, two: np.ndarray) -> None:
         axes.set_rasterization_zorder(len(collapse.posterior) > MANY)
         for name, (z, color, mark) in samples.items():
             x, y = z[:, two].numpy().T
-            axes.scatter(x, y, s=9, alpha=0.5, lw=0.8 * (mark == "x"), color=color, marker=mark, label=name, zorder=0)
+            axes.scatter(x, y, s=9, alpha=0.8, lw=0.8 * (mark == "x"), color=color, marker=mark, label=name, zorder=0)
         first, second = (shortened(collapse.dimensions[j], 30) for j in two)
         axes.set(xlabel=first, ylabel=second, title=title)
     axes.legend(ncols=2, columnspacing=1, handletextpad=0.3, loc="upper center", bbox_to_anchor=(0.5, -0.22))

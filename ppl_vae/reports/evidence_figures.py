@@ -140,8 +140,8 @@ def evaluation(found: Evaluation) -> Figure:
         ends[name] = (below[-1] + height[-1] / 2, color)
     reliable = found.found.reliable[rows][order].numpy()
     for chosen, mark in ((reliable, "o"), (~reliable, "^")):
-        each.errorbar(x[chosen], top[chosen], se[chosen], fmt=mark, color=BLACK, ms=3, lw=0.8, capsize=0)
-    each.plot(x, elbo, "_", color=BLACK, ms=5, mew=1.4)
+        each.errorbar(x[chosen], top[chosen], se[chosen], fmt=mark, color=BLACK, ms=2.2, lw=0.8, capsize=0)
+    each.plot(x, elbo, "_", color=BLACK, ms=4, mew=1.2)
     ends = {"log p(x)": (top[-1], BLACK), **ends, "ELBO": (elbo[-1], BLACK)}
     bound = "" if reliable.all() else "; ▲ a lower bound on it"
     each.set(xlabel=f"{len(rows)} rows, by log p(x){bound}", ylabel="nats", title="each row", xticks=[])

@@ -11,7 +11,7 @@ probabilities of the same counts. The negative binomial, which the data are draw
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyro.distributions as dist
@@ -37,7 +37,7 @@ def simulated(rows: int, columns: int = 30, seed: int = 0) -> np.ndarray:
 class RoundedNormal(dist.TorchDistribution):
     """P(x) of a count x, where log(1 + u) ~ N(μ, σ²) and u is rounded to x, and to 0 where it is negative."""
 
-    arg_constraints = {}  # noqa: RUF012
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = dist.constraints.nonnegative_integer
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:

@@ -11,6 +11,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,9 @@ ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
 def means(run: ppl_vae.Run, z: Tensor) -> np.ndarray:
     """E[x|z] as pictures."""
+    model: Any = run.model
     with torch.no_grad():
-        return run.model.likelihood(z).mean.reshape(-1, 28, 28).numpy()
+        return model.likelihood(z).mean.reshape(-1, 28, 28).numpy()
 
 
 def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     settings = {"latent_dim": args.latent_dim}
     run = ppl_vae.fit("bernoulli", "diagonal_normal", "mnist-5k", epochs=args.epochs, seed=args.seed, set=settings)
-    elbo = ppl_vae.compare(run, objectives=["trace"], draws=10).estimators["trace"].elbo
+    compared: Any = ppl_vae.compare(run, objectives=["trace"], draws=10)
+    elbo = compared.estimators["trace"].elbo
     bits = -elbo.value / math.log(2) / 784
     print(f"test ELBO {elbo.value:.2f} ± {elbo.se:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)

@@ -16,11 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pyro.distributions as dist
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import ppl_vae
 from ppl_vae.programs import terms
-from ppl_vae.reports.style import figure, save, show, styled
+from ppl_vae.reports.labels import name_ends
+from ppl_vae.reports.style import PALETTE, figure, save, show, styled
 
 KINDS = {"counts of 0": (0, 0), "1 to 3": (1, 3), "4 to 15": (4, 15), "16 and more": (16, np.inf)}
 
@@ -70,15 +72,23 @@ LIKELIHOODS: dict[str, Any] = {
 
 
 @styled()
+def draw(fits: dict[str, list[float]]) -> Figure:
+    drawn = figure()
+    axes = drawn.subplots()
+    for means, color, line in zip(fits.values(), PALETTE, ("o-", "s--", "^-."), strict=False):
+        axes.plot(list(KINDS), means, line, color=color)
+    name_ends(axes, {name: (means[-1], color) for (name, means), color in zip(fits.items(), PALETTE, strict=False)})
+    axes.set_ylabel("log P(x | z), nats per cell")
+    return drawn
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--out", default="counts.png")
     args = parser.parse_args(argv)
-    data, elbos = simulated(args.rows), {}
-    drawn = figure()
-    axes = drawn.subplots()
+    data, elbos, fits = simulated(args.rows), {}, {}
     for name, likelihood in LIKELIHOODS.items():
         settings = {"likelihood": likelihood, "latent_dim": 2, "hidden": 64}
         run = ppl_vae.fit("vae", "amortized", data, epochs=args.epochs, lr=3e-3, set=settings)
@@ -88,14 +98,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             t = terms(pair.model, pair.guide, x, num_samples=50)
             cells = t.p["x"].base_dist.log_prob(x).mean(0)
         elbos[name] = (t.log_lik["x"] + t.log_prior["z"] - t.log_q["z"]).mean(0)
-        means = [cells[(low <= x) & (x <= high)].mean() for low, high in KINDS.values()]
-        axes.plot(list(KINDS), means, "o-", label=name)
+        fits[name] = [cells[(low <= x) & (x <= high)].mean().item() for low, high in KINDS.values()]
     for name, elbo in elbos.items():
         less = elbo - elbos["negative binomial"]
         se = less.std() / len(less) ** 0.5
         print(f"{name:22} ELBO {elbo.mean():8.2f} nats a row, {less.mean():7.2f} ± {se:.2f} to the negative binomial")
-    axes.set_ylabel("log P(x | z), nats per cell")
-    axes.legend()
+    drawn = draw(fits)
     save(drawn, Path(args.out))
     show(drawn)
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 import ppl_vae
-from ppl_vae.reports.style import figure, save, show, styled
+from ppl_vae.reports.figures import image_rows
+from ppl_vae.reports.style import save, show
 
 ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
@@ -55,13 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bits = -elbo["elbo"] / math.log(2) / 784
     print(f"test ELBO {elbo['elbo']:.2f} ± {elbo['elbo_se_data']:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)
-    drawn = figure(height=2.9)
-    panels = drawn.subplots(len(ROWS), args.columns)
-    for name, row, images in zip(ROWS, panels, pictures(run, args.columns), strict=True):
-        for axes, image in zip(row, images, strict=True):
-            axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
-            axes.axis("off")
-        row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+    drawn = image_rows(dict(zip(ROWS, pictures(run, args.columns), strict=True)))
     save(drawn, Path(args.out))
     show(drawn)
 

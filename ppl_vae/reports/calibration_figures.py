@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ppl_vae.evidence.calibration import LEVEL, LOG_JOINT, LOG_LIK, Calibration
 from ppl_vae.evidence.predictive import PredictiveCheck
 from ppl_vae.evidence.uniform import bands, counts
-from ppl_vae.reports.labels import shortened
+from ppl_vae.reports.labels import shortened, wrapped
 from ppl_vae.reports.style import BLACK, BLUE, GREY, RED, SKY, SMALL, WIDTH, figure, styled
 
 COLUMNS, MOST_PANELS = 4, 12
@@ -75,7 +75,7 @@ def predictive(found: PredictiveCheck) -> Figure:
         for draw in again:
             axes.ecdf(draw, color=SKY, lw=0.5, alpha=0.4)
         axes.ecdf(checked.observed.cpu().numpy(), color=BLACK, lw=1.4)
-        axes.set(xlabel=f"{shortened(name, 20)} of a row", title=f"mean p {checked.p.mean():z.2f}")
+        axes.set(xlabel=wrapped(f"{shortened(name, 40)} of a row", 20), title=f"mean p {checked.p.mean():z.2f}")
     for axes in panels[len(names) :]:
         axes.remove()
     panels[0].set_ylabel("fraction of rows below")

@@ -87,7 +87,7 @@ def _samples(axes: Axes, collapse: Collapse, two: np.ndarray) -> None:
         axes.set_rasterization_zorder(len(collapse.posterior) > MANY)
         for name, (z, color, mark) in samples.items():
             x, y = z[:, two].numpy().T
-            axes.scatter(x, y, s=9, alpha=0.5, lw=0.8 * (mark == "x"), color=color, marker=mark, label=name, zorder=0)
+            axes.scatter(x, y, s=9, alpha=0.8, lw=0.8 * (mark == "x"), color=color, marker=mark, label=name, zorder=0)
         first, second = (shortened(collapse.dimensions[j], 30) for j in two)
         axes.set(xlabel=first, ylabel=second, title=title)
     axes.legend(ncols=2, columnspacing=1, handletextpad=0.3, loc="upper center", bbox_to_anchor=(0.5, -0.22))
@@ -140,8 +140,8 @@ def evaluation(found: Evaluation) -> Figure:
         ends[name] = (below[-1] + height[-1] / 2, color)
     reliable = found.found.reliable[rows][order].numpy()
     for chosen, mark in ((reliable, "o"), (~reliable, "^")):
-        each.errorbar(x[chosen], top[chosen], se[chosen], fmt=mark, color=BLACK, ms=3, lw=0.8, capsize=0)
-    each.plot(x, elbo, "_", color=BLACK, ms=5, mew=1.4)
+        each.errorbar(x[chosen], top[chosen], se[chosen], fmt=mark, color=BLACK, ms=2.2, lw=0.8, capsize=0)
+    each.plot(x, elbo, "_", color=BLACK, ms=4, mew=1.2)
     ends = {"log p(x)": (top[-1], BLACK), **ends, "ELBO": (elbo[-1], BLACK)}
     bound = "" if reliable.all() else "; ▲ a lower bound on it"
     each.set(xlabel=f"{len(rows)} rows, by log p(x){bound}", ylabel="nats", title="each row", xticks=[])

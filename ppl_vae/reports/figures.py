@@ -11,13 +11,14 @@ from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.reports.comparison_figures import comparison, estimator_color
 from ppl_vae.reports.labels import name_ends, name_points, shortened, wrapped
-from ppl_vae.reports.style import BLUE, GREY, MARKERS, PALETTE, WIDTH, figure, styled
+from ppl_vae.reports.style import BLACK, BLUE, GREY, MARKERS, PALETTE, WIDTH, figure, styled
 
 __all__ = [
     "as_images",
     "comparison",
     "estimator_color",
     "image_grid",
+    "image_rows",
     "latent_scatter",
     "learning_curves",
     "reconstructions",
@@ -25,6 +26,7 @@ __all__ = [
 MOST_ROWS, MOST_COLUMNS = 8, 16  # of images in one figure
 MOST_NAMES, LONGEST = 12, 16  # names and their letters in the latent plane; more stand beside it
 FEW, MANY = 8, 2000  # epochs that are marked one by one; points that an SVG holds as an image
+COLORS = tuple(color for color in PALETTE if color != BLACK)  # points that are an image stay black on a dark page
 PANELS = {"elbo": "ELBO", "rate": "rate, KL(q ‖ p(z))", "distortion": "distortion, −E log p(x|z)"}
 
 
@@ -64,18 +66,23 @@ def image_grid(images: np.ndarray, title: str) -> Figure:
     return drawn
 
 
-@styled()
 def reconstructions(data: np.ndarray, again: np.ndarray, label: str) -> Figure:
     """The first rows of the data above what a draw of the guide makes of them, each `(N, H, W)`."""
-    columns = min(len(data), _columns(data))
-    both = np.concatenate([data[:columns], again[:columns]])
-    cell = min(0.8, 0.9 * _cell(data, columns))
-    drawn = figure(WIDTH, 0.2 + 2 * cell)
+    return image_rows({"x": data, f"{label}\nz ~ q(z|x)": again})
+
+
+@styled()
+def image_rows(rows: Mapping[str, np.ndarray]) -> Figure:
+    """The first images of each row, `(N, H, W)` or `(N, H, W, 3)`, one row below another, with its name."""
+    each = list(rows.values())
+    columns = min(len(each[0]), _columns(each[0]))
+    images = np.concatenate([row[:columns] for row in each])
+    drawn = figure(WIDTH, 0.2 + len(rows) * min(0.8, 0.9 * _cell(images, columns)))
     axes = drawn.subplots()
-    grid = _grid(both, 2, columns)
-    _show(axes, grid, data)
-    for place, name in ((0.75, "x"), (0.25, f"{label}\nz ~ q(z|x)")):
-        axes.text(-0.01, place, name, transform=axes.transAxes, ha="right", va="center")
+    _show(axes, _grid(images, len(rows), columns), each[0])
+    for place, name in enumerate(rows):
+        height = 1 - (place + 0.5) / len(rows)
+        axes.text(-0.01, height, name, transform=axes.transAxes, ha="right", va="center")
     return drawn
 
 
@@ -149,8 +156,8 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None) -> Figure:
     middles, colors = {}, {}
     for place, label in enumerate([*shown, ""]):
         x, y = plane[of_rows == label].T
-        color = PALETTE[place % len(PALETTE)] if label else GREY if place else BLUE
-        mark = MARKERS[place // len(PALETTE) % len(MARKERS)] if label else "o"
+        color = COLORS[place % len(COLORS)] if label else GREY if place else BLUE
+        mark = MARKERS[place // len(COLORS) % len(MARKERS)] if label else "o"
         name = shown.get(label, "")
         axes.scatter(x, y, s=7, color=color, marker=mark, alpha=0.7, lw=0, label=name, zorder=0.5 * (label != ""))
         if label:

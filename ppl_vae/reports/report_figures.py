@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from ppl_vae.reports.labels import name_ends, shortened, wrapped
 from ppl_vae.reports.style import BLUE, GREY, PALETTE, SMALL, WIDTH, figure, styled
 
 if TYPE_CHECKING:
@@ -35,14 +37,19 @@ def learning(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """The validation ELBO over epochs of several runs, by their names, ± s.e. over data."""
     drawn = figure(WIDTH, 3.2)
     axes = drawn.subplots()
-    for (name, metrics), color in zip(runs.items(), cycle(PALETTE), strict=False):
+    ends = {}
+    styles = zip(cycle(PALETTE), cycle(("-", "--", "-.", ":")), strict=False)
+    for (name, metrics), (color, dashes) in zip(runs.items(), styles, strict=False):
         lines = [line for line in metrics if line["epoch"] > 0]
         epochs = [line["epoch"] for line in lines]
-        elbo, se = (np.array([line["valid"][key] for line in lines]) for key in ("elbo", "elbo_se_data"))
-        axes.plot(epochs, elbo, color=color)
+        elbo, se = (np.array([line["valid"][key] for line in lines], float) for key in ("elbo", "elbo_se_data"))
+        axes.plot(epochs, elbo, dashes, color=color, marker="o" if len(lines) == 1 else None)
         axes.fill_between(epochs, elbo - se, elbo + se, color=color, alpha=0.15, lw=0)
-        axes.annotate(name, (epochs[-1], elbo[-1]), (5, 0), textcoords="offset points", color=color, va="center")
+        if len(lines):
+            ends[wrapped(shortened(name, 60))] = (elbo[-1], color)
     axes.set(xlabel="epoch", ylabel="validation ELBO, nats per datum")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    name_ends(axes, ends)
     return drawn
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support import figures as made
 
 from ppl_vae.evidence.calibration import LEVEL, LOG_LIK, Calibration, Quantity
 from ppl_vae.evidence.uniform import holm, p_values
@@ -43,3 +44,19 @@ def test_red_lines_leave_their_bands_and_no_others(quantities: int) -> None:
             assert any(outside)
     assert result.rejected
     assert f"{len(result.rejected)} of {quantities}" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("names", [[], ["z[0]"], [f"{made.LONG}{i}" for i in range(20)]])
+def test_all_of_it_is_inside_of_the_frame(names: list[str]) -> None:
+    assert made.beyond(calibration_figures.calibration(made.calibration(names))) < 1
+    for statistics in (["mean"], ["mean", *names]):
+        assert made.beyond(calibration_figures.predictive(made.predictive(statistics))) < 1
+
+
+def test_curves_of_statistics_are_those_of_the_rows() -> None:
+    found = made.predictive(["mean", "sd"])
+    for axes, (name, checked) in zip(calibration_figures.predictive(found).axes, found.statistics.items(), strict=True):
+        x, y = axes.lines[calibration_figures.MOST_CURVES].get_data()
+        np.testing.assert_allclose(x[1:], np.sort(checked.observed))
+        np.testing.assert_allclose(y[1:], np.arange(1, 41) / 40)
+        assert axes.get_xlabel() == f"{name} of a row"

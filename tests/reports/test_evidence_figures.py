@@ -4,15 +4,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from PIL import Image
+from support import figures as made
 from torch import Tensor
 
 from ppl_vae.evidence.collapse import collapse
-from ppl_vae.reports.evidence_figures import aggregate_posterior
+from ppl_vae.objectives.dimensions import ACTIVE
+from ppl_vae.reports.evidence_figures import aggregate_posterior, evaluation
 from ppl_vae.reports.style import save
 
 
@@ -79,6 +82,42 @@ def test_the_panels() -> None:
     assert len(idle) == 7
     assert [len(points.get_offsets()) for points in samples.collections] == [60, 60]
     assert samples.get_xlabel() == c.dimensions[c.by_rate()[0]]
+    assert bars.lines[0].get_ydata()[0] == ACTIVE
     (image,) = correlations.images
     assert image.get_array().shape == (10, 10)
     assert image.get_array().count() == 9, "three dimensions vary, and the others have no correlation"
+
+
+DRAWN = {
+    "30 rows": lambda: evaluation(made.evaluation(30)),
+    "one row": lambda: evaluation(made.evaluation(1)),
+    "no parts": lambda: evaluation(made.evaluation(12, gap=False)),
+    "bounds": lambda: evaluation(made.evaluation(9, reliable=False)),
+    "a dimension": lambda: aggregate_posterior(made.collapse(1)),
+    "100 dimensions": lambda: aggregate_posterior(made.collapse(100)),
+    "12 long names": lambda: aggregate_posterior(made.collapse(12, [f"{made.LONG}{i}" for i in range(12)])),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_all_of_it_is_inside_of_the_frame(name: str) -> None:
+    drawn = DRAWN[name]()
+    assert made.beyond(drawn) < 1
+    assert made.overlapping(drawn) == []
+
+
+def test_bars_reach_from_the_elbo_to_log_px() -> None:
+    found = made.evaluation(12)
+    each, average = evaluation(found).axes
+    order = found.found.value.argsort()
+    value, elbo = found.found.value[order].numpy(), found.found.weighted.elbo[order].numpy()
+    approximation, amortization, points, *_ = each.containers
+    np.testing.assert_allclose([bar.get_y() + bar.get_height() for bar in approximation], value, rtol=1e-5)
+    np.testing.assert_allclose([bar.get_y() for bar in approximation], value - found.gap.approximation[order].numpy())
+    np.testing.assert_allclose([bar.get_y() for bar in amortization], elbo, rtol=1e-5)
+    np.testing.assert_allclose(points.lines[0].get_ydata(), value)
+    errors = [segment[:, 1] for segment in points.lines[2][0].get_segments()]
+    np.testing.assert_allclose(np.ptp(errors, 1), 2 * found.found.se[order].numpy(), rtol=1e-4)
+    assert [text.get_text() for text in each.texts] == ["log p(x)", "approximation", "amortization", "ELBO"]
+    means = [bar.get_height() for container in average.containers[1::2] for bar in container]
+    assert sorted(means) == pytest.approx(sorted(m.value for m in found.gap_means.values()))

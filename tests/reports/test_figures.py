@@ -10,6 +10,7 @@ from support.figures import LONG, beyond, estimator, metrics, overlapping, side_
 
 from ppl_vae.reports.comparison_figures import comparison
 from ppl_vae.reports.figures import image_grid, latent_scatter, learning_curves, reconstructions
+from ppl_vae.reports.report_figures import learning
 
 TWELVE = (
     "trace", "analytic-kl", "mean-field", "score-function", "score-function:baseline=False", "sticking-the-landing",
@@ -151,3 +152,13 @@ def test_an_exact_gradient_and_an_undefined_value() -> None:
     drawn = comparison({0: side_by_side(found)})
     assert "exact: silent" in [text.get_text() for text in drawn.axes[1].texts]
     assert beyond(drawn) < 1
+
+
+def test_learning_of_several_runs() -> None:
+    names = [f"runs/{LONG}/seed-{seed}" for seed in range(6)]
+    drawn = learning({name: metrics(5 * i) for i, name in enumerate(names)})
+    (axes,) = drawn.axes
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), [m["valid"]["elbo"] for m in metrics(5)[1:]])
+    assert len(axes.texts) == 5, "a run without an epoch has no line"
+    assert beyond(drawn) < 1
+    assert overlapping(drawn) == []

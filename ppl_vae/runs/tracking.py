@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Self
 
 from ppl_vae.runs import history
@@ -24,9 +25,9 @@ class Tracking:
         self.start = loop.state.step if run.checkpoints.steps else -1
         self.had = history.read_fresh(run.folder, loop.state.best_step) if self.start >= 0 else None
         ids = run.record.get("tracked", {})
-        for name in loop.config.track:
+        for name in dict.fromkeys(loop.config.track):
             about = Tracked(run.folder, loop.config.asdict(), ids.get(name), self.start, seen, quiet)
-            self._guarded(name, lambda name=name, about=about: self._begin(name, about))  # type: ignore[misc]
+            self._guarded(name, partial(self._begin, name, about))
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +57,7 @@ class Tracking:
 
     def _tell(self, what: Callable[[Tracker], Any]) -> None:
         for name, tracker in list(self.trackers.items()):
-            self._guarded(name, lambda tracker=tracker: what(tracker))  # type: ignore[misc]
+            self._guarded(name, partial(what, tracker))
 
     def _guarded(self, name: str, do: Callable[[], Any]) -> None:
         try:

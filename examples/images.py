@@ -41,7 +41,6 @@ def pictures(run: ppl_vae.Run, count: int) -> list[np.ndarray]:
     return [means(run, drawn), x.reshape(-1, 28, 28).numpy(), means(run, codes), means(run, line)]
 
 
-@styled()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=40)

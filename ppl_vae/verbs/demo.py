@@ -27,6 +27,7 @@ FILES = {
     "latent_use.png": "what each latent dimension carries, and q(z) beside p(z)",
     "predictive.png": "statistics of test digits beside those of digits drawn anew from their q(z|x)",
     "calibration.png": "ranks of the latents of simulated digits: is q(z|x) too narrow?",
+    "report.html": "all of it on one page, to open in a browser",
     "arviz.nc": "draws of the guide: arviz.from_netcdf opens it",
     "metrics.jsonl": "one line an epoch",
 }
@@ -69,7 +70,7 @@ def demo(
     temperatures: Annotated[int | None, Doc("How many temperatures annealing takes.")] = None,
     progress: o.Progress = False,
 ) -> Demo:
-    """Do the main job on real digits, in two minutes: fit, compare, evaluate, sample, reconstruct, export, figures."""
+    """Do the main job on real digits, in two minutes: fit, compare, evaluate, sample, reconstruct, export, report, figures."""
     from ppl_vae.data.builtin import BUILTIN
     from ppl_vae.reports import figures
     from ppl_vae.reports.style import save
@@ -79,6 +80,7 @@ def demo(
     from ppl_vae.verbs.export import export
     from ppl_vae.verbs.fit import fit
     from ppl_vae.verbs.reconstruct import reconstruct
+    from ppl_vae.verbs.report import report
     from ppl_vae.verbs.sample import sample
 
     run = fit("bernoulli", "diagonal_normal", "mnist-5k", out, epochs=epochs, progress=progress)
@@ -90,4 +92,5 @@ def demo(
     labels = BUILTIN["mnist-5k"].labels()  # which only colour the picture
     save(figures.latent_scatter(encode(run)["z_mean"], labels), run.folder / "latent.png")
     export(run)
+    report(run, quick=True)
     return Demo(run, comparison, evaluation)  # type: ignore[arg-type]

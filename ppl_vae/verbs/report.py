@@ -46,7 +46,7 @@ class Report(Result):
     def lines(self) -> Iterator[RenderableType]:
         for run, sections in self.left_out.items():
             yield from (f"{run}: the part “{name}” is left out: {why}" for name, why in sections.items())
-        yield f"written: {self.file} ({self.size / 1e6:.1f} MB): open it in a browser; it needs no network"
+        yield f"written: {self.file} ({self.size / 1e6:z.1f} MB): open it in a browser; it needs no network"
 
 
 def report(

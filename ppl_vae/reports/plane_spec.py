@@ -82,7 +82,7 @@ def with_pictures(spec: Spec, sheets: dict[str, Sheet]) -> Spec:
     """The spec with a datum, its reconstruction and what is decoded as pictures, each a part of a sheet."""
     first = sheets["x"]
     longest = max(first.height, first.width)
-    tall, broad = (f"(small * {n / longest:.4f})" for n in (first.height, first.width))
+    tall, broad = (f"(small * {n / longest:z.4f})" for n in (first.height, first.width))
     signals: list[Spec] = [
         {"name": "beside", "value": PICTURE + 30},
         {"name": "small", "update": f"wide ? min({PICTURE}, (side - 130) / 3) : (outer - 40) / 3"},

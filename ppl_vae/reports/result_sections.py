@@ -50,7 +50,7 @@ def bounds(found: Found | None) -> Section:
     section.add(said, f"log p(x) is computed {methods}. {reliable}")
     if found.get("khat") is not None:
         section.add(
-            f"k-hat of the guide's own importance weights is {found['khat']:.2f} in the median, and below 0.5 in "
+            f"k-hat of the guide's own importance weights is {found['khat']:z.2f} in the median, and below 0.5 in "
             f"{found['khat_below_half']:.0%} of the rows. Where it is not, the error of a mean over these weights "
             "can't be relied on, and another method is taken."
         )
@@ -82,7 +82,7 @@ def estimators(found: Found | None) -> Section:
     for name, e in found["estimators"].items():
         variances = (number(_nan(e["gradient_variance"].get(which)), ".3g") for which in ("model", "guide"))
         value = Estimate(_nan(e["value"]), _nan(e["value_se"]), "draws")
-        rows.append((name, e["target"], value, *variances, f"{1e3 * e['seconds_per_step']:.2f}"))
+        rows.append((name, e["target"], value, *variances, f"{1e3 * e['seconds_per_step']:z.2f}"))
     caption = f"{found['draws']} draws each, at the same parameters, rows and noise, step {found['step']}"
     numbers = ("nats per datum ± s.e. over draws", "variance of the model's gradient", "of the guide's", "ms per step")
     return section.add(table(caption, ("", "of", *numbers), rows))

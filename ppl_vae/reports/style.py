@@ -141,7 +141,7 @@ def inline(source: bytes, title: str, description: str) -> str:
     root = ElementTree.Element("svg", {
         "xmlns": ROOT, "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc",
         "viewBox": drawn.attrib["viewBox"], "width": "100%",
-        "style": f"max-width: {width:.0f}px; height: auto; fill: currentColor; "
+        "style": f"max-width: {width:z.0f}px; height: auto; fill: currentColor; "
         "stroke-linejoin: round; stroke-linecap: butt",
     })  # fmt: skip
     for name, text in (("title", title), ("desc", description)):

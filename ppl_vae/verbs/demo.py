@@ -70,7 +70,7 @@ def demo(
     temperatures: Annotated[int | None, Doc("How many temperatures annealing takes.")] = None,
     progress: o.Progress = False,
 ) -> Demo:
-    """Do the main job on real digits, in two minutes: fit, compare, evaluate, sample, reconstruct, export, report, figures."""
+    """Do the main job on real digits, in two minutes: fit, compare, evaluate, sample, reconstruct, export, report."""
     from ppl_vae.data.builtin import BUILTIN
     from ppl_vae.reports import figures
     from ppl_vae.reports.style import save

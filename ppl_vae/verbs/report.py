@@ -51,9 +51,9 @@ class Report(Result):
 
 def report(
     run: Annotated[
-        str | Path | Sequence[str | Path],
+        o.Place | Sequence[o.Place],
         Doc("The folder of a run, or several, which are put side by side."),
-        o.Flag(tyro.conf.Positional[tuple[Path, ...]]),
+        o.Flag(tyro.conf.Positional[tuple[Path, ...]], ()),
     ],
     *,
     out: Annotated[

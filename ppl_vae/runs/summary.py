@@ -1,5 +1,6 @@
 """What a fit has come to: the best step, its validation numbers, and whether they were still rising."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class Summary(Result):
             what = f"the {self.target}" if "objective" in v else "the ELBO"
             yield f"{what} was still rising at the last step: more epochs may help"
         yield f"run: {self.run}"
+        yield f"next: ppl-vae report {shlex.quote(self.run)} shows it on one page"
 
 
 def _rate(numbers: Mapping[str, Any]) -> str:

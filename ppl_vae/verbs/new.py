@@ -15,6 +15,9 @@ from ppl_vae.core.results import Result
 from ppl_vae.verbs import _options as o
 
 
+PAIR = "--model bernoulli --guide diagonal_normal --data mnist-5k"
+
+
 @dataclass(frozen=True, repr=False)
 class Copied(Result):
     """The files that were copied into a folder."""
@@ -28,8 +31,8 @@ class Copied(Result):
     def lines(self) -> Iterator[str]:
         yield from map(str, self.files)
         yield (
-            f"edit a line, then: cd {shlex.quote(str(self.folder))} && ppl-vae fit --model bernoulli "
-            "--guide diagonal_normal --data mnist-5k --out runs/mine"
+            "edit a line, such as that of p(z) in models/bernoulli.py; then, "
+            f"cd {shlex.quote(str(self.folder))} && ppl-vae check {PAIR}, and ppl-vae fit {PAIR} --out runs/mine"
         )
 
 

@@ -183,5 +183,8 @@ def test_in_a_browser(page: Path) -> None:
                 plane.scroll_into_view_if_needed()
                 box = plane.bounding_box()
                 assert box is not None
+                said = plane.text_content()
+                shown.mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.4 * box["height"])
+                shown.wait_for_function("s => document.querySelector('.vega-plot svg').textContent !== s", arg=said)
                 shown.emulate_media(media="print")
                 assert not shown.locator("nav").is_visible()

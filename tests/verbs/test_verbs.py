@@ -119,7 +119,7 @@ def test_a_run_gives_the_same_arrays_without_a_file(tmp_path: Path) -> None:
 
 def test_a_run_prints_itself_and_is_its_folder(run: ppl_vae.Run) -> None:
     assert os.fspath(run) == str(run.folder)
-    assert str(run).splitlines()[-1] == f"run: {run.folder}"
+    assert str(run).splitlines()[-2] == f"run: {run.folder}"
     assert f"best step {run.best.step}: ELBO" in str(run)
     assert run.asdict()["best"] == run.best.step
     assert repr(run).startswith("Run(folder=")

@@ -14,7 +14,6 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.results import Result
 from ppl_vae.verbs import _options as o
 
-
 PAIR = "--model bernoulli --guide diagonal_normal --data mnist-5k"
 
 

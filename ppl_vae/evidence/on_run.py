@@ -8,6 +8,7 @@ import torch
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import seed_torch
+from ppl_vae.data import Data
 from ppl_vae.data.newrows import Rows
 from ppl_vae.evidence.bidirectional import Bidirectional, bidirectional
 from ppl_vae.evidence.calibration import Calibration, calibration
@@ -144,7 +145,7 @@ def evaluate_on_run(
         )
         return Evaluation(
             data=name_of(run, data),
-            split="test" if data is None else "new",
+            split="test" if data is None or isinstance(data, Data) else "new",
             step=run.step(checkpoint),
             seed=seed,
             num_samples=num_samples,
@@ -165,6 +166,8 @@ def evaluate_on_run(
 
 def name_of(run: Run, data: Any) -> str:
     """What the rows are of: the run's data, or the files that were given in their place."""
+    if isinstance(data, Data):
+        return data.name
     spec = run.config.data if data is None else data
     listed = [spec] if isinstance(spec, str) else spec
     named = isinstance(listed, list | tuple) and all(isinstance(x, str) for x in listed)

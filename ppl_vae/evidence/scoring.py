@@ -195,9 +195,10 @@ def score_on_run(
     seed: int,
     progress: bool,
     checkpoint: int | str = "best",
+    test: bool = False,
     **opening: Any,
 ) -> Scores:
-    """Score rows: of `data`, or all rows of the run's own data.
+    """Score rows: of `data`, or of the run's own data all rows, or the test rows alone.
 
     Raises:
         InputError: the run can't be opened, its rows can't be read, or the method that is named is not for the pair.
@@ -207,7 +208,7 @@ def score_on_run(
     stages = STAGES + by_column
     refused: dict[str, str] = {}
     with measured(
-        run, data, scale, opening, test=False, rows=rows, seed=seed, progress=progress, stages=stages, **how
+        run, data, scale, opening, test=test, rows=rows, seed=seed, progress=progress, stages=stages, **how
     ) as (pair, read, batch, found, bar):
         count = len(batch[0])
         seed_torch(seed)

@@ -156,7 +156,7 @@ def _labels(labels: Any, count: int) -> tuple[list[tuple[Any, str]], list[Any] |
 
 
 def _text(value: Any) -> str:
-    """A number in four digits; a missing one as a dash."""
+    """A number in four digits, a date without a time; a missing one as a dash."""
     if isinstance(value, float | np.floating):
         return f"{value:.4g}" if np.isfinite(value) else "–"
-    return "–" if value is None else str(value)
+    return "–" if value is None else str(value).removesuffix(" 00:00:00")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -66,33 +67,54 @@ def columns(data: "pandas.DataFrame", drawn_anew: "pandas.DataFrame") -> Figure:
         axes.set_title(str(name))
     for axes in panels[len(names) :]:
         axes.set_axis_off()
-    handles, labels = panels[0].get_legend_handles_labels()
+    each = (axes.get_legend_handles_labels() for axes in panels)
+    handles, labels = next((found for found in each if found[0]), ([], []))
     drawn.legend(handles, labels, loc="outside upper right", ncols=2)
     return drawn
 
 
 def _column(axes: Axes, data: "pandas.Series", anew: "pandas.Series") -> None:
-    """Both as shares: of each value where there are few, else of bins between the 1 % and 99 % points."""
-    values = data.unique()
-    if len(values) <= MOST_VALUES:
-        try:
-            order = sorted(values)
-        except TypeError:
-            order = sorted(values, key=str)
-        places = np.arange(len(order))
-        for column, shift, color, name in ((data, -0.2, GREY, "data"), (anew, 0.2, BLUE, "drawn")):
-            shares = column.value_counts(normalize=True).reindex(order, fill_value=0).to_numpy()
-            axes.bar(places + shift, shares, 0.4, color=color, label=name)
-        axes.set_xticks(places, [_short(value) for value in order], rotation=45 if len(order) > 4 else 0)
-    elif np.issubdtype(data.to_numpy().dtype, np.number):
-        low, high = np.quantile(np.concatenate([data, anew]), [0.01, 0.99])
-        bins = np.linspace(low, high, 25)
-        for column, color, name in ((data, GREY, "data"), (anew, BLUE, "drawn")):
-            shares = np.histogram(column, bins)[0] / len(column)
-            axes.stairs(shares, bins, color=color, fill=color == GREY, alpha=0.6 if color == GREY else 1, label=name)
+    """Both as shares: of bins between the 1 % and 99 % points of numbers and dates, or of each value if they are few.
+
+    Of other values than numbers and dates the most frequent ones of the data are shown.
+    """
     axes.set_yticks([])
+    if not len(data) or not len(anew):
+        axes.text(0.5, 0.5, "all missing", transform=axes.transAxes, ha="center", va="center")
+        axes.set_xticks([])
+        return
+    values = {*data.unique(), *anew.unique()}
+    kind = data.dtype.kind if isinstance(data.dtype, np.dtype) else "O"
+    if len(values) > MOST_VALUES and kind in "iufM":
+        _bins(axes, *(each.to_numpy() for each in (data, anew)))
+        return
+    order = list(data.value_counts().index[:MOST_VALUES]) if len(values) > MOST_VALUES else list(values)
+    try:
+        order = sorted(order)
+    except TypeError:
+        order = sorted(order, key=str)
+    places = np.arange(len(order))
+    for column, shift, color, name in ((data, -0.2, GREY, "data"), (anew, 0.2, BLUE, "drawn")):
+        shares = column.value_counts(normalize=True).reindex(order, fill_value=0).to_numpy()
+        axes.bar(places + shift, shares, 0.4, color=color, label=name)
+    axes.set_xticks(places, [_short(value) for value in order], rotation=45 if len(order) > 4 else 0)
+
+
+def _bins(axes: Axes, data: np.ndarray, anew: np.ndarray) -> None:
+    dates = data.dtype.kind == "M"
+    if dates:
+        data, anew = (each.astype("datetime64[s]").astype(np.int64) / 86_400 for each in (data, anew))
+    low, high = np.quantile(np.concatenate([data, anew]), [0.01, 0.99])
+    bins = np.linspace(low, high, 25)
+    for column, color, name in ((data, GREY, "data"), (anew, BLUE, "drawn")):
+        shares = np.histogram(column, bins)[0] / len(column)
+        axes.stairs(shares, bins, color=color, fill=color == GREY, alpha=0.6 if color == GREY else 1, label=name)
+    if dates:  # in days since 1970-01-01, which is what matplotlib counts from
+        axes.xaxis_date()
+        axes.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
 
 
 def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")
     return text if len(text) <= 8 else f"{text[:7]}…"

@@ -33,6 +33,8 @@ def bounds(found: Found | None) -> Section:
     rows = []
     for name, title in PARTS.items():
         if name in found:
+            if name.endswith("_gap") and found["gap_rows"] < found["rows"]:
+                title += f", in the first {counted(found['gap_rows'], 'row')}"
             forms = {"": ".2f", "_se_data": ".2f", "_se_mc": ".3f"}
             numbers = (number(_nan(found.get(name + end)), form) for end, form in forms.items())
             rows.append((title + " (at least)" * (name in least), *numbers))

@@ -8,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ppl_vae.core.results import number
+from ppl_vae.core.results import counted
+from ppl_vae.core.statistics import Estimate
 from ppl_vae.programs.notation import Factor
 from ppl_vae.reports import mathematics, style
 from ppl_vae.reports.html import Section, definitions, figure, note, table
@@ -25,7 +26,7 @@ class Shown:
         factors: of the model and of the guide.
         evaluation, comparison: what `evaluate` and `compare` have written.
         plane: the id of its plane, once in a page.
-        unlikely: of a table, its least likely rows as `score` tells them.
+        scores: of a table, what `score` says of its test rows.
         drawn: figures with what each shows, by the section that they stand in.
         interactive: likewise, as markup.
         left_out: sections that are missing, and why.
@@ -35,7 +36,7 @@ class Shown:
     factors: tuple[Sequence[Factor], Sequence[Factor]]
     evaluation: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
-    unlikely: Sequence[Mapping[str, Any]] = ()
+    scores: Mapping[str, Any] | None = None
     plane: str = "plane"
     drawn: dict[str, list[tuple[Figure | Path, str]]] = field(default_factory=dict)
     interactive: dict[str, Markup] = field(default_factory=dict)
@@ -132,11 +133,15 @@ def _rows(shown: Shown) -> Section:
     section = Section(
         "rows", "Columns and rows", "How the columns look beside those of rows that the model draws, and unlikely rows."
     )
+    if shown.scores is None:
+        return section
     rows = []
-    for row in shown.unlikely:
+    for row in shown.scores["least_likely"]:
         cells = ", ".join(f"{name} {x:z.1f}" for name, x in row.get("surprising", {}).items())
-        rows.append((row["row"], number(row["log_px"], ".2f"), cells or "–"))
-    if rows:
-        caption = "The least likely rows, with the columns whose −log p(x_j | the other columns) is most above its mean"
-        section.add(table(caption, ("row", "log p(x)", "because of"), rows))
-    return section
+        value = Estimate(row["log_px"], row["log_px_se"], "draws") if row["reliable"] else f"≥ {row['log_px']:z.2f}"
+        rows.append((row["row"], value, cells or "–"))
+    caption = (
+        f"The least likely of {counted(shown.scores['rows'], 'test row')}, nats ± s.e. over draws, and the columns "
+        "whose −log p(x_j | the other columns) is most above its mean over these rows"
+    )
+    return section.add(table(caption, ("row", "log p(x)", "because of"), rows))

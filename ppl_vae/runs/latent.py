@@ -49,12 +49,12 @@ class Decoder:
         self.run, self.pair, self.batch = run, pair, batch
         with torch.no_grad(), running(f"the pair of {run.folder}"):
             t = terms(pair.model, pair.guide, batch)
+            for site, q in t.q.items():
+                if support_of(q) is not constraints.real:
+                    raise InputError(
+                        f"the latent {site!r} is no vector of any real numbers, so that there is no plane through it"
+                    )
             means = {site: self._mean(t, site) for site in t.q}
-        for site, q in t.q.items():
-            if support_of(q) is not constraints.real:
-                raise InputError(
-                    f"the latent {site!r} is no vector of any real numbers, so that there is no plane through it"
-                )
         seen = [site for site, x in t.observed.items() if x.numel() and x.is_floating_point()]
         if len(seen) != 1:
             raise InputError("the model observes no site of real numbers, or several, of which there is no one picture")

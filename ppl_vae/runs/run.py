@@ -286,7 +286,7 @@ class Run(Result):
         config = self.config
         if data is None and not config.data:
             raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
-        found = open_config_data(config, data, self.rules.schema)
+        found = data if isinstance(data, Data) else open_config_data(config, data, self.rules.schema)
         if found.sha256 != self.record["data"]["sha256"] and not force:
             raise InputError(
                 f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"

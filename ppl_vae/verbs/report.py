@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from ppl_vae.reports.html import Section
     from ppl_vae.reports.run_page import Shown
 
-    pass
-
-KEPT = {"bounds": "evaluate.json", "estimators": "compare.json"}
-"""What other verbs leave in a run, and the section that shows it."""
-
-
 FILE = "report.html"
 
 

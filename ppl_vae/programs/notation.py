@@ -1,5 +1,6 @@
 """What a program says in mathematics: its factors, such as q(z|x) = N(μ(x), diag σ(x)²), read from one pass."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.programs.state import buffers_kept
+
+PARTS = re.compile("_(un)?observed$")
+"""What Pyro adds to the names of the two parts of a site that is known for some rows (`obs_mask=`)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Factor:
 def factors(program: ProgramLike, batch: Batch, fields: Sequence[str] = ()) -> list[Factor]:
     """The factors of a program, in the order in which it draws them; the random state stays as it was.
 
-    What a site is given is read from the program's own flow of values, by `pyro.infer.inspect`.
+    What a site is given is read from the program's own flow of values, by `pyro.infer.inspect`. The two parts of a site
+    that is known for some rows are one factor.
 
     Args:
         batch: a few rows, which differ; with fewer than two, nothing is seen to depend on the data.
@@ -70,14 +75,16 @@ def factors(program: ProgramLike, batch: Batch, fields: Sequence[str] = ()) -> l
     with torch.random.fork_rng(), buffers_kept(*modules):
         parents = get_model_relations(program, batch)["sample_sample"]
         trace = poutine.trace(program).get_trace(*batch)
-        found = []
+        found: dict[str, Factor] = {}
         for name, site in samples(trace):
             if isinstance(site["fn"], Unit):
                 continue
             from_data = _fields_seen(program, batch, fields, trace, name)
-            given = tuple(dict.fromkeys((*parents.get(name, ()), *from_data)))
-            found.append(_factor(name, given, site["fn"], bool(site["is_observed"])))
-    return found
+            stem = PARTS.sub("", name)
+            given = [PARTS.sub("", each) for each in (*parents.get(name, ()), *from_data)]
+            others = tuple(each for each in dict.fromkeys(given) if each != stem)
+            found.setdefault(stem, _factor(stem, others, site["fn"], bool(site["is_observed"])))
+    return list(found.values())
 
 
 def _fields_seen(
@@ -86,7 +93,7 @@ def _fields_seen(
     """The fields that change the distribution of a site, other than what it observes, where all draws stay the same."""
     seen = []
     for i, field in enumerate(fields):
-        if field == name or len(batch[0]) < 2:
+        if field == PARTS.sub("", name) or len(batch[0]) < 2:
             continue
         turned = tuple(x.flip(0) if i == j else x for j, x in enumerate(batch))
         again = poutine.trace(poutine.replay(program, trace)).get_trace(*turned)

@@ -159,7 +159,7 @@ def _word(text: str) -> Markup:
 
 
 def _n(number: float) -> Markup:
-    return _tag("mn", escape(f"{number:.4g}"))
+    return _tag("mn", escape(f"{number:z.4g}".replace("-", "−")))
 
 
 def _o(text: str) -> Markup:

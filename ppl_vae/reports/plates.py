@@ -1,7 +1,6 @@
 """A program as a plate diagram: which site depends on which, and what is repeated for every row."""
 
 import inspect
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from pyro.distributions.constraints import real
 from pyro.infer.inspect import get_model_relations
 from torch import Tensor
 
+from ppl_vae.programs.notation import PARTS
 from ppl_vae.programs.state import evaluating
 from ppl_vae.reports.style import BLACK, GREY, figure, styled
 
@@ -24,7 +24,6 @@ Batch = Tensor | tuple[Tensor, ...]
 Point = tuple[float, float]
 
 FIELD = "field "
-PARTS = re.compile("_(un)?observed$")  # what Pyro calls the two parts of a site that is known for some rows
 RADIUS, ROW, COLUMN, MARGIN = 0.27, 1.0, 1.0, 0.2  # inches
 
 

@@ -4,24 +4,37 @@ import re
 from dataclasses import fields, replace
 from typing import Any
 
-from ppl_vae.reports.html import Section, commands, definitions
+from ppl_vae.reports.html import Section, commands, definitions, note
 from ppl_vae.runs.run import Run
 from ppl_vae.training.config import FitConfig
 
 
 def how_to_repeat(run: Run) -> Section:
     section = Section(
-        "repeat", "How to repeat it", "The same command on the same machine makes the same run, bit for bit."
-    )
+        "repeat", "How to repeat it",
+        "The same command with as many threads on the same machine makes the same run, bit for bit, in a new folder.",
+    )  # fmt: skip
     programs = {f"sha256 of the {kind}": program["sha256"] for kind, program in run.record["programs"].items()}
     hashes = programs | {"sha256 of the data": run.record["data"]["sha256"]}
-    return section.add(commands([command(run)]), definitions(dict(run.record["versions"]) | hashes))
+    section.add(commands([command(run)]))
+    if given := _from_python(run):
+        section.add(
+            note(f"It can't be typed as it stands: {', '.join(given)} came from Python. Give them to ppl_vae.fit.")
+        )
+    return section.add(definitions(dict(run.record["versions"]) | hashes))
+
+
+def _from_python(run: Run) -> list[str]:
+    """What was given to `fit` as an object that has no text."""
+    programs = [kind for kind, program in run.record["programs"].items() if program["path"] is None]
+    noted = [entry["name"] for entry in run.config.set if not isinstance(entry, str)]
+    return ["the data"] * (not run.config.data) + [f"the {each}" for each in programs] + noted
 
 
 def command(run: Run) -> str:
     """The `fit` that makes this run, with the options that are not at their defaults.
 
-    Of a table that was fitted by its columns, what follows from these is left out.
+    Of a table that was fitted by its columns, what follows from these is left out; they are in RUN/columns.toml.
     """
     words, usual = ["ppl-vae fit"], {field.name: field.default for field in fields(FitConfig)}
     config = run.config
@@ -29,7 +42,12 @@ def command(run: Run) -> str:
         usual |= {"model": "table", "guide": "table", "missing": "nan"}
         kept = tuple(entry for entry in config.set if not re.match(r"(\w+\.)*kinds=", setting(entry)))
         config = replace(config, set=kept)
+        words += ["--columns", _quoted(str(run.folder / "columns.toml"))]
         words += ["--label", _quoted(run.schema.label)] if run.schema.label else []
+    cells = run.record.get("cells", {})
+    words += [
+        f"--{name} {_quoted(cells[name])}" for name in ("layer", "library", "batch") if cells.get(name) is not None
+    ]
     for field in fields(FitConfig):
         value = getattr(config, field.name)
         if value == usual[field.name]:

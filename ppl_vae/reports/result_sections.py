@@ -56,7 +56,7 @@ def bounds(found: Found | None) -> Section:
             f"{found['khat_below_half']:.0%} of the rows. Where it is not, the error of a mean over these weights "
             "can't be relied on, and another method is taken."
         )
-    return section
+    return section.add(*(f"{what} is left out: {why}" for what, why in found["refused"].items()))
 
 
 def latent(found: Found | None) -> Section:
@@ -85,9 +85,13 @@ def estimators(found: Found | None) -> Section:
         variances = (number(_nan(e["gradient_variance"].get(which)), ".3g") for which in ("model", "guide"))
         value = Estimate(_nan(e["value"]), _nan(e["value_se"]), "draws")
         rows.append((name, e["target"], value, *variances, f"{1e3 * e['seconds_per_step']:z.2f}"))
-    caption = f"{found['draws']} draws each, at the same parameters, rows and noise, step {found['step']}"
+    caption = (
+        f"{counted(found['rows'], found['split'] + ' row')} of {found['data']}, {found['draws']} draws each, at the "
+        f"same parameters and noise, step {found['step']}"
+    )
     numbers = ("nats per datum ± s.e. over draws", "variance of the model's gradient", "of the guide's", "ms per step")
-    return section.add(table(caption, ("", "of", *numbers), rows))
+    section.add(table(caption, ("", "of", *numbers), rows))
+    return section.add(*(f"{name} is left out: {why}" for name, why in found["left_out"].items()))
 
 
 def calibration(found: Found | None) -> Section | None:
@@ -95,9 +99,11 @@ def calibration(found: Found | None) -> Section | None:
     simulated, checked = ((found or {}).get(name) for name in ("calibration", "predictive"))
     if simulated is None and checked is None:
         return None
-    section = Section("calibration", "Calibration", "Is q(z|x) the posterior, for rows that the model draws itself?")
+    section = Section("calibration", "Calibration")
     if simulated is None:
+        section.lead = "Do rows that are drawn anew from their q(z|x) look like the data?"
         return section
+    section.lead = "Is q(z|x) the posterior, for rows that the model draws itself?"
     quantities = simulated["quantities"]
     rejected = {name: q for name, q in quantities.items() if q["looks"]}
     section.add(

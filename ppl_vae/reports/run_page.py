@@ -85,7 +85,8 @@ def drawn_in(drawn: Figure | Path, text: str, title: str) -> Markup:
 def headline(shown: Shown) -> str:
     """The run in a few sentences."""
     best, found = shown.run.best, shown.evaluation
-    said = f"Best step {best.step}: validation ELBO {best.elbo!s} nats per datum (± standard error over data)."
+    by = f" by {shown.run.target}" if "objective" in _validated(shown.run) else ""
+    said = f"Best step{by} {best.step}: validation ELBO {best.elbo!s} nats per datum (± standard error over data)."
     if found is not None:
         bound = " at least" if found["log_px_is"] != "estimate" else ""
         said += f" On {found['rows']} {found['split']} rows log p(x) is{bound} {estimate(found, 'log_px')}"
@@ -100,15 +101,30 @@ def _fitted(shown: Shown) -> Section:
     rows = f"{train} training, {valid} validation and {test} test rows"
     how = f"learning rate {config.lr:g} ({config.schedule}), batches of {config.batch_size}"
     told = {
-        **{kind.capitalize(): f"{one['spec']} ({Path(one['path']).name})" for kind, one in record["programs"].items()},
+        **{kind.capitalize(): _program(one) for kind, one in record["programs"].items()},
         "Settings": ", ".join(map(setting, config.set)) or "as they come",
         "Size of a datum's values": "; ".join(f"{factor.site}: {_size(factor)}" for factor in p),
         "Data": f"{data['name']}: {rows}, binarize {data['binarize']}",
         "Objective": f"{config.objective}, an estimate of {shown.run.target}",
-        "Training": f"{config.epochs} epochs of Adam, {how}, seed {config.seed}",
+        "Training": f"{_epochs(shown.run)} of Adam, {how}, seed {config.seed}",
     }
     section = Section("fitted", "What was fitted", "The programs in mathematics, as a pass through them shows them.")
     return section.add(mathematics.factors(p, "p"), mathematics.factors(q, "q"), definitions(told))
+
+
+def _program(one: Mapping[str, Any]) -> str:
+    return f"{one['spec']} ({Path(one['path']).name})" if one["path"] else f"{one['spec']} (from Python)"
+
+
+def _epochs(run: Run) -> str:
+    """How many were trained, of those that were asked for."""
+    done, asked = max((line["epoch"] for line in run.metrics), default=0), run.config.epochs
+    return counted(asked, "epoch") if done == asked else f"{done} of {counted(asked, 'epoch')}"
+
+
+def _validated(run: Run) -> Mapping[str, Any]:
+    """The validation numbers of the best step, as `Run.best` has them."""
+    return run.fresh or run.summary.valid
 
 
 def _size(factor: Factor) -> str:
@@ -125,6 +141,8 @@ def _learning(shown: Shown) -> Section:
         "draws that it was not selected by" if best.fresh else "the draws that it was selected by, which is optimistic"
     )
     rows = [("ELBO", best.elbo), ("rate, KL(q(z|x) ‖ p(z))", best.rate), ("distortion, −E log p(x|z)", best.distortion)]
+    if "objective" in (valid := _validated(shown.run)):
+        rows.append((shown.run.target, Estimate(valid["objective"], valid["objective_se_data"], "data")))
     caption = f"Validation rows at the best step, {best.step}, at {how}"
     return section.add(table(caption, ("", "nats per datum ± s.e. over data"), rows))
 

@@ -15,10 +15,7 @@ def side_by_side(found: Sequence[Shown], told: Any, refused: str) -> Section:
         told: what `compare` says of them, a `RunComparison`; None where it can't.
         refused: why it can't.
     """
-    section = Section(
-        "together", "Side by side",
-        "The same rows, datum by datum: a paired difference has less noise than the values have.",
-    )  # fmt: skip
+    section = Section("together", "Side by side")
     best = [(names(found)[i], shown.run.best) for i, shown in enumerate(found)]
     rows = [(name, each.elbo, each.rate, each.distortion) for name, each in best]
     caption = "Validation rows at each run's best step, nats per datum ± s.e. over data"
@@ -29,6 +26,7 @@ def side_by_side(found: Sequence[Shown], told: Any, refused: str) -> Section:
     )
     if told is None:
         return section.add(note(f"Paired differences can't be had: {refused}"))
+    section.lead = "The same rows, datum by datum: a paired difference has less noise than the values have."
     pairs = [(f"{p.a} − {p.b}", p.difference, p.over_data, f"{p.over_data.z:z.1f}") for p in told.pairs]
     head = ("runs", "± s.e. over draws", "± s.e. over data", "z")
     return section.add(

@@ -108,7 +108,7 @@ def _grid(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def _show(axes: Axes, image: np.ndarray, like: np.ndarray) -> None:
     """The image in the colours of those that it is like, and the page where it is NaN."""
     axes.axis("off")
-    low, high = min(0.0, float(like.min())), max(1.0, float(like.max()))
+    low, high = min(0.0, float(np.nanmin(like))), max(1.0, float(np.nanmax(like)))
     if image.ndim == 3:  # colours, which matplotlib takes from 0 to 1, and how opaque they are
         there = ~np.isnan(image[..., :1])
         image = np.concatenate([np.nan_to_num(np.clip((image - low) / (high - low), 0, 1)), there], -1)

@@ -14,7 +14,7 @@ def how_to_repeat(run: Run) -> Section:
         "repeat", "How to repeat it",
         "The same command with as many threads on the same machine makes the same run, bit for bit, in a new folder.",
     )  # fmt: skip
-    programs = {f"sha256 of the {kind}": program["sha256"] for kind, program in run.record["programs"].items()}
+    programs = {f"sha256 of the {kind}": program["sha256"] or "–" for kind, program in run.record["programs"].items()}
     hashes = programs | {"sha256 of the data": run.record["data"]["sha256"]}
     section.add(commands([command(run)]))
     if given := _from_python(run):

@@ -20,11 +20,15 @@ MOST_COLUMNS, MOST_VALUES = 16, 12
 
 
 @styled()
-def traversals(images: np.ndarray, names: Sequence[str]) -> Figure:
-    """E[x|z] as one dimension moves, then another: pictures `(dimensions, steps, H, W)`, a row for each of `names`."""
+def traversals(images: np.ndarray, names: Sequence[str], like: np.ndarray) -> Figure:
+    """E[x|z] as one dimension moves, then another: pictures `(dimensions, steps, H, W)`, a row for each of `names`.
+
+    Args:
+        like: pictures of the data `(N, H, W)`, whose range of shades is shown.
+    """
     count, steps, height, width, *_ = images.shape
     drawn = figure(steps * 0.62 + 0.8, count * 0.62 * height / width)
-    low, high = min(0.0, float(images.min())), max(1.0, float(images.max()))
+    low, high = min(0.0, float(np.nanmin(like))), max(1.0, float(np.nanmax(like)))
     for row, pictures, name in zip(drawn.subplots(count, steps, squeeze=False), images, names, strict=True):
         for axes, image in zip(row, pictures, strict=True):
             axes.axis("off")

@@ -1,5 +1,6 @@
 """A run as sections of a page. It renders what verbs have found, and computes nothing."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ppl_vae.core.results import counted
+from ppl_vae.core.results import counted, number
 from ppl_vae.core.statistics import Estimate
 from ppl_vae.programs.notation import Factor
 from ppl_vae.reports import mathematics, style
@@ -156,7 +157,8 @@ def _rows(shown: Shown) -> Section:
     rows = []
     for row in shown.scores["least_likely"]:
         cells = ", ".join(f"{name} {x:z.1f}" for name, x in row.get("surprising", {}).items())
-        value = Estimate(row["log_px"], row["log_px_se"], "draws") if row["reliable"] else f"≥ {row['log_px']:z.2f}"
+        log_px, se = (math.nan if row[name] is None else row[name] for name in ("log_px", "log_px_se"))
+        value = f"{number(log_px, '.2f')} ± {number(se, '.2f')}" if row["reliable"] else f"≥ {number(log_px, '.2f')}"
         rows.append((row["row"], value, cells or "–"))
     caption = (
         f"The least likely of {counted(shown.scores['rows'], 'test row')}, nats ± s.e. over draws, and the columns "

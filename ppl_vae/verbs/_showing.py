@@ -99,7 +99,7 @@ def shown(
             found.draw(section, run.folder / name, text)
     numbers = read.numbers[: len(batch[0])].numpy()
     with run.isolated(seed):
-        _part(found, "latent", lambda: _latent(found, pair, batch, numbers, None if named else _labels(run, numbers)))
+        _part(found, "latent", lambda: _latent(found, pair, read, batch, None if named else _labels(run, numbers)))
     options = {"seed": seed, **opening}
     if run.image is not None:
         _part(found, "pictures", lambda: _pictures(found, data, _given(run, pair, read, PICTURES), **options))
@@ -131,15 +131,15 @@ def _told(found: Shown, verb: Callable[..., Any], quick: bool, options: Mapping[
     setattr(found, VERBS[name][1], read_json(path))
 
 
-def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray, labels: np.ndarray | None) -> None:
-    """The plane of the latent space; and of pictures, single dimensions varied."""
+def _latent(found: Shown, pair: Pair, read: Rows, batch: Batch, labels: np.ndarray | None) -> None:
+    """The plane of the latent space for a batch, the first rows read; and of pictures, single dimensions varied."""
     run, decoder = found.run, Decoder(found.run, pair, batch)
     codes = decoder.codes()
-    given = run.given(pair.model)
-    where = f", given {', '.join(given)} of row {numbers[0]}" if given else ""
+    numbers = read.numbers[: len(codes.z)].numpy()
+    given = f"given {', '.join(_given(run, pair, read, 1))} of row {numbers[0]}" if run.given(pair.model) else ""
     plane = latent_plane.Plane.of(codes.z)
     if given:
-        plane = replace(plane, note=f"{plane.note} It is decoded{where}.")
+        plane = replace(plane, note=f"{plane.note} What is decoded at a place is {given}.")
     decoded = decoder(torch.as_tensor(plane.nodes).to(decoder.z)).cpu().numpy()
     arrays, names = (codes.x, codes.again, decoded), None
     values = [x for each in arrays if (x := figures.as_images(each, run.image)) is not None]
@@ -155,10 +155,10 @@ def _latent(found: Shown, pair: Pair, batch: Batch, numbers: np.ndarray, labels:
         pictures = figures.as_images(ways.reshape(-1, *ways.shape[2:]), run.image)
         assert pictures is not None
         drawn = report_figures.traversals(
-            pictures.reshape(*ways.shape[:2], *pictures.shape[1:]), [codes.names[j] for j in order]
+            pictures.reshape(*ways.shape[:2], *pictures.shape[1:]), [codes.names[j] for j in order], x
         )
         what = f"E[x|z] as one dimension of the code of row {numbers[0]} moves from −{REACH} to {REACH} sd around the"
-        found.draw("latent", drawn, f"{what} mean of all codes{where}.")
+        found.draw("latent", drawn, f"{what} mean of all codes{', ' * bool(given)}{given}.")
 
 
 def _as_written(run: Run, site: str, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:

@@ -131,16 +131,8 @@ def test_a_table_has_its_columns_and_unlikely_rows(tmp_path: Path) -> None:
     assert text.count('scope="row"') > 5
     assert "height" in text
     words = shlex.split(command(run))
-    assert words == [
-        "ppl-vae",
-        "fit",
-        "--data",
-        str(tmp_path / "my.csv"),
-        "--epochs",
-        "1",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    columns, data, out = (str(path) for path in (run.folder / "columns.toml", tmp_path / "my.csv", run.folder))
+    assert words == ["ppl-vae", "fit", "--columns", columns, "--data", data, "--epochs", "1", "--out", out]
 
 
 def test_several_runs_are_side_by_side(run: Any, tmp_path: Path) -> None:
@@ -188,3 +180,105 @@ def test_in_a_browser(page: Path) -> None:
                 shown.wait_for_function("s => document.querySelector('.vega-plot svg').textContent !== s", arg=said)
                 shown.emulate_media(media="print")
                 assert not shown.locator("nav").is_visible()
+
+
+def test_no_figure_of_an_older_result_is_shown(tmp_path: Path) -> None:
+    run = fitted(tmp_path / "run")
+    ppl_vae.evaluate(run, **LIGHT, checkpoint="first")
+    ppl_vae.compare(run, draws=4, checkpoint="first")
+    assert (run.folder / "calibration.svg").is_file()
+    made = ppl_vae.report(run, quick=True, rows=12)
+    assert "Calibration" not in titles(made.file)
+    assert "What each dimension carries" not in made.file.read_text()
+    ppl_vae.evaluate(run, BITS[:20].reshape(-1, 4, 4), **LIGHT)  # the best step, and rows that are not the run's
+    assert "bounds" in ppl_vae.report(run, quick=True, rows=12).left_out[str(run.folder)]
+
+
+def test_the_parts_of_the_gap_say_of_which_rows_they_are(page: Path) -> None:
+    assert "(approximation), in the first 3 rows" in page.read_text()
+
+
+def test_data_and_programs_from_python_are_given_again(tmp_path: Path) -> None:
+    rows = BITS.reshape(-1, 4, 4)
+    run = ppl_vae.fit("bernoulli", "diagonal_normal", rows, tmp_path / "run", epochs=1, set=SMALL)
+    with pytest.raises(InputError, match="give data= again"):
+        ppl_vae.report(run, quick=True)
+    with pytest.raises(InputError, match="its hash differs"):
+        ppl_vae.report(run, quick=True, data=rows[:50])
+    made = ppl_vae.report(run, quick=True, data=rows)
+    assert "Each of the 12 points" in made.file.read_text()  # the test rows, not all
+    assert "the data came from Python" in made.file.read_text()
+    found = ppl_vae.evaluate(run, run.data(rows), **LIGHT | {"calibrations": 0})
+    assert found.split == "test"
+
+
+def test_a_run_that_was_stopped_and_an_objective_that_is_no_elbo(tmp_path: Path) -> None:
+    run = fitted(tmp_path / "run", objective="iwae")
+    config = json.loads((run.folder / "config.json").read_text())
+    config["fit"]["epochs"] = 7
+    (run.folder / "config.json").write_text(json.dumps(config))
+    (run.folder / "best.json").unlink()
+    made = ppl_vae.report(run.folder, quick=True, rows=12)
+    assert "2 of 7 epochs of Adam" in made.file.read_text()
+    assert "which is optimistic" in made.file.read_text()
+    assert f"Best step by IWAE_5 {run.best.step}" in made.file.read_text()
+    assert re.search(r'<th scope="row">IWAE_5</th><td>−\d', made.file.read_text())
+
+
+def test_a_conditional_model_is_given_what_the_test_rows_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "xy.npz", x=BITS.reshape(-1, 4, 4), y=np.arange(120) % 3)
+    fields = [f"{name}={tmp_path / 'xy.npz'}:{name}" for name in "xy"]
+    run = ppl_vae.fit("conditional", "conditional", fields, tmp_path / "run", epochs=1, set=SMALL | {"y_dim": 3})
+    made = ppl_vae.report(run, quick=True, rows=12)
+    assert {*made.left_out[str(run.folder)]} == {"bounds", "estimators"}
+    text = made.file.read_text()
+    assert "Samples: E[x|z], z ~ p(z), given y of the first test rows." in text
+    assert f"What is decoded at a place is given y of row {run.data().numbers('test')[0]}." in text
+
+
+def test_a_class_that_is_known_for_some_rows(tmp_path: Path) -> None:
+    np.savez(tmp_path / "xy.npz", x=BITS.reshape(-1, 4, 4), y=np.arange(120) % 4 - 1)
+    fields = [f"{name}={tmp_path / 'xy.npz'}:{name}" for name in "xy"]
+    run = ppl_vae.fit(
+        "semi_supervised", "semi_supervised", fields, tmp_path / "run", epochs=1, set=SMALL | {"classes": 3},
+        objective="trace-enum",
+    )  # fmt: skip
+    made = ppl_vae.report(run, quick=True, rows=12)
+    assert "pictures" not in made.left_out[str(run.folder)]
+    assert "no vector of any real numbers" in made.left_out[str(run.folder)]["latent"]
+    assert "observed</mi>" not in made.file.read_text()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_table_as_its_cells_are_written(tmp_path: Path, given: bool) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["a<b,day,name,sick,old"] + [
+        f"{rng.normal() if i % 9 else ''},2020-0{1 + i % 9}-1{i % 7},<i>n{i % 20}</i>,{('yes', 'no')[i % 2]},{i % 5}"
+        for i in range(120)
+    ]
+    (tmp_path / "my.csv").write_text("\n".join(lines))
+    asked = {"model": "conditional", "guide": "conditional", "label": "sick"} if given else {}
+    run = ppl_vae.fit(data=str(tmp_path / "my.csv"), out=tmp_path / "run", epochs=1, drop="old", set=SMALL, **asked)
+    made = ppl_vae.report(run, quick=True)
+    assert not (run.folder / "scores.csv").exists()
+    text = made.file.read_text()
+    assert '"2020-0' in text  # in the plane: dates and labels, and not their codes
+    assert "\\u003ci\\u003en1" in text
+    assert "<i>n1" not in text
+    assert "The least likely of 12 test rows" in text
+    assert ("given sick of the test rows" in text) == given
+    words = shlex.split(command(run))
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    assert cli.main(words[1:]) == 0
+    first, again = (ppl_vae.Run(folder) for folder in (run.folder, tmp_path / "again"))
+    assert first.config == again.config
+    assert first.best == again.best
+
+
+def test_numbers_in_units_of_the_data(tmp_path: Path) -> None:
+    rows = 250 * np.random.default_rng(0).random((120, 14), dtype="float32")
+    rows[:, 0] = 1234 + np.arange(120) % 2
+    run = fitted(tmp_path / "run", "gaussian", rows=rows, scale=2000.0)
+    text = ppl_vae.report(run, quick=True, rows=12).file.read_text()
+    assert '"x":[["123' in text
+    assert '"name":"x_12"' in text

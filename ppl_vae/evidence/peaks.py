@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 STEEPEST = -1e4  # what a neighbour may be below a peak: beyond, a density has an end there
-WIDEST = 10.0  # standard deviation of a peak, in spacings
+WIDEST = 1 / 4  # standard deviation of a peak, over the radius of the grid: what is wider in all directions is none
 
 
 class Peaks(NamedTuple):
@@ -46,7 +46,8 @@ def peaks(log_f: Tensor, v: Tensor, spacing: float, most: int) -> Peaks:
     f = {by: (moved(by)[at, row] - top[at, row]).clamp(min=STEEPEST) for by in around}
     gradient, curvature = _differences(f, D)
     size, axes = torch.linalg.eigh(curvature)
-    size = size.clamp(min=WIDEST**-2)
+    least = (WIDEST * (n - 1) / 2) ** -2
+    wide, size = (size < least).all(-1), size.clamp(min=least)
     along = torch.einsum("cij,ci->cj", axes, gradient)
     shift = (along / size).clamp(-1.0, 1.0)
     log_mass = top[at, row] + (along * shift - size * shift.square() / 2).sum(-1)
@@ -55,7 +56,7 @@ def peaks(log_f: Tensor, v: Tensor, spacing: float, most: int) -> Peaks:
     place = inner[at] + spacing * torch.einsum("cij,cj->ci", axes, shift)
     L = spacing * torch.linalg.cholesky((axes / size.unsqueeze(-2)) @ axes.mT)
 
-    all_mass = torch.full_like(top, -math.inf).index_put((at, row), log_mass)
+    all_mass = torch.full_like(top, -math.inf).index_put((at, row), log_mass.masked_fill(wide, -math.inf))
     number = torch.zeros_like(top, dtype=torch.long).index_put((at, row), torch.arange(len(at), device=at.device))
     best, where = all_mass.topk(min(most, len(top)), dim=0)
     if not len(at):

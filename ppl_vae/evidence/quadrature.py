@@ -46,9 +46,9 @@ def quadrature(
 ) -> Integral:
     """log p(x) = log ∫ p(x, u) du of each row.
 
-    The guide is only asked where the posterior may be, so that a bad one costs time and no accuracy. Not seen, and not in
-    the error, is a mode that is narrower than the spacing of `SCAN` and near a much wider one, or beyond both grids of
-    `SCAN`, unless a draw hits it.
+    The guide is only asked where the posterior may be, so that a bad one costs time and no accuracy. Not seen, and not
+    in the error, is a mode that is narrower than the spacing of `SCAN` and near a much wider one, or beyond both of its
+    grids, unless a draw hits it.
 
     Raises:
         InputError: as `check`, or latents without coordinates (`Latents`).

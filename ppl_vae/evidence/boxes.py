@@ -22,6 +22,7 @@ FITS = 4  # of m and L to the grid
 FIT_GRID = {1: (8.0, 0.1), 2: (7.0, 0.25), 3: (6.0, 0.5)}  # its radius and spacing: fine, not to lose a narrow mode
 SPACING, RADIUS = 1.0, 7  # in standard deviations, of the first grid that counts
 MOST_RADIUS = 100.0
+SEEN = 1.25  # spacing over the standard deviation of a peak, at most: the error is then 6e-6 of its mass
 BOUNDARY = -25.0  # log of the largest density on the boundary, over the largest of all
 TOLERANCE = 1e-6
 MOST_POINTS = {1: 2**14, 2: 2**18, 3: 2**18}
@@ -72,7 +73,7 @@ def over_box(latents: Latents, m: Tensor, L: Tensor, before: Sequence[Box], tops
         edge = (v.abs().amax(-1) > radius - SPACING / 2).unsqueeze(-1)
         outside = (log_f.masked_fill(~edge, -math.inf).amax(0) - log_f.amax(0)).nan_to_num(-math.inf, neginf=-math.inf)
         larger = math.ceil(radius * 1.5)  # a whole number of spacings: the grid ends there
-        if (outside < BOUNDARY).all() or larger > MOST_RADIUS or _points(D, larger, SPACING) > MOST_POINTS[D]:
+        if (outside < BOUNDARY).all() or larger > MOST_RADIUS or _points(D, larger, SPACING / 2) > MOST_POINTS[D]:
             break
         radius = larger
     box = Box(m, L, torch.full_like(first, radius))
@@ -87,7 +88,7 @@ def over_box(latents: Latents, m: Tensor, L: Tensor, before: Sequence[Box], tops
         u = at(m, L, grid(D, radius, spacing, like=m))
         log_f = free(u, log_joint(latents, u), before)
         finer = _value(log_f, L, spacing)
-        between = inside.masked_fill(width > spacing / 2, -math.inf).logsumexp(0)  # peaks that the grid may not see
+        between = inside.masked_fill(width > spacing / SEEN, -math.inf).logsumexp(0)  # peaks that the grid may not see
         error = (finer - value).abs() + (first - finer).clamp(min=0.0) + (between - finer).exp()
         error, value = error.nan_to_num(0.0, math.inf), finer
     error = error + torch.where(outside < BOUNDARY, 0.0, outside.exp() * 2**D)

@@ -171,7 +171,8 @@ def test_a_narrow_mode_within_a_wide_one_is_seen_or_told() -> None:
     assert right(found).all()
     assert found.error.max() < 1e-4
     found = quadrature(two_modes(*args, 0, 2), guide_of(2, 0.0, 0.5), torch.zeros(1).double())
-    assert (right(found) & (found.error > 1e-3)).all() or found.error.max() < 1e-4
+    assert found.error.min() > 1e-3
+    assert right(found).all()
 
 
 @pytest.mark.parametrize("support", ["positive", "interval"])

@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/ppl-vae demo --out demo-run
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

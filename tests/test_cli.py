@@ -111,7 +111,7 @@ CASES: dict[str, Case] = {
     "new": (
         ["new", "OUT/mine folder"],
         lambda r: all(Path(f).is_file() for f in r["files"]),
-        "/mine folder' && ppl-vae fit",
+        "/mine folder' && ppl-vae check",
     ),
 }
 

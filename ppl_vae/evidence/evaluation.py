@@ -31,7 +31,7 @@ WORDS = {
     "annealed": "by annealed importance sampling, a lower bound in expectation",
 }
 DOUBTS = {
-    "quadrature": "not reliable, since log p(x) still moved when the grid was refined, or draws found mass beside it",
+    "quadrature": "not reliable, since log p(x) still moved when the grid was refined, or mass was found beside it",
     "importance": f"lower bound, error unreliable (k-hat ≥ {MOST_KHAT}, or an effective sample size below {LEAST_ESS})",
     "fitted": f"lower bound, error unreliable (k-hat ≥ {MOST_KHAT}, an effective sample size below {LEAST_ESS}, or the "
     "guide found more)",

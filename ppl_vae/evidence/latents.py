@@ -190,6 +190,10 @@ class Latents:
         """The density of u, which a chain walks in; the guide is not run."""
         return Density(self.model, self.charts, self.batch, together)
 
+    def of(self, rows: Tensor) -> "Latents":
+        """Those of some rows of the batch."""
+        return Latents(self.model, self.guide, tuple(x[rows] for x in self.batch))
+
     def coordinates(self, values: Mapping[str, Tensor]) -> Tensor:
         """u, `(K, B, D)`, of values as `draw` gives them; on the sphere with a radius drawn."""
         found = []

@@ -31,7 +31,7 @@ class LogPx:
     Args:
         value: in nats, `(N,)`. Where it is not `reliable`, it is a lower bound in expectation and no more.
         se: its standard error over draws; 0 where it is exact or a sum; of a quadrature, by how much it moved when the
-            spacing was halved last, `(N,)`.
+            spacing was halved last and what was found beside its grids, `(N,)`.
         reliable: does `se` hold? `(N,)`.
         khat: the Pareto k-hat of the weights that gave `value`; NaN where there are none, `(N,)`.
         method: the place in `METHODS` of the method of each row, `(N,)`.

@@ -9,7 +9,7 @@ import torch
 
 
 def pytest_configure() -> None:
-    """One thread in each of several workers, and in what they start: torch's threads wait for each other by spinning."""
+    """One thread in each of several workers and in what it starts: torch's threads wait for each other by spinning."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)

@@ -126,7 +126,14 @@ def _all(planned: Sequence[Job], at_once: int) -> Iterator[Outcome]:
         return
     threads = max(1, joblib.cpu_count() // at_once)  # torch's threads spin, and would slow the neighbours down
     with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads), stopping():
-        yield from joblib.Parallel(return_as="generator", batch_size=1)(joblib.delayed(outcome_of)(j) for j in planned)
+        each = (joblib.delayed(_outcome_in)(Path.cwd(), job) for job in planned)
+        yield from joblib.Parallel(return_as="generator", batch_size=1)(each)
+
+
+def _outcome_in(folder: Path, job: Job) -> Outcome:
+    """The outcome of a job whose paths are relative to `folder`: a process of an earlier sweep may stand elsewhere."""
+    os.chdir(folder)
+    return outcome_of(job)
 
 
 @contextlib.contextmanager

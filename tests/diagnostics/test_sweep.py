@@ -149,6 +149,17 @@ def test_in_two_processes_it_is_the_same(swept: Sweep, tmp_path: Path) -> None:
         assert a.by_seed[0] == pytest.approx(b.by_seed[0], abs=1e-5)
 
 
+def test_processes_that_are_there_already_go_where_the_sweep_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        made = small(Path("runs"), {"latent_dim": [1, 2]}, 1, jobs=2)
+        assert made.best.folder.is_dir()
+        assert {path.name for path in (tmp_path / name / "runs").iterdir()} >= {"latent_dim=1", "latent_dim=2"}
+
+
 def test_it_goes_on_where_it_stopped(swept: Sweep, tmp_path: Path) -> None:
     out, two = tmp_path / "stopped", {"latent_dim": [1, 2]}
     with killed_before(STEPS + 5):

@@ -44,10 +44,10 @@ def command(run: Run) -> str:
         config = replace(config, set=kept)
         words += ["--columns", _quoted(str(run.folder / "columns.toml"))]
         words += ["--label", _quoted(run.schema.label)] if run.schema.label else []
-    cells = run.record.get("cells", {})
-    words += [
-        f"--{name} {_quoted(cells[name])}" for name in ("layer", "library", "batch") if cells.get(name) is not None
-    ]
+    cells = dict(run.record.get("cells", {}))
+    if any(":layers/" in source for source in config.data):  # FILE:layers/NAME says the layer itself
+        cells.pop("layer", None)
+    words += [f"--{name} {_quoted(cells[name])}" for name in ("layer", "library", "batch") if cells.get(name)]
     for field in fields(FitConfig):
         value = getattr(config, field.name)
         if value == usual[field.name]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import browser
+from support.h5ad import simulated
 
 import ppl_vae
 from ppl_vae import cli
@@ -273,6 +274,19 @@ def test_a_table_as_its_cells_are_written(tmp_path: Path, given: bool) -> None:
     first, again = (ppl_vae.Run(folder) for folder in (run.folder, tmp_path / "again"))
     assert first.config == again.config
     assert first.best == again.best
+
+
+def test_the_command_of_a_run_on_cells_names_their_parts(tmp_path: Path) -> None:
+    simulated().write_h5ad(tmp_path / "cells.h5ad")
+    parts = {"layer": "counts", "library": "size", "batch": "donor"}
+    run = ppl_vae.fit("cells", "cells", tmp_path / "cells.h5ad", tmp_path / "run", epochs=1, set=SMALL, **parts)
+    text = ppl_vae.report(run, quick=True, rows=5).file.read_text()
+    assert "What is decoded at a place is given library, batch of row" in text
+    words = shlex.split(command(run))
+    assert all(words[words.index(f"--{name}") + 1] == value for name, value in parts.items())
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    assert cli.main(words[1:]) == 0
+    assert ppl_vae.Run(tmp_path / "again").best == run.best
 
 
 def test_numbers_in_units_of_the_data(tmp_path: Path) -> None:

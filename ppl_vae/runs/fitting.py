@@ -226,6 +226,7 @@ def go_on(
     run = Run.of(run)
     with lock.training(run.folder):  # before anything of it is read
         config = _extended(run.config, asked)
+        _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
         check_packages(config.track)
         opened = run.data(data, force=force)
         given = settings.restore(run.config.set, set, run.folder)

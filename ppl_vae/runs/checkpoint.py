@@ -1,10 +1,11 @@
 """Checkpoints of a run: `checkpoints/step-N/{state.safetensors, state.json}`, listed in `manifest.json`."""
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,19 @@ from torch import Tensor
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, sync_folder, write_bytes, write_json
+from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.programs.find import sha256_of
+
+DO = "Put the file back from a copy of the run, or fit anew"
+Hashes = TypedDict("Hashes", {"state.safetensors": str, "state.json": str})
+
+
+class Manifest(TypedDict):
+    """`manifest.json`: the hashes of each checkpoint by its name, and the best step."""
+
+    format: int
+    checkpoints: dict[str, Hashes]
+    best: int | None
 
 
 @dataclass
@@ -32,8 +45,19 @@ class Checkpoints:
 
     @property
     def manifest(self) -> dict[str, Any]:
+        """`manifest.json`, or what it would be before the first checkpoint.
+
+        Raises:
+            InputError: it is damaged.
+        """
         path = self.folder / "manifest.json"
-        return read_json(path) if path.is_file() else {"format": 1, "checkpoints": {}, "best": None}
+        if not path.is_file():
+            return {"format": 1, "checkpoints": {}, "best": None}
+        manifest = read_json(path)
+        check_shape(manifest, Manifest, str(path), DO)
+        if wrong := sorted(name for name in manifest["checkpoints"] if not re.fullmatch(r"step-\d+", name)):
+            raise damaged(path, f"{wrong[0]!r} names no checkpoint", DO)
+        return manifest
 
     @property
     def steps(self) -> list[int]:
@@ -48,8 +72,11 @@ class Checkpoints:
         steps = self.steps
         if not steps:
             raise InputError(f"{self.folder} has no checkpoint yet: ppl-vae resume {self.folder}")
+        best = self.manifest["best"]
+        if checkpoint == "best" and best not in steps:
+            raise damaged(self.folder / "manifest.json", f"the best step, {best}, has no checkpoint", DO)
         middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
-        named = {"best": self.manifest["best"], "last": steps[-1], "first": steps[0], "middle": middle}
+        named = {"best": best, "last": steps[-1], "first": steps[0], "middle": middle}
         try:
             return named[checkpoint] if checkpoint in named else int(checkpoint)
         except ValueError:

@@ -22,6 +22,7 @@ from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
+from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.record import change_config, record_data, write_record
@@ -176,7 +177,8 @@ def start(
         how = stepping.record(loop.stepper)
         write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
-        return _train(loop, Run(place, scratch, again), progress, most)
+        with lock.training(place):
+            return _train(loop, Run(place, scratch, again), progress, most)
 
 
 def values_of(config: FitConfig, set: Set) -> dict[str, Any]:
@@ -222,31 +224,33 @@ def go_on(
         model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
     """
     run = Run.of(run)
-    config = _extended(run.config, asked)
-    check_packages(config.track)
-    opened = run.data(data, force=force)
-    given = settings.restore(run.config.set, set, run.folder)
-    most = torch.get_num_threads()
-    with isolated(config.seed, config.threads, config.precision):
-        example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
-        rows = opened.whole("train")[0] if config.standardize else None
-        named = {"model": model, "guide": guide}
-        notes = notes_of(config, given)
-        pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
-        made = make_objective(run.named_objective(objective, trust=trust, force=force), given, config.precision)
-        loop = _loop(config, pair, opened, made)
-        how = run.record.get("step", {"captured": False})
-        if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
-            how = {"captured": False}
-        batch = loop.move(opened.first(config.batch_size))
-        loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
-        if run.checkpoints.steps:
-            load(loop, run)
-        _check(pair, opened, made)
-        if config != run.config:
-            change_config(run.folder, config)
-        again = {**run.again, **_again(pair, {**named, "set": notes})}
-        return _train(loop, Run(run.folder, run.keep, again), progress, most)
+    with lock.training(run.folder):  # before anything of it is read
+        config = _extended(run.config, asked)
+        _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
+        check_packages(config.track)
+        opened = run.data(data, force=force)
+        given = settings.restore(run.config.set, set, run.folder)
+        most = torch.get_num_threads()
+        with isolated(config.seed, config.threads, config.precision):
+            example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
+            rows = opened.whole("train")[0] if config.standardize else None
+            named = {"model": model, "guide": guide}
+            notes = notes_of(config, given)
+            pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
+            made = make_objective(run.named_objective(objective, trust=trust, force=force), given, config.precision)
+            loop = _loop(config, pair, opened, made)
+            how = run.record.get("step", {"captured": False})
+            if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
+                how = {"captured": False}
+            batch = loop.move(opened.first(config.batch_size))
+            loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
+            if run.checkpoints.steps:
+                load(loop, run)
+            _check(pair, opened, made)
+            if config != run.config:
+                change_config(run.folder, config)
+            again = {**run.again, **_again(pair, {**named, "set": notes})}
+            return _train(loop, Run(run.folder, run.keep, again), progress, most)
 
 
 def _loop(config: FitConfig, pair: Pair, data: Data, objective: Objective) -> Loop:

@@ -5,15 +5,54 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from ppl_vae.core.files import to_json, write_bytes, write_json
+from ppl_vae.core.files import read_json, to_json, write_bytes, write_json
+from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.core.statistics import Estimate
 
 if TYPE_CHECKING:
     import pandas
 
 METRICS, BEST = "metrics.jsonl", "best.json"
+DO = "Put the file back from a copy of the run, or fit anew"
+AGAIN = "Delete it: ppl-vae resume writes it again"
+
+
+class Valid(TypedDict):
+    """An evaluation on the validation rows."""
+
+    objective: NotRequired[float]
+    objective_se_data: NotRequired[float]
+    elbo: float
+    elbo_se_data: NotRequired[float]
+    rate: float
+    rate_se_data: NotRequired[float]
+    rate_how: NotRequired[dict[str, str]]
+    distortion: float
+
+
+class Line(TypedDict):
+    """A line of `metrics.jsonl`; the first one has no epoch behind it."""
+
+    step: int
+    epoch: int
+    valid: Valid
+    train: NotRequired[dict[str, float]]
+    gradient_norm: NotRequired[float]
+    lr: NotRequired[float]
+    rate_weight: NotRequired[float]
+    seconds: NotRequired[float]
+
+
+class Fresh(TypedDict):
+    """`best.json`."""
+
+    format: int
+    step: int
+    seed: int
+    draws: int
+    valid: Valid
 
 
 @dataclass(frozen=True)
@@ -32,10 +71,23 @@ class Best:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, their null as NaN; a last line torn by a kill is left out."""
+    """The lines of `metrics.jsonl`, their null as NaN; a last line torn by a kill is left out.
+
+    Raises:
+        InputError: a line is damaged.
+    """
     path = folder / METRICS
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line, object_hook=_nan_for_null) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [_read(line, f"line {n} of {path}") for n, line in enumerate(lines, 1) if line.endswith(b"\n")]
+
+
+def _read(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line, object_hook=_nan_for_null)
+    except ValueError as error:
+        raise damaged(where, f"it is no JSON ({error})", DO) from None
+    check_shape(found, Line, where, DO)
+    return found
 
 
 def add_metrics(folder: Path, line: Mapping[str, Any]) -> None:
@@ -72,9 +124,18 @@ def write_fresh(folder: Path, step: int, seed: int, draws: int, valid: Mapping[s
 
 
 def read_fresh(folder: Path, step: int | None) -> dict[str, Any] | None:
-    """The validation numbers of `step` in `best.json`; None if there are none, or those of another step."""
+    """The validation numbers of `step` in `best.json`; None if there are none, or those of another step.
+
+    Raises:
+        InputError: it is damaged.
+    """
     path = folder / BEST
-    found = json.loads(path.read_text(), object_hook=_nan_for_null) if path.is_file() else {"step": None}
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if isinstance(found.get("valid"), dict):
+        found["valid"] = _nan_for_null(found["valid"])
+    check_shape(found, Fresh, str(path), AGAIN)
     return found["valid"] if found["step"] == step else None
 
 

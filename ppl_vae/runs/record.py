@@ -4,7 +4,7 @@ import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pyro
 import torch
@@ -12,6 +12,7 @@ import torch
 import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import read_json, write_bytes, write_json
+from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.data import Data
 from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import AnySchema, Schema, schema_from, write_toml
@@ -24,25 +25,107 @@ from ppl_vae.programs import Pair, owned
 from ppl_vae.programs.find import Source
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch
-from ppl_vae.training.config import FitConfig
+from ppl_vae.training import settings
+from ppl_vae.training.config import FitConfig, config_from
 
 FORMAT = 1
 FILE = "config.json"
 FEW = 100  # rows that tell which fields are observed
+DO = "Put the file back from a copy of the run, or fit anew"
+
+
+class Program(TypedDict):
+    spec: str
+    path: str | None
+    attribute: str
+    sha256: str
+    shipped: bool
+    source: str | None
+
+
+class Programs(TypedDict):
+    model: Program
+    guide: Program
+
+
+class Objectives(TypedDict):
+    target: str
+    program: Program | None
+
+
+class Rows(TypedDict):
+    fields: list[str]
+    rows: int
+    shapes: list[list[int]]
+    dtypes: list[str]
+
+
+class About(TypedDict):
+    name: str
+    sha256: str
+    rows: list[int]
+    binarize: str
+    columns: NotRequired[dict[str, list[str]]]
+    range: NotRequired[list[float | None]]
+    image: NotRequired[list[int] | None]
+    given: NotRequired[list[str]]
+
+
+class How(TypedDict):
+    captured: bool
+    products: NotRequired[str]
+    threads: NotRequired[list[list[int]]]
+    eager_from: NotRequired[int]
+
+
+class Record(TypedDict):
+    """`config.json`; what older versions did not write need not be there."""
+
+    format: int
+    versions: NotRequired[dict[str, str]]
+    fit: dict[str, Any]
+    programs: Programs
+    objective: NotRequired[Objectives]
+    batch: Rows
+    data: About
+    schema: NotRequired[dict[str, Any]]
+    cells: NotRequired[dict[str, Any]]
+    step: NotRequired[How]
+    tracked: NotRequired[dict[str, str]]
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in `folder`.
 
     Raises:
-        InputError: no record, one of another format, or one that lacks what every record has.
+        InputError: no record, one of another format, one that lacks what every record has, or a damaged one.
     """
-    record = read_json(folder / FILE)
+    path = folder / FILE
+    record = read_json(path)
     if record.get("format") != FORMAT:
-        raise InputError(f"{folder} is of format {record.get('format')!r}, which this version does not know")
+        raise InputError(f"{path} is of format {record.get('format')!r}, which this version does not know")
     if missing := {"fit", "programs", "batch", "data"} - set(record):
-        raise InputError(f"{folder / FILE} lacks {', '.join(sorted(missing))}: it is no run's")
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: it is no run's, or damaged: fit anew")
+    check_shape(record, Record, str(path), DO)
+    batch = record["batch"]
+    try:
+        for entry in (given := config_of(record).set):
+            if isinstance(entry, dict) and entry.keys() != {"name", "python"}:
+                raise InputError(f"{entry} is no setting")
+        settings.spoken(given)
+        for dtype, _, _ in zip(batch["dtypes"], batch["shapes"], batch["fields"], strict=True):
+            if not isinstance(getattr(torch, dtype, None), torch.dtype):
+                raise InputError(f"{dtype!r} is no type of numbers")
+        schema_of(record), cells_of(record)
+    except Exception as error:  # anything may be in there
+        told = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise damaged(path, told, DO) from error
     return record
+
+
+def config_of(record: Mapping[str, Any]) -> FitConfig:
+    """The options that a run was fitted with."""
+    return config_from({name: tuple(x) if isinstance(x, list) else x for name, x in record["fit"].items()})
 
 
 def change_config(folder: Path, config: FitConfig) -> None:

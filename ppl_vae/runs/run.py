@@ -17,6 +17,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import Scratch
 from ppl_vae.core.frames import is_frame, to_frame
 from ppl_vae.core.results import Result
+from ppl_vae.core.shape import damaged
 from ppl_vae.data import Data
 from ppl_vae.data.columns import Schema
 from ppl_vae.data.newrows import Rules
@@ -27,12 +28,12 @@ from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.runs.building import build
 from ppl_vae.runs.checkpoint import Checkpoints
-from ppl_vae.runs.history import Best, as_frame, best_of, read_fresh, read_metrics
-from ppl_vae.runs.record import FILE, image, read_record, rules, schema_of, zeros
+from ppl_vae.runs.history import DO, METRICS, Best, as_frame, best_of, read_fresh, read_metrics
+from ppl_vae.runs.record import FILE, config_of, image, read_record, rules, schema_of, zeros
 from ppl_vae.runs.summary import Summary
 from ppl_vae.runs.trust import Trust
 from ppl_vae.training import settings
-from ppl_vae.training.config import FitConfig, config_from
+from ppl_vae.training.config import FitConfig
 from ppl_vae.training.prepare import isolated, make_objective, open_config_data, split_objective
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class Run(Result):
     def summary(self) -> Summary:
         """The best step and its validation numbers."""
         best = self.step("best")
-        valid = next(line["valid"] for line in self.metrics if line["step"] == best)
+        valid = next((line["valid"] for line in self.metrics if line["step"] == best), None)
+        if valid is None:
+            raise damaged(self.folder / METRICS, f"it has no line of the best step, {best}", DO)
         rising = 0 < best == self.checkpoints.steps[-1]
         return Summary(str(self.folder), self.target, best, valid, self.fresh, rising)
 
@@ -133,8 +136,7 @@ class Run(Result):
     @property
     def config(self) -> FitConfig:
         """The options that it was fitted with."""
-        options = self.record["fit"]
-        return config_from(options | {name: tuple(options.get(name, ())) for name in ("data", "set", "track")})
+        return config_of(self.record)
 
     @property
     def checkpoints(self) -> Checkpoints:

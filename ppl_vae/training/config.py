@@ -146,7 +146,9 @@ class FitConfig:
         for name, expected in get_type_hints(FitConfig).items():
             value = getattr(self, name)
             try:
-                typeguard.check_type(value, expected)
+                typeguard.check_type(
+                    value, expected, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
+                )
             except typeguard.TypeCheckError:
                 shown = expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
                 raise InputError(f"{name} is {value!r}: it must be {shown}") from None

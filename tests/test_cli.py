@@ -480,6 +480,23 @@ def test_a_reader_that_leaves_and_a_terminal_without_greek() -> None:
     sample.stderr.close()
 
 
+def test_a_setting_that_is_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*PAIR, "--data", "rows.npy", "--out", "twice", "--set", "hidden=16", "--set", "hidden=8"]
+    assert main(["fit", *args]) == 2
+    assert "--set hidden is given twice, as 16 and as 8" in capsys.readouterr().err
+    assert not Path("twice").exists()
+
+
+@pytest.mark.parametrize("code", ["7", "0", "", "'no'"])
+def test_a_program_that_ends_python(capsys: pytest.CaptureFixture[str], tmp_path: Path, code: str) -> None:
+    (tmp_path / "ends.py").write_text(f"import sys\nsys.exit({code})\n")
+    model = ["--model", str(tmp_path / "ends.py"), "--guide", "diagonal_normal", "--data", "rows.npy"]
+    assert main(["fit", *model, "--out", "ended"]) == 2
+    err = capsys.readouterr().err
+    assert f"ends.py:2: it ends Python, by sys.exit({code or 'None'})" in err
+    assert not Path("ended").exists()
+
+
 def test_compare_takes_moved_data_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fitted(tmp_path, epochs=1)
     moved = (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")

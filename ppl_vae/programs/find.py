@@ -131,6 +131,8 @@ def shipped_folder(kind: Kind) -> Path:
 def blame(error: BaseException, path: Path | None) -> str:
     """What went wrong and, if it did so there, the line of the user's file."""
     what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, SystemExit):
+        what = f"it ends Python, by sys.exit({error.code!r})"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {what}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if path and f.filename == str(path)]
@@ -185,7 +187,7 @@ def _locate_module(name: str) -> Path:
         spec = importlib.util.find_spec(name)
     except ImportError:
         spec = None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{name} can't be imported: {blame(error, None)}") from error
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise InputError(f"no Python module is called {name!r}: install it, or give a file.py")
@@ -201,7 +203,7 @@ def _execute(path: Path, package: str = "") -> tuple[ModuleType, str]:
     try:
         source = path.read_bytes()
         exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path.name} can't be executed: {blame(error, path)}") from error
     return module, hashlib.sha256(source).hexdigest()
 

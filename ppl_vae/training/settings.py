@@ -17,10 +17,22 @@ Recorded: TypeAlias = tuple[str | dict[str, str], ...]
 
 
 def values(given: Mapping[str, Any] | str | Iterable[str]) -> dict[str, Any]:
-    """The values of what a user gave: a dict, passed on as it is; one text `name=value`, or several."""
+    """The values of what a user gave: a dict, passed on as it is; one text `name=value`, or several.
+
+    Raises:
+        InputError: a text that is no setting, or a name that is given twice.
+    """
     if isinstance(given, Mapping):
         return dict(given)
-    return parse_settings((given,) if isinstance(given, str) else tuple(given))
+    pairs = (given,) if isinstance(given, str) else tuple(given)
+    found = parse_settings(pairs)
+    seen: dict[str, str] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name in seen:
+            raise InputError(f"--set {name} is given twice, as {seen[name]} and as {text}: leave out one of the two")
+        seen[name] = text
+    return found
 
 
 def record(given: Mapping[str, Any] | str | Iterable[str]) -> Recorded:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pyro import poutine
 from support.masks import OBJECTIVES, masked_scenario, path_is_whole, unknown
+from support.naming import named
 from support.oracles import Body, Scenario, agree, log_normal, naive, of_objective, tensor
 from torch import Tensor
 
@@ -96,7 +97,7 @@ def test_a_masked_element_that_the_likelihood_reads_has_its_whole_path(masks: Sc
     path_is_whole(masks, name, K)
 
 
-@pytest.mark.parametrize("objective", [Trace_ELBO(4000), ScoreFunction_ELBO(4000, baseline=False)], ids=repr)
+@pytest.mark.parametrize("objective", [Trace_ELBO(4000), ScoreFunction_ELBO(4000, baseline=False)], ids=named)
 @pytest.mark.parametrize("how", ["under to_event", "by False", "by poutine and to_event"])
 @pytest.mark.parametrize("through", ["estimate", "loss"])
 def test_a_masked_discrete_draw_that_the_likelihood_reads_has_its_score(
@@ -168,13 +169,13 @@ def auxiliary_model(x: Tensor) -> None:
 X = torch.tensor([0.4, -1.3], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("objective", [make(3) for make, _ in OBJECTIVES.values()], ids=repr)
+@pytest.mark.parametrize("objective", [make(3) for make, _ in OBJECTIVES.values()], ids=named)
 def test_an_auxiliary_draw_that_nothing_balances_is_refused(objective: Objective) -> None:
     with pytest.raises(InputError, match=r"auxiliary draw 'u' has no counterpart.*r\(u\|x, z\).*log_density"):
         objective.loss(plain_model, with_auxiliary, X)
 
 
-@pytest.mark.parametrize("objective", [o(3) for o, _ in OBJECTIVES.values() if o is not MeanField_ELBO], ids=repr)
+@pytest.mark.parametrize("objective", [o(3) for o, _ in OBJECTIVES.values() if o is not MeanField_ELBO], ids=named)
 def test_with_the_exact_auxiliary_model_the_bound_is_log_px(objective: Objective) -> None:
     value = objective.estimate(auxiliary_model, with_auxiliary, (X,)).value
     torch.testing.assert_close(value, dist.Normal(0.0, X.new_tensor(2.0).sqrt()).log_prob(X))

@@ -23,6 +23,7 @@ from support.estimators import (
     pyro_iwae,
     stays_a_bound_under_a_scaled_plate,
 )
+from support.naming import named
 from support.oracles import (
     SCENARIOS,
     agree,
@@ -111,7 +112,7 @@ def test_at_one_seed_the_value_is_the_naive_one_at_the_same_noise(case: Case, na
 
 
 @every_scenario
-@pytest.mark.parametrize("objective", [StickingTheLanding_ELBO(), StickingTheLanding_ELBO(5), DReG_ELBO(5)], ids=repr)
+@pytest.mark.parametrize("objective", [StickingTheLanding_ELBO(), StickingTheLanding_ELBO(5), DReG_ELBO(5)], ids=named)
 def test_at_the_posterior_no_noise_is_left_in_the_guides_gradient(name: str, objective: Objective) -> None:
     leaves_no_noise(name, objective)
 
@@ -129,7 +130,7 @@ def test_where_every_site_has_a_closed_form_mean_field_is_analytic_kl(name: str)
         torch.testing.assert_close(other.value, estimates[0].value)
 
 
-@pytest.mark.parametrize("objective", [AnalyticKL_ELBO(), FreeBits_ELBO(5)], ids=repr)
+@pytest.mark.parametrize("objective", [AnalyticKL_ELBO(), FreeBits_ELBO(5)], ids=named)
 def test_a_bottom_up_guide_has_no_closed_form_site_by_site(objective: Objective) -> None:
     s = cached_scenario("bottom-up", False)
     with pytest.raises(InputError, match=f"{objective.name}: site 'z1': the guide draws z1, z2 but the model z2, z1"):
@@ -228,7 +229,7 @@ def test_renyi_of_negative_order_is_no_upper_bound_at_finite_k() -> None:
         (Beta_ELBO(beta=4.0), "β-ELBO(β=4)"),
         (FreeBits_ELBO(floor=0.5), "free-bits(λ=0.5)"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_an_objective_says_what_it_estimates(objective: Objective, target: str) -> None:
     assert objective.target == target
@@ -288,7 +289,7 @@ def test_in_plain_svi_a_scaled_plate_scales_the_gradient_alone() -> None:
 
 
 @pytest.mark.parametrize("how", ["poutine", "distribution"])
-@pytest.mark.parametrize("objective", [ScoreFunction_ELBO(4000, baseline=False), Trace_ELBO(4000)], ids=repr)
+@pytest.mark.parametrize("objective", [ScoreFunction_ELBO(4000, baseline=False), Trace_ELBO(4000)], ids=named)
 def test_a_masked_latent_that_the_likelihood_sees_has_its_gradient(how: str, objective: Objective) -> None:
     """z ~ N(w, 1) with its log-probabilities masked: ELBO = E log N(x; z, 1), whose slope in w is x − w."""
     w = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -331,7 +332,7 @@ class Normed(torch.nn.Module):
             pyro.sample("z2", dist.Normal(z1, 1.0))
 
 
-@pytest.mark.parametrize("objective", [StickingTheLanding_ELBO(), DReG_ELBO(3)], ids=repr)
+@pytest.mark.parametrize("objective", [StickingTheLanding_ELBO(), DReG_ELBO(3)], ids=named)
 def test_one_step_moves_a_batchnorm_once(objective: Objective) -> None:
     guide = Normed().double()
     model = cached_scenario("bottom-up", False).model
@@ -339,7 +340,7 @@ def test_one_step_moves_a_batchnorm_once(objective: Objective) -> None:
     assert guide.norm.num_batches_tracked == 1
 
 
-@pytest.mark.parametrize("objective", [ScoreFunction_ELBO(), StickingTheLanding_ELBO()], ids=repr)
+@pytest.mark.parametrize("objective", [ScoreFunction_ELBO(), StickingTheLanding_ELBO()], ids=named)
 def test_a_flow_without_an_inverse_is_refused_in_words(objective: Objective) -> None:
     planar = dist.transforms.planar(2)
 

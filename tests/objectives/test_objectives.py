@@ -9,6 +9,7 @@ import pyro.infer
 import pytest
 import support.programs as programs
 import torch
+from support.naming import named
 from support.programs import CONVOLUTION, PAIRS, B, Case, D, Z, normal, rows, write
 from torch import Tensor, nn
 
@@ -143,7 +144,7 @@ def test_analytic_kl_has_the_expectation_of_trace(name: str) -> None:
     assert abs(difference.mean()) < STANDARD_ERRORS * difference.std() / draws**0.5
 
 
-@pytest.mark.parametrize("objective", [Trace_ELBO(), AnalyticKL_ELBO(), AnalyticKL_ELBO(5)], ids=repr)
+@pytest.mark.parametrize("objective", [Trace_ELBO(), AnalyticKL_ELBO(), AnalyticKL_ELBO(5)], ids=named)
 def test_a_scaled_plate_scales_the_loss(objective: Objective) -> None:
     def pair(factor: float) -> tuple[Any, Any]:
         return tuple(pyro.poutine.scale(f, factor) for f in (plain_model, plain_guide))

@@ -20,7 +20,7 @@ def values(given: Mapping[str, Any] | str | Iterable[str]) -> dict[str, Any]:
     """The values of what a user gave: a dict, passed on as it is; one text `name=value`, or several.
 
     Raises:
-        InputError: a text that is no setting, or a name that is given twice.
+        InputError: a text that is no setting, or a name that is given two values.
     """
     if isinstance(given, Mapping):
         return dict(given)
@@ -29,9 +29,8 @@ def values(given: Mapping[str, Any] | str | Iterable[str]) -> dict[str, Any]:
     seen: dict[str, str] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
-        if name in seen:
+        if seen.setdefault(name, text) != text:
             raise InputError(f"--set {name} is given twice, as {seen[name]} and as {text}: leave out one of the two")
-        seen[name] = text
     return found
 
 

@@ -4,7 +4,7 @@ import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import pyro
 import torch
@@ -25,6 +25,7 @@ from ppl_vae.programs import Pair, owned
 from ppl_vae.programs.find import Source
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch
+from ppl_vae.runs.record_shape import Record
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
 
@@ -32,66 +33,6 @@ FORMAT = 1
 FILE = "config.json"
 FEW = 100  # rows that tell which fields are observed
 DO = "Put the file back from a copy of the run, or fit anew"
-
-
-class Program(TypedDict):
-    spec: str
-    path: str | None
-    attribute: str
-    sha256: str
-    shipped: bool
-    source: str | None
-
-
-class Programs(TypedDict):
-    model: Program
-    guide: Program
-
-
-class Objectives(TypedDict):
-    target: str
-    program: Program | None
-
-
-class Rows(TypedDict):
-    fields: list[str]
-    rows: int
-    shapes: list[list[int]]
-    dtypes: list[str]
-
-
-class About(TypedDict):
-    name: str
-    sha256: str
-    rows: list[int]
-    binarize: str
-    columns: NotRequired[dict[str, list[str]]]
-    range: NotRequired[list[float | None]]
-    image: NotRequired[list[int] | None]
-    given: NotRequired[list[str]]
-
-
-class How(TypedDict):
-    captured: bool
-    products: NotRequired[str]
-    threads: NotRequired[list[list[int]]]
-    eager_from: NotRequired[int]
-
-
-class Record(TypedDict):
-    """`config.json`; what older versions did not write need not be there."""
-
-    format: int
-    versions: NotRequired[dict[str, str]]
-    fit: dict[str, Any]
-    programs: Programs
-    objective: NotRequired[Objectives]
-    batch: Rows
-    data: About
-    schema: NotRequired[dict[str, Any]]
-    cells: NotRequired[dict[str, Any]]
-    step: NotRequired[How]
-    tracked: NotRequired[dict[str, str]]
 
 
 def read_record(folder: Path) -> dict[str, Any]:

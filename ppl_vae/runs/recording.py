@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.frames import write_arrays
 from ppl_vae.programs import load_owned, owned
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import history
 from ppl_vae.runs.record import note_eager
 from ppl_vae.runs.run import Run
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.evaluation import evaluate_afresh
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
+NOT_FINITE = "not_finite.npz"
 FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
 
 
 @dataclass
-class Recording:
+class Recording(Callback):
     """A callback of the training loop, which keeps the run's folder up to date.
 
     Args:
@@ -61,6 +66,12 @@ class Recording:
         if caught:
             again = f"go on with ppl-vae resume {self.run.folder}"
             raise Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
+
+    def refused(self, loop: Loop, batch: Batch, error: NumericalError) -> None:
+        """Keep the batch, by the names of its fields, with the numbers of its rows and what is wrong."""
+        arrays = dict(zip(loop.data.fields, (x.numpy(force=True) for x in batch), strict=True))
+        arrays |= {"row_of_the_data": loop.row_numbers().numpy(), "what": np.array(str(error))}
+        write_arrays(arrays, self.run.folder / NOT_FINITE)
 
     def save(self, loop: Loop) -> None:
         """Write the best state and the present one, unless they are there: a step has only one state."""
@@ -101,7 +112,8 @@ def load(loop: Loop, run: Run) -> None:
         InputError: the checkpoint is of a version that kept another state, or of other programs.
     """
     tensors, info = run.checkpoints.load(run.step("last"))
-    if set(info) != {field.name for field in fields(State)}:
+    known = {field.name for field in fields(State)}
+    if not known - {"skipped"} <= set(info) <= known:
         raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
     loop.stepper.load(tensors)
     loop.state = State(**info)

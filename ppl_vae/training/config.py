@@ -14,6 +14,7 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
 Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
+OnNan: TypeAlias = Literal["stop", "skip"]
 Track: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 Precision: TypeAlias = Literal["float32", "float64", "bfloat16"]
 
@@ -61,6 +62,13 @@ class FitConfig:
         "constant"
     )
     clip: Annotated[float | None, Doc("Scale the gradient down to this norm where it is larger.")] = None
+    on_nan: Annotated[
+        OnNan,
+        Doc(
+            "What to do where the loss or its gradient is not finite: stop, or skip the step, at most 10 in an epoch. "
+            "The step is not taken in either case, and RUN/not_finite.npz holds its batch."
+        ),
+    ] = "stop"
     patience: Annotated[
         int | None,
         Doc(

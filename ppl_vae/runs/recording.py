@@ -74,7 +74,12 @@ class Recording(Callback):
         write_arrays(arrays, self.run.folder / NOT_FINITE)
 
     def save(self, loop: Loop) -> None:
-        """Write the best state and the present one, unless they are there: a step has only one state."""
+        """Write the best state and the present one, unless they are there: a step has only one state.
+
+        Raises:
+            Undone: a step that was begun could not be taken; nothing is written.
+        """
+        loop.settle()
         checkpoints, state = self.run.checkpoints, loop.state
         if self.best is not None and self.best[0] not in checkpoints.steps:
             checkpoints.save(*self.best, best=state.best_step)

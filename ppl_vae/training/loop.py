@@ -23,8 +23,9 @@ from ppl_vae.training.callback import Callback
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.evaluation import evaluate
 from ppl_vae.training.schedule import Warmup, schedule
-from ppl_vae.training.step import Step, Stepper
+from ppl_vae.training.step import Step, Stepper, Undone
 
+SUMS = ("value", "elbo", "rate", "distortion", "gradient_norm")
 OWN_VALUE = ("objective", "objective_se_data")
 MOST_SKIPPED = 10  # steps of one epoch
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
@@ -50,20 +51,26 @@ class State:
 
     def add(self, seen: Step, rows: int) -> None:
         self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
-        self.value += seen.value
-        self.elbo += seen.elbo
-        self.rate += seen.rate
-        self.distortion += seen.distortion
-        self.gradient_norm += seen.gradient_norm
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(seen, name))
 
     def skip(self) -> None:
         """Leave out the step that could not be taken."""
         self.step, self.batch, self.skipped = self.step + 1, self.batch + 1, self.skipped + 1
 
+    def undo(self, undone: Undone) -> None:
+        """Forget steps that were begun; they have added nothing to the sums."""
+        self.step, self.batch, self.rows = self.step - undone.steps, self.batch - undone.steps, self.rows - undone.rows
+
+    def settle(self) -> None:
+        """Read the sums, which are on the device where steps are begun ahead."""
+        for name in SUMS:
+            setattr(self, name, float(getattr(self, name)))
+
     def means(self) -> dict[str, float]:
         """Nats per datum over the epoch so far, while the parameters moved."""
         totals = {"objective": self.value, "elbo": self.elbo, "rate": self.rate, "distortion": self.distortion}
-        return {name: total / self.rows for name, total in totals.items()}
+        return {name: float(total) / self.rows for name, total in totals.items()}
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.rows, self.skipped = self.epoch + 1, 0, 0, 0
@@ -107,6 +114,11 @@ class Loop:
             except NumericalError as error:
                 self.refuse(error)
                 self.stepped()
+            except Undone as undone:
+                self.state.undo(undone)
+                if undone.error is not None:
+                    self.refuse(undone.error)
+                    self.stepped()
 
     def batches(self) -> Iterator[Batch]:
         """The batches of the present epoch that are still to come."""
@@ -179,7 +191,13 @@ class Loop:
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         return f" in rows {', '.join(map(str, numbers[:5]))}{more} of the data" if rows else ""
 
+    def settle(self) -> None:
+        """Wait for all steps that were begun. Raises `Undone`, where one of them could not be taken."""
+        self.stepper.settle()
+        self.state.settle()
+
     def finish_epoch(self) -> None:
+        self.settle()
         now = time.perf_counter()
         self.finished = self.means
         line = {

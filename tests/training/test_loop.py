@@ -111,6 +111,9 @@ class Counting:
         self.rates.append(self.learning_rate)
         return Step(-1.0, -1.0, 0.25, 0.75, 2.0)
 
+    def settle(self) -> None:
+        pass
+
     def tensors(self) -> dict[str, Tensor]:
         return {}
 

@@ -15,6 +15,7 @@ from ppl_vae import objectives
 from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.files import Scratch
+from ppl_vae.core.randomness import kept
 from ppl_vae.data import Data
 from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import Described
@@ -171,11 +172,12 @@ def start(
         example = opened.first(EXAMPLE_ROWS)
         pair, made, named = built(config, model, guide, opened, example, given, objective)
         loop = _loop(config, pair, opened, made)
-        loop.check_warmup()
-        _check(pair, opened, made)
-        loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
-        how = stepping.record(loop.stepper)
-        write_record(place, config, pair, opened, example, made, named.source, schema, how)
+        with kept():  # a run that is gone on with from its start does not do all of this again
+            loop.check_warmup()
+            _check(pair, opened, made)
+            loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
+            how = stepping.record(loop.stepper)
+            write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         with lock.training(place):
             return _train(loop, Run(place, scratch, again), progress, most)
@@ -242,8 +244,9 @@ def go_on(
             how = run.record.get("step", {"captured": False})
             if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
                 how = {"captured": False}
-            batch = loop.move(opened.first(config.batch_size))
-            loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
+            with kept():
+                batch = loop.move(opened.first(config.batch_size))
+                loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
             if run.checkpoints.steps:
                 load(loop, run)
             _check(pair, opened, made)
@@ -265,7 +268,9 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
         loop.callbacks = (recording, bar, tracking)
         recording.begin(loop)
         with signals, bar:
-            for line in loop.about():
+            with kept():
+                about = list(loop.about())
+            for line in about:
                 bar.say(line)
             if loop.config.threads == "auto":
                 chosen = ChosenThreads(run.folder, threads, bar.say)

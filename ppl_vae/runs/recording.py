@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_python
 from ppl_vae.programs import load_owned, owned
 from ppl_vae.runs import history
 from ppl_vae.runs.record import note_eager
@@ -46,7 +47,7 @@ class Recording:
 
     def assessed(self, loop: Loop, line: Mapping[str, Any]) -> None:
         if loop.state.best_step == loop.state.step:
-            tensors = {name: t.detach().clone() for name, t in loop.stepper.tensors().items()}
+            tensors = {name: t.detach().clone() for name, t in _tensors(loop).items()}
             self.best = loop.state.step, tensors, asdict(loop.state)
         history.add_metrics(self.run.folder, line)
 
@@ -69,7 +70,7 @@ class Recording:
             checkpoints.save(*self.best, best=state.best_step)
         self.best = None
         if state.step not in checkpoints.steps:
-            checkpoints.save(state.step, loop.stepper.tensors(), asdict(state), best=state.best_step)
+            checkpoints.save(state.step, _tensors(loop), asdict(state), best=state.best_step)
 
     def measure_best(self, loop: Loop) -> None:
         """Write `best.json`: the best state's validation numbers at fresh noise. Warn where its latent has collapsed.
@@ -94,6 +95,11 @@ class Recording:
             )
 
 
+def _tensors(loop: Loop) -> dict[str, Tensor]:
+    """All that the next step depends on, by name; programs and data may also draw from numpy and from Python."""
+    return loop.stepper.tensors() | of_numpy_and_python()
+
+
 def load(loop: Loop, run: Run) -> None:
     """Put the loop where the last checkpoint of the run was.
 
@@ -104,6 +110,7 @@ def load(loop: Loop, run: Run) -> None:
     if set(info) != {field.name for field in fields(State)}:
         raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
     loop.stepper.load(tensors)
+    restore_numpy_and_python(tensors)
     loop.state = State(**info)
     if loop.state.best_value is None:  # JSON has no −inf
         loop.state.best_value = -math.inf

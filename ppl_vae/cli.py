@@ -37,10 +37,17 @@ class Command:
     ] = False
     debug: Annotated[bool, Doc("On an error, show the traceback.")] = False
 
-    def call(self, verb: str) -> int:
-        """Call the verb; print its result for a person or a program; return the exit code."""
+    def call(self, verb: str, typed: Sequence[str]) -> int:
+        """Call the verb; print its result for a person or a program; return the exit code.
+
+        Args:
+            typed: all that was typed. The verb gets no option at its default that was not, so that it can tell.
+        """
         function = verbs.get(verb)
-        result: Result = function(**{name: self._value(name, flag) for name, flag in flags(function).items()})
+        options = {name: self._value(name, flag) for name, flag in flags(function).items()}
+        said = {each.partition("=")[0].removeprefix("--").replace("-", "_") for each in typed if each.startswith("--")}
+        defaults = inspect.signature(function).parameters
+        result: Result = function(**{n: x for n, x in options.items() if n in said or x != defaults[n].default})
         if self.json:
             print(result.to_json())
         else:
@@ -58,7 +65,7 @@ class Completion:
 
     shell: Annotated[tyro.conf.Positional[Shell], Doc("The shell that reads it.")]
 
-    def call(self, verb: str) -> int:
+    def call(self, verb: str, typed: Sequence[str]) -> int:
         print(script(self.shell, commands()))
         return 0
 
@@ -126,7 +133,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return parse(args).call(args[0])
+            return parse(args).call(args[0], args)
     except InputError as error:
         again = f"\nppl-vae {shlex.join([*args, *error.add])}" if error.add else ""
         return _fail(f"{error}{again}", error.exit_code, debug)

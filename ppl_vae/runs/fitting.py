@@ -4,7 +4,6 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -103,8 +102,9 @@ def fit(
         )
     if out is None:
         raise InputError("fit needs out, the folder of the run to go on with")
+    given = {name: getattr(config, name) for name in options if name != "set"}
     return go_on(
-        out, config, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
+        out, given, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
         progress=progress,
     )  # fmt: skip
 
@@ -208,7 +208,7 @@ def built(
 
 def go_on(
     run: str | os.PathLike[str],
-    asked: FitConfig,
+    given: Mapping[str, Any],
     *,
     model: Spec | None = None,
     guide: Spec | None = None,
@@ -222,24 +222,24 @@ def go_on(
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped. Errors as for `fit`.
 
     Args:
-        asked: more epochs, if so wished; any other option has to be as in the run, or at its default.
+        given: options of `FitConfig` that are given, be it at their default; see `FitConfig.resumed_with`.
         model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
     """
     run = Run.of(run)
     with lock.training(run.folder):  # before anything of it is read
-        config = _extended(run.config, asked)
+        config = run.config.resumed_with(given, force=force)
         _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
         check_packages(config.track)
         opened = run.data(data, force=force)
-        given = settings.restore(run.config.set, set, run.folder)
+        values = settings.restore(run.config.set, set, run.folder)
         most = torch.get_num_threads()
         with isolated(config.seed, config.threads, config.precision):
             example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
             rows = opened.whole("train")[0] if config.standardize else None
             named = {"model": model, "guide": guide}
-            notes = notes_of(config, given)
+            notes = notes_of(config, values)
             pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
-            made = make_objective(run.named_objective(objective, trust=trust, force=force), given, config.precision)
+            made = make_objective(run.named_objective(objective, trust=trust, force=force), values, config.precision)
             loop = _loop(config, pair, opened, made)
             how = run.record.get("step", {"captured": False})
             if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
@@ -251,7 +251,8 @@ def go_on(
                 load(loop, run)
             _check(pair, opened, made)
             if config != run.config:
-                change_config(run.folder, config)
+                _check_change(loop, run)
+                change_config(run.folder, config, loop.state.step)
             again = {**run.again, **_again(pair, {**named, "set": notes})}
             return _train(loop, Run(run.folder, run.keep, again), progress, most)
 
@@ -292,6 +293,25 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
     return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
 
 
+def _check_change(loop: Loop, run: Run) -> None:
+    """Warn where a run that has ended is not trained on by what is changed.
+
+    Raises:
+        InputError: another batch size within an epoch, whose rows would not be taken once each.
+    """
+    config, state = loop.config, loop.state
+    if config.batch_size != run.config.batch_size and state.batch:
+        raise InputError(
+            f"the last checkpoint, of step {state.step}, stands within an epoch, which goes on in batches of "
+            f"{run.config.batch_size} rows: leave out batch_size, or change it when an epoch has ended"
+        )
+    if loop.done() and state.epoch < config.epochs:
+        warnings.warn(
+            f"{run.folder} has ended: {state.waited} epochs without a better value; a larger patience trains it on",
+            stacklevel=4,
+        )
+
+
 def _check(pair: Pair, data: Data, objective: Objective) -> None:
     """Warn of what `check` doubts.
 
@@ -302,16 +322,6 @@ def _check(pair: Pair, data: Data, objective: Objective) -> None:
         if finding.level == "error":
             raise InputError(str(finding))
         warnings.warn(str(finding), stacklevel=4)
-
-
-def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:
-    """The configuration of a run with the number of epochs that is asked for, if any is."""
-    config = recorded.resumed_with(replace(asked, model="", guide="", data=(), set=()))
-    if config.epochs != recorded.epochs and config.schedule != "constant":
-        raise InputError(f"the {config.schedule} schedule was laid out for {recorded.epochs} epochs: leave out epochs")
-    if config.epochs < recorded.epochs:
-        raise InputError(f"the run was started with {recorded.epochs} epochs, not {config.epochs}: leave it out")
-    return config
 
 
 def notes_of(config: FitConfig, given: Mapping[str, Any]) -> dict[str, Any]:

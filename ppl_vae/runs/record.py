@@ -69,9 +69,12 @@ def config_of(record: Mapping[str, Any]) -> FitConfig:
     return config_from({name: tuple(x) if isinstance(x, list) else x for name, x in record["fit"].items()})
 
 
-def change_config(folder: Path, config: FitConfig) -> None:
-    """Record that a run goes on with other options."""
-    write_json(folder / FILE, read_record(folder) | {"fit": config.asdict()})
+def change_config(folder: Path, config: FitConfig, step: int) -> None:
+    """Record that a run goes on with other options after a step; `changed` says what they were before."""
+    record, options = read_record(folder), config.asdict()
+    before = {name: x for name, x in config_of(record).asdict().items() if x != options[name]}
+    changed = [*record.get("changed", []), {"step": step, "before": before}]
+    write_json(folder / FILE, record | {"fit": options, "changed": changed})
 
 
 def note_threads(folder: Path, step: int, threads: int) -> None:

@@ -24,6 +24,7 @@ def _needed(out: Path | None) -> Path:
     return out
 
 
+@o.knowing_what_is_given
 def fit(
     model: Annotated[o.Program | None, o.Flag(str | None)] = None,
     guide: Annotated[o.Program | None, o.Flag(str | None)] = None,
@@ -83,8 +84,11 @@ def fit(
     keep_every: int | None = FitConfig.keep_every,
     resume: Annotated[bool, Doc("Go on with the run in --out: another name for `ppl-vae resume`.")] = False,
     trust: Annotated[bool, Doc("With --resume: execute the programs in RUN/sources.")] = False,
-    force: Annotated[bool, Doc("With --resume: accept programs or data whose hash is not the run's.")] = False,
+    force: Annotated[
+        bool, Doc("With --resume: accept programs or data whose hash is not the run's, and another batch size.")
+    ] = False,
     progress: o.Progress = False,
+    given: frozenset[str] = frozenset(),
 ) -> "Run | Any":
     """Fit a model and a guide to data: check the pair, train it, keep the best state; the run is a folder.
 
@@ -99,8 +103,8 @@ def fit(
     """
     asked = locals()
     options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
-    if resume:  # an option at its default counts as not said
-        options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
+    if resume:
+        options = {name: x for name, x in options.items() if name in given}
     cells = {"layer": layer, "library": library, "batch": batch}
     if seeds is not None or sweep:
         if resume or trust or force:

@@ -8,11 +8,13 @@ import re
 import shlex
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, make_dataclass
-from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
 import tyro
 from typing_extensions import Doc
@@ -22,6 +24,7 @@ from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.results import Result
 from ppl_vae.training.config import FitConfig
+from ppl_vae.training.interrupt import Interrupted
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
 
@@ -131,7 +134,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"ppl_vae {ppl_vae.__version__}")
         return 0
     try:
-        with warnings.catch_warnings():
+        with _terminable(), warnings.catch_warnings():
             warnings.showwarning = _warn
             return parse(args).call(args[0], args)
     except InputError as error:
@@ -146,6 +149,23 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(str(error), InputError.exit_code, debug)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a verb in order, as Ctrl-C does, with exit code 143, whenever it comes."""
+
+    def end(signum: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(signum, "terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parse(args: Sequence[str]) -> "Command | Completion":

@@ -26,7 +26,7 @@ from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.record import change_config, record_data, write_record
-from ppl_vae.runs.recording import Recording, load
+from ppl_vae.runs.recording import Recording, disk_told, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
 from ppl_vae.runs.threads import ChosenThreads
@@ -179,7 +179,7 @@ def start(
             how = stepping.record(loop.stepper)
             write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
-        with lock.training(place):
+        with lock.training(place), disk_told(place):
             return _train(loop, Run(place, scratch, again), progress, most)
 
 
@@ -226,7 +226,7 @@ def go_on(
         model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
     """
     run = Run.of(run)
-    with lock.training(run.folder):  # before anything of it is read
+    with lock.training(run.folder), disk_told(run.folder):  # before anything of it is read
         config = run.config.resumed_with(given, force=force)
         _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
         check_packages(config.track)
@@ -286,7 +286,9 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
                     "with a floor on a scale",
                     error.rows,
                 ) from error
-        recording.save(loop)
+            recording.save(loop)
+        if signals.caught:
+            raise recording.stopped(signals.caught, loop)
         recording.measure_best(loop)
         tracking.end(loop)
     loop.warn_of_warmup()

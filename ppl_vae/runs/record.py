@@ -11,7 +11,7 @@ import torch
 
 import ppl_vae
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.files import read_json, write_bytes, write_json
+from ppl_vae.core.files import make_folder, read_json, write_bytes, write_json
 from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.data import Data
 from ppl_vae.data.cells import CellFields
@@ -122,7 +122,7 @@ def write_record(
         InputError: the folder can't be made.
     """
     try:
-        (folder / "sources").mkdir(parents=True)
+        make_folder(folder / "sources")
     except OSError as error:
         raise InputError(f"{folder} can't be made: {error.strerror}") from error
     programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}

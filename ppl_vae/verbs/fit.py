@@ -134,11 +134,15 @@ def fit(
 
 
 def draw_learning(run: "Run") -> None:
-    """Draw `learning.png`; a figure that fails is a warning, for the run is whole without it."""
+    """Draw `learning.png`, if no other process trains the run by now; a figure that fails is a warning."""
     from ppl_vae.reports import figures
     from ppl_vae.reports.style import save
+    from ppl_vae.runs import lock
 
     try:
-        save(figures.learning_curves(run.metrics), run.folder / LEARNING)
+        with lock.training(run.folder):
+            save(figures.learning_curves(run.metrics), run.folder / LEARNING)
+    except lock.Held:
+        return
     except Exception as error:
         warnings.warn(f"{LEARNING} was not drawn: {error}", stacklevel=3)

@@ -26,15 +26,19 @@ def install(folder: Path, kind: str, **how: Any) -> None:
     FAULTS[kind](folder, **how)
 
 
-def count(folder: Path, into: str) -> None:
-    """No fault: when the process ends by itself, `into` has the list of operations (pickle)."""
+def count(folder: Path, into: str, inside: str | None = None) -> None:
+    """No fault: when the process ends by itself, `into` has the list of operations inside a folder (pickle)."""
     seen: list[Operation] = []
 
     def at(n: int, operation: Operation, do: Callable[[], Any]) -> Any:
         seen.append(operation)
-        return do()
+        try:
+            return do()
+        except OSError:
+            seen[n - 1] = ("failed", *operation[1:])
+            raise
 
-    restore = _wrap(folder, at)
+    restore = _wrap(Path(inside or folder), at)
     _at_exit.append(lambda: (restore(), Path(into).write_bytes(pickle.dumps(seen))))
 
 

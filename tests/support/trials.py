@@ -27,7 +27,6 @@ class Trial:
         run: the folder that it writes.
         signum, seconds: a signal that it is sent so long after its start.
         fault: what `support.file_faults.install` takes.
-        threads: of torch.
     """
 
     args: list[str]
@@ -35,7 +34,6 @@ class Trial:
     signum: int = signal.SIGKILL
     seconds: float | None = None
     fault: dict[str, Any] = field(default_factory=dict)
-    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ class Trials:
     def close(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
         try:
+            self.process.stdin.close()
             self.process.wait(timeout=30)
         finally:
             self.process.kill()
@@ -78,7 +76,7 @@ class Trials:
 
 
 def serve() -> None:
-    """Answer one line after another."""
+    """Answer one line after another. Figures are not drawn, which would take most of the time, but written."""
     _import_everything()
     for n, line in enumerate(sys.stdin):
         children = [_begin(Trial(**each), f"trial-{n}-{i}.log") for i, each in enumerate(json.loads(line))]
@@ -92,12 +90,12 @@ def _import_everything() -> None:
 
     for name in ("bernoulli", "gaussian"):
         __import__(f"ppl_vae.models.{name}")
-    valid = {"elbo": -1.0, "elbo_se_data": 0.1, "rate": 1.0, "rate_se_data": 0.1, "distortion": 1.0}
-    lines = [{"step": n, "epoch": n, "valid": valid, "train": valid, "seconds": 1.0, "lr": 1.0} for n in range(2)]
-    style._rendered(figures.learning_curves(lines), "png")  # fonts and all that a figure takes
+    style._rendered = lambda figure, kind: f"a figure as {kind}".encode()  # type: ignore[assignment]
+    figures.learning_curves = lambda metrics: None  # type: ignore[assignment, return-value]
 
 
 def _begin(trial: Trial, log: str) -> tuple[int, Trial, str, float]:
+    Path(log).touch()
     child = os.fork()
     if child == 0:
         code = 70
@@ -133,7 +131,9 @@ def _wait(child: int, trial: Trial, log: str, started: float) -> dict[str, Any]:
         now = time.monotonic() - started
         if pid:
             code = os.waitstatus_to_exitcode(status)
-            return {"code": code, "told": Path(log).read_text(errors="replace"), "seconds": now}
+            told = Path(log).read_text(errors="replace")
+            Path(log).unlink()
+            return {"code": code, "told": told, "seconds": now}
         if not sent and now >= (trial.seconds or 0.0):
             os.kill(child, trial.signum)
             sent = True

@@ -11,7 +11,7 @@ import torch
 
 import ppl_vae
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.files import read_json, write_bytes, write_json
+from ppl_vae.core.files import make_folder, read_json, write_bytes, write_json
 from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.data import Data
 from ppl_vae.data.cells import CellFields
@@ -69,9 +69,12 @@ def config_of(record: Mapping[str, Any]) -> FitConfig:
     return config_from({name: tuple(x) if isinstance(x, list) else x for name, x in record["fit"].items()})
 
 
-def change_config(folder: Path, config: FitConfig) -> None:
-    """Record that a run goes on with other options."""
-    write_json(folder / FILE, read_record(folder) | {"fit": config.asdict()})
+def change_config(folder: Path, config: FitConfig, step: int) -> None:
+    """Record that a run goes on with other options after a step; `changed` says what they were before."""
+    record, options = read_record(folder), config.asdict()
+    before = {name: x for name, x in config_of(record).asdict().items() if x != options[name]}
+    changed = [*record.get("changed", []), {"step": step, "before": before}]
+    write_json(folder / FILE, record | {"fit": options, "changed": changed})
 
 
 def note_threads(folder: Path, step: int, threads: int) -> None:
@@ -119,7 +122,7 @@ def write_record(
         InputError: the folder can't be made.
     """
     try:
-        (folder / "sources").mkdir(parents=True)
+        make_folder(folder / "sources")
     except OSError as error:
         raise InputError(f"{folder} can't be made: {error.strerror}") from error
     programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}

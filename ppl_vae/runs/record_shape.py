@@ -47,6 +47,13 @@ class How(TypedDict):
     eager_from: NotRequired[int]
 
 
+class Change(TypedDict):
+    """Options that a run had before it went on with others from `step` on."""
+
+    step: int
+    before: dict[str, Any]
+
+
 class Record(TypedDict):
     """`config.json`; what older versions did not write need not be there."""
 
@@ -61,3 +68,4 @@ class Record(TypedDict):
     cells: NotRequired[dict[str, Any]]
     step: NotRequired[How]
     tracked: NotRequired[dict[str, str]]
+    changed: NotRequired[list[Change]]

@@ -23,7 +23,7 @@ from ppl_vae.evidence.collapse import Collapse, collapse
 from ppl_vae.evidence.mean import mean
 from ppl_vae.objectives import IWAE_ELBO, Trace_ELBO
 from ppl_vae.reports.dots import dots
-from ppl_vae.reports.style import BLACK, BLUE, figure, save, show, styled
+from ppl_vae.reports.style import BLACK, BLUE, figure, show, styled
 
 SIZES = {"latent_dim": 10, "hidden": 100, "decoder_hidden": 400}
 CURES: dict[str, dict[str, Any]] = {
@@ -89,8 +89,7 @@ def draw(judged: dict[str, tuple[Collapse, Tensor, Tensor]], K: int, path: Path)
     first = next(iter(judged.values()))[2]
     dots(right, {name: mean(iwae - first).over_data for name, (*_, iwae) in judged.items()}, line=0, names=False)
     right.set(xlabel="nats per datum", title=f"IWAE_{K} less the first's, ± s.e. by row")
-    save(drawn, path)
-    show(drawn)
+    show(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

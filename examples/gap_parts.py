@@ -25,7 +25,7 @@ from ppl_vae.evidence.log_px import log_px
 from ppl_vae.guides.amortized import Guide
 from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import BLACK, BLUE, ORANGE, figure, save, show, styled
+from ppl_vae.reports.style import BLACK, BLUE, ORANGE, figure, show, styled
 
 FAMILIES: dict[str, Any] = {"diagonal": DiagonalNormal, "full": FullNormal, "IAF": InverseAutoregressiveFlow}
 UNDER: Any = {"textcoords": "offset points", "ha": "center", "va": "top"}
@@ -69,8 +69,7 @@ def draw(log_px: Tensor, parts: dict[str, GapParts], path: Path) -> None:
     for place, name in enumerate(parts):
         axes.annotate(name, (place, top), (0, 5), textcoords="offset points", ha="center", weight="bold")
     name_ends(axes, {f"log p(x)\n{shown(log_px).strip()}".replace("-", "−"): (top, BLACK)})
-    save(drawn, path)
-    show(drawn)
+    show(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

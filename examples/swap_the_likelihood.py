@@ -24,7 +24,7 @@ from ppl_vae.core.statistics import Estimate
 from ppl_vae.programs import terms
 from ppl_vae.reports.dots import dots
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import BLUE, GREEN, GREY, RED, figure, log_scale, save, show, styled
+from ppl_vae.reports.style import BLUE, GREEN, GREY, RED, figure, log_scale, show, styled
 
 SHADES = torch.linspace(0, 1, 51)
 
@@ -73,8 +73,7 @@ def draw(elbos: dict[str, Estimate], densities: dict[str, list[float]], x: Tenso
     log_scale(right, "y")
     right.set(xlabel="shade of a pixel: paper 0, ink 1", ylabel="density, of the data in grey")
     name_ends(right, {name: (values[-1], colors[name]) for name, values in densities.items()})
-    save(drawn, path)
-    show(drawn)
+    show(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -22,7 +22,7 @@ import ppl_vae
 from ppl_vae.evidence.mean import Mean, mean
 from ppl_vae.programs import terms
 from ppl_vae.reports.dots import dots
-from ppl_vae.reports.style import BLACK, BLUE, SMALL, figure, save, show, styled
+from ppl_vae.reports.style import BLACK, BLUE, SMALL, figure, show, styled
 
 
 class TwoNormals(nn.Module):
@@ -78,8 +78,7 @@ def draw(found: dict[str, tuple[Mean, Tensor, list[Tensor]]], path: Path) -> Non
         for text, place, color in (("p(z)", 0.45, BLACK), ("q(z)", 0.28, BLUE)):
             panel.text(5.9, place, text, ha="right", va="center", color=color, fontsize=SMALL)
     panel.set_xlabel("along the direction in which p(z) varies most")
-    save(drawn, path)
-    show(drawn)
+    show(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,8 +29,6 @@ from ppl_vae.reports.dots import dots
 from ppl_vae.reports.style import BLUE, RED, figure, show, styled
 from ppl_vae.sklearn import VAEDensity
 
-Scores = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # rows to fit, rows to score, a seed; high is usual
-
 
 def splits(count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Rows to fit, rows to rank, and which of these are malignant."""
@@ -48,7 +46,9 @@ def mixture(fitted: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     return search.fit(fitted).score_samples(rows)
 
 
-def vae(latent_dim: int, sigma: str, floor: float, epochs: int, method: Any, members: int = 1) -> Scores:
+def vae(
+    latent_dim: int, sigma: str, floor: float, epochs: int, method: Any, members: int = 1
+) -> Callable[..., np.ndarray]:
     """log p(x), the log of the mean density of several seeds; the floor of σ is for columns of many zeros."""
 
     def scores(fitted: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -70,11 +70,13 @@ def draw(aucs: dict[str, Estimate], name: str, scores: np.ndarray, malignant: np
     left, right = (drawn := figure(height=3.2)).subplots(1, 2)
     dots(left, aucs)
     left.set(xlabel="ROC AUC ± s.e. over splits")
-    edges = np.linspace(np.quantile(scores, 0.1), scores.max(), 36)
+    edges = np.r_[-np.geomspace(30_000, 30, 31), np.arange(-27, 31, 3), np.geomspace(30, 60, 4)[1:]]
     for place, (kind, which, color) in enumerate((("benign", ~malignant, BLUE), ("malignant", malignant, RED))):
-        right.hist(scores[which].clip(edges[0]), edges, color=color, alpha=0.6)
+        right.hist(scores[which].clip(edges[0], edges[-1]), edges, color=color, alpha=0.6)
         right.text(0.03, 0.95 - 0.08 * place, f"{which.sum()} {kind}", color=color, transform=right.transAxes)
-    right.set(xlabel="log p(x), nats; at the left end all that are lower", ylabel="rows", title=f"a split, {name}")
+    right.set_xscale("symlog", linthresh=30)
+    right.set_xticks([-10_000, -1000, -100, 0], ["−10 000", "−1000", "−100", "0"])
+    right.set(xlabel="log p(x), nats", ylabel="rows", title=f"one split, {name}")
     show(drawn, path)
 
 
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore", ".*log p.x. is a lower bound|.*come down to its floor")  # both are said here
     rest = args.epochs, None if args.fitted else "importance"
-    kinds: dict[str, Scores] = {
+    kinds: dict[str, Callable[..., np.ndarray]] = {
         "IsolationForest": lambda fit, rows, seed: IsolationForest(random_state=seed).fit(fit).score_samples(rows),
         "GaussianMixture, cross-validated": mixture,
         "VAE, 2 latents, one σ": vae(2, "shared", 0.001, *rest),

@@ -10,7 +10,7 @@ the ROC AUC what it is worth. ± is the standard error over splits.
 # %%
 import argparse
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,8 @@ def mixture(fitted: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     return search.fit(fitted).score_samples(rows)
 
 
-def vae(
-    latent_dim: int, sigma: str, floor: float, epochs: int, method: Any, members: int = 1
-) -> Callable[..., np.ndarray]:
-    """log p(x), the log of the mean density of several seeds; the floor of σ is for columns of many zeros."""
+def vae(latent_dim: int, sigma: str, floor: float, epochs: int, method: Any, members: int = 1) -> Any:
+    """Scores by log p(x). The floor of σ, in units of a column's spread, is for columns that hold many zeros."""
 
     def scores(fitted: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
         found = []
@@ -75,8 +73,8 @@ def draw(aucs: dict[str, Estimate], name: str, scores: np.ndarray, malignant: np
         right.hist(scores[which].clip(edges[0], edges[-1]), edges, color=color, alpha=0.6)
         right.text(0.03, 0.95 - 0.08 * place, f"{which.sum()} {kind}", color=color, transform=right.transAxes)
     right.set_xscale("symlog", linthresh=30)
-    right.set_xticks([-10_000, -1000, -100, 0], ["−10 000", "−1000", "−100", "0"])
-    right.set(xlabel="log p(x), nats", ylabel="rows", title=f"one split, {name}")
+    right.set_xticks([-10_000, -1000, -100, 0], ["−10⁴", "−10³", "−10²", "0"])
+    right.set(xlim=(-30_000, 60), xlabel="log p(x), nats", ylabel="rows", title=f"one split, {name}")
     show(drawn, path)
 
 
@@ -91,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore", ".*log p.x. is a lower bound|.*come down to its floor")  # both are said here
     rest = args.epochs, None if args.fitted else "importance"
-    kinds: dict[str, Callable[..., np.ndarray]] = {
+    kinds: dict[str, Any] = {
         "IsolationForest": lambda fit, rows, seed: IsolationForest(random_state=seed).fit(fit).score_samples(rows),
         "GaussianMixture, cross-validated": mixture,
         "VAE, 2 latents, one σ": vae(2, "shared", 0.001, *rest),

@@ -66,11 +66,12 @@ def draw(pairs: dict[str, dict[str, tuple[Tensor, dict[str, float]]]], path: Pat
             heights = place + 0.3 * torch.linspace(-1, 1, len(values))[torch.randperm(len(values))]
             left.plot(values, heights, ".", color=estimator_color(name), ms=4, alpha=0.5)
             left.plot([values.mean()] * 2, [place - 0.4, place + 0.4], color=BLACK)
-            for part, height in (("model", place - 0.2), ("guide", place + 0.2)):
+            parts = [part for part in ("model", "guide") if found["analytic-kl"][1][part]]  # those with parameters
+            for part, height in zip(parts, (place - 0.2, place + 0.2), strict=False):
                 right.barh(height, gradient[part], 0.3, color=estimator_color(name))
                 right.text(gradient[part], height, f"  {part} {round(gradient[part], 12):.3g}", va="center", size=8)
         left.set(yticks=range(len(found)), yticklabels=found, ylim=(len(found) - 0.5, -0.5), title=title)
-        right.set(yticks=[], ylim=(len(found) - 0.5, -0.5), title="variance of the gradient, summed over parameters")
+        right.set(yticks=[], ylim=(len(found) - 0.5, -0.5), title="variance of the gradient")
         right.margins(x=0.35)
     left.set_xlabel("ELBO by one draw of each row, and their mean; nats per datum")
     show(drawn, path)

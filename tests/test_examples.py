@@ -45,7 +45,7 @@ def line_of(text: str, start: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda p: p.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
-    assert sum(len(cell.source.splitlines()) for cell in jupytext.read(path).cells) < 115
+    assert sum(len(cell.source.splitlines()) for cell in jupytext.read(path).cells) <= 115
     assert f"python examples/{path.name}" in (load(path.stem).__doc__ or "")
 
 

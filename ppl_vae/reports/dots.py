@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ppl_vae.core.statistics import Estimate
-from ppl_vae.reports.style import BLUE, GREY, SMALL
+from ppl_vae.reports.style import BLUE, GREY, SMALL, WIDTH, figure, styled
 
 
 def dots(
@@ -39,3 +40,21 @@ def dots(
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.tick_params(axis="y", length=0, labelsize=9)
+
+
+@styled()
+def dot_figure(
+    panels: Mapping[str, Mapping[str, Estimate]], colors: Mapping[str, str] | None = None, line: float = 0.0
+) -> Figure:
+    """A figure of such rows alone, in one panel or several side by side.
+
+    Args:
+        panels: the rows, by what they are: the numbers with their unit, and what their errors are over.
+    """
+    count = max(map(len, panels.values()))
+    drawn = figure(WIDTH, 0.25 * count + 0.8)
+    for place, (label, values) in enumerate(panels.items()):
+        axes = drawn.add_subplot(1, len(panels), place + 1)
+        dots(axes, values, colors, line, names=not place)
+        axes.set_xlabel(label)
+    return drawn

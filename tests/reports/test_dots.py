@@ -8,7 +8,7 @@ import pytest
 from support.figures import beyond, overlapping
 
 from ppl_vae.core.statistics import Estimate
-from ppl_vae.reports.dots import dots
+from ppl_vae.reports.dots import dot_figure, dots
 from ppl_vae.reports.imputation_figures import imputed
 from ppl_vae.reports.style import GREY, figure, styled
 
@@ -45,10 +45,20 @@ def test_hidden_cells_by_their_imputed_means() -> None:
     cells.loc[1, ["low", "high"]] = 90, 99  # the truth is not in it
     drawn = imputed(cells, {"ordinal": Estimate(0.2, 0.1, "data")}, "log p less the column's")
     _, *panels = drawn.axes
-    assert [axes.get_title(loc="left") for axes in panels] == ["column 1", "column 2", "column 3"], "codes without an order"
+    assert [axes.get_title(loc="left") for axes in panels] == ["column 1", "column 2", "column 3"], (
+        "codes without an order"
+    )
     for axes, (_, part) in zip(panels, cells[cells["kind"] == "ordinal"].groupby("name"), strict=True):
         means, hidden = (np.asarray(line.get_ydata()) for line in axes.lines)
         assert means.tolist() == sorted(part["mean"])
         np.testing.assert_allclose(hidden, means - 0.5)
     assert "in 98% of the bars" in drawn._supxlabel.get_text()
     assert beyond(drawn) < 1
+
+
+def test_a_figure_of_rows_alone() -> None:
+    values = {f"a row with the number {i}": Estimate(i, 1.0, "seeds") for i in range(30)}
+    drawn = dot_figure({"nats": values, "bits": values})
+    assert [axes.get_xlabel() for axes in drawn.axes] == ["nats", "bits"]
+    assert beyond(drawn) < 1
+    assert overlapping(drawn) == []

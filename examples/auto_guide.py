@@ -110,8 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         hand, made, less = (Estimate.of(each, "seeds") for each in zip(*elbos, strict=True))
         drawn[f"{contest.model}, {contest.guide}" + f" ({how})" * bool(how)] = less
         print(f"{contest.model:20} {contest.guide:20} {how:26} {hand.value:9.2f} {made.value:9.2f}   {less:.2f}")
-    label = "ELBO with auto less that with the hand-written guide, nats per datum, ± s.e. over seeds"
-    show(dot_figure({label: drawn}), args.out / "auto_guide.png")
+    show(dot_figure({"gain of auto, nats per datum, ± s.e. over seeds": drawn}), args.out / "auto_guide.png")
 
 
 # %%

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         bounds = "   ".join(f"{Estimate.of(each, 'seeds'):9.2f}" for each in (elbo, iwae))
         print(f"{name:36}{bounds}   {f'{gains[name]:9.2f}' if iwae is not first else ''}", flush=True)
     label = f"IWAE_{args.samples} less the first's, nats per datum, ± s.e. over seeds; in red, another guide"
-    guides = {name: RED for name in gains if name.endswith("guide")}
+    guides = {name: RED for name in args.only[1:] if name.endswith("guide")}
     show(dot_figure({label: gains}, guides), args.out / "priors_and_guides.png")
 
 

@@ -380,7 +380,7 @@ def test_what_lies_between_two_images(run: Run) -> None:
     """The table of docs/faq.md."""
     text = run("interpolation", "--out", "runs")
     told = {"mean": "pixels", "codes": "ends", "straight": "straight", "arc": "arc", "draws": "prior"}
-    for row in Page("faq.md").table("", "length of z"):
+    for row in Page("faq.md").table("| length of z"):
         shown = [float(cell) for cell in row[1:] if cell != "–"]
         assert numbers(line_of(text, told[row[0].split()[0]])) == pytest.approx(shown, rel=0.05), row[0]
     assert Path("runs/interpolation.png").stat().st_size > 10_000
@@ -392,7 +392,7 @@ def test_which_scores_tell_other_images_from_digits(run: Run) -> None:
     text = run("out_of_distribution", "--out", "runs")
     told = {"letters": ["letters"], "one stroke": ["one stroke"], "blank page": ["blank"]}
     told["shuffled, noise, inverted"] = ["shuffled", "noise", "inverted"]
-    for row in Page("faq.md").table("", "typicality"):
+    for row in Page("faq.md").table("| −log p(x)"):
         for name in told[row[0]]:
             found = numbers(line_of(text, name).removeprefix(name))[1:]
             assert found == pytest.approx([float(cell) for cell in row[1:]], abs=0.06), name

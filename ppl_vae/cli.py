@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, make_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
 import tyro
@@ -26,6 +27,8 @@ from ppl_vae.core.results import Result
 from ppl_vae.training.config import FitConfig
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
+
+LONGEST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,7 @@ def commands() -> dict[str, Callable[..., Any]]:
     return {name: command(verbs.get(name)) for name in verbs.names()} | {"completion": Completion}
 
 
+@cache
 def command(function: Callable[..., Any]) -> type[Command]:
     """The options of a verb, as tyro takes them: a field for each parameter of its function."""
     shared, parameters = get_type_hints(FitConfig, include_extras=True), inspect.signature(function).parameters
@@ -236,11 +240,17 @@ def _warn(
         print(f"warning: {message}", file=sys.stderr)
 
 
+def shorten(message: str) -> str:
+    """Lines of at most `LONGEST` characters, the middle of a longer one left out, as of a name that fills pages."""
+    half = LONGEST // 2
+    return "\n".join(x if len(x) <= LONGEST else f"{x[:half]} … {x[-half:]}" for x in message.split("\n"))
+
+
 def _fail(message: str, code: int, debug: bool) -> int:
     try:
         if debug:
             traceback.print_exc()
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {shorten(message)}", file=sys.stderr)
     except OSError:  # nobody reads it
         _discard(sys.stderr)
     return code

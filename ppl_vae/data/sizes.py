@@ -26,8 +26,11 @@ def check_npy(file: IO[bytes], path: str, size: int) -> None:
         return  # of no fixed size; it is refused when it is read
     claimed = math.prod(shape) * dtype.itemsize
     check_memory(path, claimed)
-    if claimed > size - file.tell():
-        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}, but is shorter; write it anew")
+    if min(shape, default=0) < 0:
+        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}; write it anew")
+    if claimed != size - file.tell():
+        other = "shorter" if claimed > size - file.tell() else "longer"
+        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}, but is {other}; write it anew")
 
 
 def check_npz(archive: zipfile.ZipFile, key: str, path: str) -> None:

@@ -216,9 +216,17 @@ def _unboxed(box: str) -> str:
         paragraphs.pop(0)
     paragraphs = [p for p in paragraphs if p]
     hint = next((p for p in paragraphs[1:] if p.startswith(("Perhaps", "Available"))), paragraphs[-1])
-    return f"{re.sub(CHOICES, _sorted, paragraphs[0])}\n{hint}"
+    first = re.sub(CHOICES, _sorted, paragraphs[0])
+    for python, words in NO_NUMBER.items():
+        first = re.sub(python, words, first)
+    return f"{first}\n{hint}"
 
 
+NO_NUMBER = {
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
+    r"could not convert string to float: (.*)": r"\1 is no number",
+}
+"""What Python says of a text that is no number, in words."""
 CHOICES = re.compile(r"(?<=Expected one of \()[^)]*")
 
 

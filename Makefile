@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench figures docs clean
+.PHONY: install demo test check bench figures docs lowest audit clean
 
 install: $(STAMP)
 
@@ -58,5 +58,22 @@ figures: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# The lowest version of each direct dependency, and the tests that take seconds; old versions warn of newer ones.
+LOWEST_TORCH ?= torch==2.10.0
+lowest:
+	rm -rf .lowest
+	$(PYTHON) -m venv .lowest
+	.lowest/bin/pip install --quiet uv
+	echo '$(LOWEST_TORCH)' > .lowest/torch.txt
+	.lowest/bin/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct --override .lowest/torch.txt --editable '.[test]'
+	.lowest/bin/python -m compileall -q .lowest/lib
+	.lowest/bin/python -m pytest -m 'not slow and not matrix and not faults and not docs and not fuzz' -W ignore::DeprecationWarning --ignore tests/docs
+
+# Known vulnerabilities of what is installed; it asks osv.dev.
+audit: install
+	$(PYTHON) -m venv .audit
+	.audit/bin/pip install --quiet pip-audit
+	.audit/bin/pip-audit --vulnerability-service osv --progress-spinner off --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-run
+	rm -rf $(VENV) .lowest .audit build dist *.egg-info demo-run

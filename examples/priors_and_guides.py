@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/priors"))
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    print(f"{'':36}{'ELBO':>9}           {f'IWAE_{args.samples}':>9}           IWAE less the first's")
+    print(f"{'':36}{'ELBO':19}{f'IWAE_{args.samples}':19}IWAE less the first's")
     options = {name: getattr(args, name) for name in ("epochs", "warmup", "binarize", "scale")}
     first, gains = None, {}
     for name in args.only:
@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         elbo, iwae = zip(*(judged(run, args.samples) for run in runs), strict=True)
         first = first or iwae
         gains[name] = Estimate.of([a - b for a, b in zip(iwae, first, strict=True)], "seeds")
-        bounds = "   ".join(f"{Estimate.of(each, 'seeds'):9.2f}" for each in (elbo, iwae))
-        print(f"{name:36}{bounds}   {f'{gains[name]:9.2f}' if iwae is not first else ''}", flush=True)
+        shown = [Estimate.of(elbo, "seeds"), Estimate.of(iwae, "seeds"), *[gains[name]] * (iwae is not first)]
+        print(f"{name:36}" + "   ".join(f"{f'{x:.2f}':16}" for x in shown).rstrip(), flush=True)
     label = f"IWAE_{args.samples} less the first's, nats per datum, ± s.e. over seeds; in red, another guide"
     guides = {name: RED for name in args.only[1:] if name.endswith("guide")}
     show(dot_figure({label: gains}, guides), args.out / "priors_and_guides.png")

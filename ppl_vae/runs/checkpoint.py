@@ -88,24 +88,22 @@ class Checkpoints:
         place, part = self.folder / "checkpoints" / name, self.folder / "checkpoints" / f".{name}.part"
         # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
         content = save({k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()})
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
             write_bytes(part / "state.safetensors", content)
             write_json(part / "state.json", info)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)  # a full disk has no room for half a checkpoint
-            raise
-        manifest = self.manifest
-        manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
-        manifest["best"] = best
-        shutil.rmtree(place, ignore_errors=True)
-        os.rename(part, place)
-        sync_folder(place.parent)
-        stale = self._stale(manifest)
-        manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
-        write_json(self.folder / "manifest.json", manifest)
-        self.tidy()
+            manifest = self.manifest
+            manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
+            manifest["best"] = best
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(part, place)
+            sync_folder(place.parent)
+            stale = self._stale(manifest)
+            manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
+            write_json(self.folder / "manifest.json", manifest)
+        finally:
+            self.tidy()  # also after an error: a full disk has no room for what is not listed
 
     def tidy(self) -> None:
         """Remove what is not in the manifest: old checkpoints, and what a kill or a full disk has left behind."""

@@ -16,7 +16,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_python
 from ppl_vae.programs import load_owned, owned
 from ppl_vae.runs import history
-from ppl_vae.runs.record import note_eager
+from ppl_vae.runs.record import FILE, note_eager
 from ppl_vae.runs.run import Run
 from ppl_vae.training.evaluation import evaluate_afresh
 from ppl_vae.training.interrupt import Interrupted, Signals
@@ -123,7 +123,7 @@ def disk_told(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         of_run = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
-        if error.errno not in DISK or not of_run:
+        if error.errno not in DISK or not of_run or not (folder / FILE).is_file():
             raise
         raise InputError(
             f"{folder} can't be written ({error.strerror}). What it holds is whole: when that is mended, go on with "

@@ -26,7 +26,7 @@ from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.record import change_config, record_data, write_record
-from ppl_vae.runs.recording import Recording, disk_told, load
+from ppl_vae.runs.recording import NOT_FINITE, Recording, disk_told, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
 from ppl_vae.runs.threads import ChosenThreads
@@ -283,8 +283,8 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
             except NumericalError as error:
                 recording.save(loop)
                 raise NumericalError(
-                    f"{error}, {run.folder} holds the state before it. Fit anew with a lower --lr, with --clip, or "
-                    "with a floor on a scale",
+                    f"{error}, {run.folder} holds the state before it, and {NOT_FINITE} there the batch. Fit anew with "
+                    "a lower --lr, with --clip, or with a floor on a scale; --on-nan skip leaves such steps out",
                     error.rows,
                 ) from error
             recording.save(loop)

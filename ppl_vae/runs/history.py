@@ -42,6 +42,7 @@ class Line(TypedDict):
     gradient_norm: NotRequired[float]
     lr: NotRequired[float]
     rate_weight: NotRequired[float]
+    skipped: NotRequired[int]
     seconds: NotRequired[float]
 
 

@@ -10,26 +10,30 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.frames import write_arrays
 from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_python
 from ppl_vae.programs import load_owned, owned
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import history
 from ppl_vae.runs.record import FILE, note_eager
 from ppl_vae.runs.run import Run
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.evaluation import evaluate_afresh
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
+NOT_FINITE = "not_finite.npz"
 FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
-
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @dataclass
-class Recording:
+class Recording(Callback):
     """A callback of the training loop, which keeps the run's folder up to date.
 
     Args:
@@ -74,8 +78,19 @@ class Recording:
         again = f"go on with ppl-vae resume {self.run.folder}"
         return Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
 
+    def refused(self, loop: Loop, batch: Batch, error: NumericalError) -> None:
+        """Keep the batch, by the names of its fields, with the numbers of its rows and what is wrong."""
+        arrays = dict(zip(loop.data.fields, (x.numpy(force=True) for x in batch), strict=True))
+        arrays |= {"row_of_the_data": loop.row_numbers().numpy(), "what": np.array(str(error))}
+        write_arrays(arrays, self.run.folder / NOT_FINITE)
+
     def save(self, loop: Loop) -> None:
-        """Write the best state and the present one, unless they are there: a step has only one state."""
+        """Write the best state and the present one, unless they are there: a step has only one state.
+
+        Raises:
+            Undone: a step that was begun could not be taken; nothing is written.
+        """
+        loop.settle()
         checkpoints, state = self.run.checkpoints, loop.state
         history.sync_metrics(self.run.folder)
         if self.best is not None and self.best[0] not in checkpoints.steps:
@@ -139,7 +154,8 @@ def load(loop: Loop, run: Run) -> None:
             are damaged.
     """
     tensors, info = run.checkpoints.load(run.step("last"))
-    if set(info) != {field.name for field in fields(State)}:
+    known = {field.name for field in fields(State)}
+    if not known - {"skipped"} <= set(info) <= known:
         raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
     history.check_lines(run.folder, info["step"], info["epoch"])
     loop.stepper.load(tensors)

@@ -15,6 +15,7 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
 Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
+OnNan: TypeAlias = Literal["stop", "skip"]
 Track: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 Precision: TypeAlias = Literal["float32", "float64", "bfloat16"]
 
@@ -23,7 +24,7 @@ _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
 _SUFFIXES = ", ".join(Registry[Any]("ppl_vae.data.readers", "kind of file"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
-MAY_CHANGE = ("epochs", "lr", "patience")  # when a run goes on
+MAY_CHANGE = ("epochs", "lr", "patience", "on_nan")  # when a run goes on
 EVERY = ("checkpoint_every", "keep_every")
 COUNTS = ("epochs", "batch_size", "patience", "warmup", "warmup_cycles", "threads", *EVERY)
 
@@ -63,6 +64,13 @@ class FitConfig:
         "constant"
     )
     clip: Annotated[float | None, Doc("Scale the gradient down to this norm where it is larger.")] = None
+    on_nan: Annotated[
+        OnNan,
+        Doc(
+            "What to do where the loss or its gradient is not finite: stop, or skip the step, at most 10 in an epoch. "
+            "The step is not taken in either case, and RUN/not_finite.npz holds its batch."
+        ),
+    ] = "stop"
     patience: Annotated[
         int | None,
         Doc(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Precision, Schedule, Track
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, OnNan, Precision, Schedule, Track
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def fit(
     lr: float = FitConfig.lr,
     schedule: Schedule = FitConfig.schedule,
     clip: float | None = FitConfig.clip,
+    on_nan: OnNan = FitConfig.on_nan,
     patience: int | None = FitConfig.patience,
     warmup: int | None = FitConfig.warmup,
     warmup_cycles: int = FitConfig.warmup_cycles,

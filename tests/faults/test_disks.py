@@ -54,14 +54,14 @@ def full_at(fit: Fit, number: int, operations: range) -> int:
     return begun
 
 
-def test_full_at_a_few_operations(small_fit):
-    assert full_at(small_fit, errno.ENOSPC, range(10, 230, 43)) > 3
+def test_full_at_a_few_operations(short_fit):
+    assert full_at(short_fit, errno.ENOSPC, range(16, 130, 29)) > 3
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_full_at_every_third_operation(small_fit, capsys, number):
-    begun = full_at(small_fit, number, range(1, 230, 3))
+def test_full_at_every_third_operation(short_fit, capsys, number):
+    begun = full_at(short_fit, number, range(1, 140, 3))
     with capsys.disabled():
         print(f"\n{os.strerror(number)} at {begun} operations: 0 lost, {begun} ended with the same bits")
 

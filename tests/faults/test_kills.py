@@ -66,9 +66,9 @@ def test_a_few_kills_at_random_moments(small_fit):
     killed_at_random(small_fit, 4)
 
 
-@pytest.mark.parametrize(("when", "every"), [("before", 45), ("after", 61), ("within", 13)])
-def test_a_few_kills_at_operations(small_fit, when, every):
-    killed_at_operations(small_fit, every, when)
+@pytest.mark.parametrize(("when", "every"), [("before", 31), ("after", 41), ("within", 9)])
+def test_a_few_kills_at_operations(short_fit, when, every):
+    killed_at_operations(short_fit, every, when)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,8 +87,8 @@ def test_two_hundred_kills_at_random_moments(small_fit, capsys):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("when", ["before", "after", "within"])
-def test_kills_at_every_operation(small_fit, capsys, when):
-    number, killed = killed_at_operations(small_fit, 1, when)
+def test_kills_at_every_operation(short_fit, capsys, when):
+    number, killed = killed_at_operations(short_fit, 1, when)
     with capsys.disabled():
         print(f"\n{killed} kills {when} one of {number} operations on files: 0 lost, {killed} ended with the same bits")
 

@@ -48,13 +48,13 @@ def powerless(fit: Fit, every: int) -> tuple[int, int]:
     return len(seen), begun
 
 
-def test_a_loss_of_power_at_a_few_operations(small_fit):
-    states, begun = powerless(small_fit, 37)
-    assert states > 5 < begun + 5
+def test_a_loss_of_power_at_a_few_operations(short_fit):
+    _, begun = powerless(short_fit, 23)
+    assert begun > 3
 
 
 @pytest.mark.faults
-def test_a_loss_of_power_at_every_operation(small_fit, capsys):
-    states, begun = powerless(small_fit, 1)
+def test_a_loss_of_power_at_every_operation(short_fit, capsys):
+    states, begun = powerless(short_fit, 1)
     with capsys.disabled():
         print(f"\n{states} disks after a loss of power, {begun} with a run: 0 lost, {states} ended with the same bits")

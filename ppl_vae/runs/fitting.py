@@ -283,8 +283,9 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
             except NumericalError as error:
                 recording.save(loop)
                 raise NumericalError(
-                    f"{error}, {run.folder} holds the state before it, and {NOT_FINITE} there the batch. Fit anew with "
-                    "a lower --lr, with --clip, or with a floor on a scale; --on-nan skip leaves such steps out",
+                    f"{error}, {run.folder} holds the state before it, and {NOT_FINITE} there the batch. Go on with "
+                    "a lower learning rate by ppl-vae resume --lr, or fit anew with --clip, or with a floor on a "
+                    "scale; --on-nan skip leaves such steps out",
                     error.rows,
                 ) from error
             recording.save(loop)

@@ -1,15 +1,12 @@
 """`config.json`, the record of a run: written last when the run is made, read and checked when it is opened."""
 
 import math
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 
-import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import make_folder, read_json, write_bytes, write_json
 from ppl_vae.core.shape import check_shape, damaged
@@ -25,6 +22,7 @@ from ppl_vae.programs import Pair, owned
 from ppl_vae.programs.find import Source
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch
+from ppl_vae.runs.machine import machine, versions
 from ppl_vae.runs.record_shape import Record
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
@@ -133,12 +131,8 @@ def write_record(
         folder / FILE,
         {
             "format": FORMAT,
-            "versions": {
-                "ppl_vae": ppl_vae.__version__,
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "pyro": pyro.__version__,
-            },
+            "versions": versions(),
+            "machine": machine(),
             "fit": config.asdict(),
             "programs": programs,
             "objective": {"target": objective.target, "program": own},
@@ -254,4 +248,5 @@ def _described(source: Source) -> dict[str, Any]:
         "sha256": source.sha256,
         "shipped": source.shipped,
         "source": name,
+        "imports": dict(source.imports),
     }

@@ -10,6 +10,7 @@ class Program(TypedDict):
     sha256: str
     shipped: bool
     source: str | None
+    imports: NotRequired[dict[str, str]]
 
 
 class Programs(TypedDict):
@@ -59,6 +60,7 @@ class Record(TypedDict):
 
     format: int
     versions: NotRequired[dict[str, str]]
+    machine: NotRequired[dict[str, Any]]
     fit: dict[str, Any]
     programs: Programs
     objective: NotRequired[Objectives]

@@ -1,6 +1,7 @@
 """`ppl-vae`: arguments in, exit code out. Every verb's options are those of its function; `--help` imports no torch."""
 
 import contextlib
+import errno
 import inspect
 import io
 import os
@@ -13,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, make_dataclass
+from functools import cache
 from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
@@ -22,10 +24,13 @@ from typing_extensions import Doc
 import ppl_vae
 from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.results import Result
 from ppl_vae.training.config import FitConfig
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
+
+LONGEST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,6 @@ class Command:
             print(result.to_json())
         else:
             result.print()
-        sys.stdout.flush()  # here, where a reader that has gone away is no error
         return result.exit_code
 
     def _value(self, name: str, flag: Flag) -> Any:
@@ -77,6 +81,7 @@ def commands() -> dict[str, Callable[..., Any]]:
     return {name: command(verbs.get(name)) for name in verbs.names()} | {"completion": Completion}
 
 
+@cache
 def command(function: Callable[..., Any]) -> type[Command]:
     """The options of a verb, as tyro takes them: a field for each parameter of its function."""
     shared, parameters = get_type_hints(FitConfig, include_extras=True), inspect.signature(function).parameters
@@ -126,16 +131,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one verb. Exit codes: 0; 1 a negative verdict or a numerical stop; 2 bad input; 130 Ctrl-C; 143 SIGTERM."""
     args = sys.argv[1:] if args is None else list(args)
     debug = "--debug" in args
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without ± gets a question mark, not a traceback
-            stream.reconfigure(errors="replace")
-    if args == ["--version"]:
-        print(f"ppl_vae {ppl_vae.__version__}")
-        return 0
+    _open_streams()
     try:
         with _terminable(), warnings.catch_warnings():
             warnings.showwarning = _warn
-            return parse(args).call(args[0], args)
+            return _run(args)
     except InputError as error:
         again = f"\nppl-vae {shlex.join([*args, *error.add])}" if error.add else ""
         return _fail(f"{error}{again}", error.exit_code, debug)
@@ -144,10 +144,50 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", getattr(error, "exit_code", 128 + signal.SIGINT), debug)
     except BrokenPipeError:  # the reader has seen enough: what is left goes nowhere, quietly also at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
     except OSError as error:
-        return _fail(str(error), InputError.exit_code, debug)
+        return _fail(_of_system(error), InputError.exit_code, debug)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        less = "ask for less at a time: fewer rows, draws or hidden units, or a smaller --batch-size"
+        return _fail(f"there is not enough memory for this; {less}", InputError.exit_code, debug)
+
+
+def _run(args: Sequence[str]) -> int:
+    try:
+        if args == ["--version"]:
+            print(f"ppl_vae {ppl_vae.__version__}")
+            return 0
+        return parse(args).call(args[0], args)
+    finally:
+        sys.stdout.flush()  # here, where an error can be told
+
+
+def _open_streams() -> None:
+    """Give a stream that is closed a place to write to; on a terminal without ± print a question mark for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # the lowest descriptor that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        if mode == "w" and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refuses: which file, and why."""
+    if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF):
+        _discard(sys.stdout)
+        return f"standard output can't be written: {error.strerror}"
+    if error.filename is None or not error.strerror:
+        return str(error)
+    return f"{os.fsdecode(error.filename)} can't be read or written: {error.strerror}"
+
+
+def _discard(stream: TextIO) -> None:
+    """What is left in its buffer goes nowhere, quietly also at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager
@@ -207,9 +247,17 @@ def _unboxed(box: str) -> str:
         paragraphs.pop(0)
     paragraphs = [p for p in paragraphs if p]
     hint = next((p for p in paragraphs[1:] if p.startswith(("Perhaps", "Available"))), paragraphs[-1])
-    return f"{re.sub(CHOICES, _sorted, paragraphs[0])}\n{hint}"
+    first = re.sub(CHOICES, _sorted, paragraphs[0])
+    for python, words in NO_NUMBER.items():
+        first = re.sub(python, words, first)
+    return f"{first}\n{hint}"
 
 
+NO_NUMBER = {
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
+    r"could not convert string to float: (.*)": r"\1 is no number",
+}
+"""What Python says of a text that is no number, in words."""
 CHOICES = re.compile(r"(?<=Expected one of \()[^)]*")
 
 
@@ -227,13 +275,23 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """`warnings.showwarning` for a person: what, and not in which line of ours."""
-    print(f"warning: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def shorten(message: str) -> str:
+    """Lines of at most `LONGEST` characters, the middle of a longer one left out, as of a name that fills pages."""
+    half = LONGEST // 2
+    return "\n".join(x if len(x) <= LONGEST else f"{x[:half]} … {x[-half:]}" for x in message.split("\n"))
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    try:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {shorten(message)}", file=sys.stderr)
+    except OSError:  # nobody reads it
+        _discard(sys.stderr)
     return code
 
 

@@ -233,7 +233,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "option before the verb": (["--json", "fit"], "--json"),
     "unknown option": ([*FIT, "--frobnicate", "1"], "--frobnicate"),
     "nearly an option": ([*FIT, "--epoch", "1"], "--epochs"),
-    "ill-typed option": ([*FIT, "--epochs", "x"], "Error parsing --epochs: invalid literal for int()"),
+    "ill-typed option": ([*FIT, "--epochs", "x"], "Error parsing --epochs: 'x' is no whole number"),
     "ill-typed choice": ([*FIT, "--schedule", "linear"], "--schedule"),
     "no value": (["fit", "--model"], "Missing value for argument '--model'"),
     "missing option of check": (["check", "--model", "bernoulli"], "--guide"),
@@ -259,6 +259,13 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     ),
     "class without a forward": ([*FIT, "--model", "tut.py:VAE"], "did you mean tut.py:VAE.model?"),
     "ill-typed setting": ([*FIT, "--set", "hidden=x"], "hidden is 'x': expected int"),
+    "no latent dimension": ([*FIT, "--set", "latent_dim=0"], "model: latent_dim is 0: it must be at least 1"),
+    "fewer than no latent dimensions": ([*FIT, "--set", "latent_dim=-3"], "latent_dim is -3"),
+    "no hidden units": ([*FIT, "--set", "hidden=0"], "hidden is 0: it must be at least 1"),
+    "a part with fewer than no layers": (
+        [*FIT, "--model", "vae", "--guide", "amortized", "--set", "prior=flow", "--set", "layers=-1"],
+        "prior flow: layers is -1: it must be at least 0",
+    ),
     "no such objective": ([*FIT, "--objective", "trase"], "did you mean 'trace'?"),
     "no such objective to compare": (["compare", "run", "--objectives", "analytic"], "did you mean 'analytic-kl'?"),
     "one draw": (["compare", "run", "--draws", "1"], "draws is 1"),
@@ -336,7 +343,7 @@ def test_a_run_without_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_usage_errors_look_the_same_on_every_terminal(encoding: str) -> None:
     for args, expected in (
         (["frobnicate"], "error: Unrecognized options: frobnicate\nAvailable subcommands: check, compare, demo, "),
-        (["fit", "--epochs", "x"], "error: Error parsing --epochs: invalid literal for int() with base 10: 'x'\nFor "),
+        (["fit", "--epochs", "x"], "error: Error parsing --epochs: 'x' is no whole number\nFor "),
     ):
         done = process(*args, PYTHONIOENCODING=encoding, COLUMNS="60")
         out, err = done.communicate(timeout=60)
@@ -478,6 +485,28 @@ def test_a_reader_that_leaves_and_a_terminal_without_greek() -> None:
     assert sample.wait(timeout=60) == 0
     assert sample.stderr.read() == ""
     sample.stderr.close()
+
+
+@pytest.mark.parametrize("verb", ["--version", "--help", "completion", "describe", "sample"])
+def test_streams_that_are_closed_or_full(verb: str) -> None:
+    """A process that a shell starts with `>&-`, `2>&-` or `> /dev/full`."""
+    args = {"completion": ["completion", "bash"], "describe": ["describe", "no.csv"], "sample": ["sample", "run"]}
+    starts, run = "import os, sys\nfrom ppl_vae.cli import main\n", f"sys.exit(main({args.get(verb, [verb])!r}))"
+    code, words = (2, "error: no.csv: no such file") if verb == "describe" else (0, "")
+    cases = [("sys.stdout = sys.stdin = None\nos.close(1)\n", code, words)]
+    if Path("/dev/full").exists():
+        full = (2, words or "error: standard output can't be written: No space left on device")
+        cases.append(("os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n", *full))
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for before, expected, told in cases:
+        command = [sys.executable, "-c", starts + before + run]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, env=environment)
+        assert done.returncode == expected, done.stderr
+        assert done.stderr.startswith(told), done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+    command = [sys.executable, "-c", f"{starts}sys.stderr = None\nos.close(2)\n{run}"]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60).returncode == code
 
 
 def test_a_setting_that_is_given_twice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,12 +16,16 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.core.palette import PARTS
 from ppl_vae.core.settings import arguments_of, check_settings, unknown
 
 GIVEN = ("latent_dim", "dim", "data_shape", "data", "guide", "n_in", "n_out", "reads", "writes", "params")
 """What a part gets from its program, or from a class derived from it, and never from a setting."""
+
+COUNTS = {"hidden": 1, "channels": 1, "components": 1, "grid": 1, "total": 1}
+COUNTS |= {"layers": 0, "blocks": 0, "steps": 0, "reflections": 0, "context": 0, "rank": 0}
+"""Settings of parts that count something, and the least that there may be."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ def build(kind: str, part: Part, given: Mapping[str, Any]) -> Any:
         if name not in own and not (open_ended and name not in parameters):
             raise InputError(unknown(f"{kind} {called}", name, own) + elsewhere(kind, name))
     check_settings({name: value for name, value in settings.items() if name in own}, made, kind, GIVEN)
+    for name, least in COUNTS.items():
+        if type(settings.get(name)) is int:
+            at_least(least, f"{kind} {called}", **{name: settings[name]})
     for name, parameter in parameters.items():
         if name not in arguments and parameter.default is parameter.empty:
             fix = f"--set {kind}.{name}=..." if name in own else "this program has none to give"

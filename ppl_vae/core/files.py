@@ -21,8 +21,18 @@ except ImportError:  # Windows
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, and never a part of it."""
-    with whole(path) as beside:
+    with naming(path), whole(path) as beside:
         beside.write_bytes(content)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the system, such as a full disk, names the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 @contextlib.contextmanager

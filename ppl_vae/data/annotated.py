@@ -5,8 +5,8 @@ installed: on Python 3.11 it asks for pandas below 3.
 """
 
 import contextlib
+import io
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.files import whole
+from ppl_vae.core.files import naming, whole, write_bytes
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.data import sizes
 from ppl_vae.data.table import listing
@@ -150,20 +150,24 @@ def write_obsm(source: Any, arrays: Mapping[str, np.ndarray], path: Path) -> Non
     """Write a copy of an .h5ad or an AnnData with more arrays `(N, D)` in `obsm`, whole or not at all."""
     import h5py
 
-    with whole(path) as beside:
-        if is_annotated(source):
-            made = source.copy()
-            made.obsm.update(arrays)
+    if is_annotated(source):
+        made = source.copy()
+        made.obsm.update(arrays)
+        with naming(path), whole(path) as beside:
             made.write_h5ad(beside)
-            return
-        shutil.copyfile(Path(source).expanduser(), beside)
-        with h5py.File(beside, "r+") as store:
-            obsm = store.require_group("obsm")
-            obsm.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-            for name, x in arrays.items():
-                if name in obsm:
-                    del obsm[name]
-                obsm.create_dataset(name, data=x).attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        return
+    place = Path(source).expanduser()
+    size = place.stat().st_size + sum(x.nbytes for x in arrays.values())
+    sizes.check_memory(str(path), size, "takes")
+    buffer = io.BytesIO(place.read_bytes())  # HDF5 ends the process where a disk is full
+    with h5py.File(buffer, "r+") as store:
+        obsm = store.require_group("obsm")
+        obsm.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        for name, x in arrays.items():
+            if name in obsm:
+                del obsm[name]
+            obsm.create_dataset(name, data=x).attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    write_bytes(path, buffer.getvalue())
 
 
 def _texts(stored: Any) -> np.ndarray:

@@ -1,12 +1,12 @@
 """How large an array is that a file claims to hold, told by its header, before any of it is read."""
 
 import math
-import os
 import zipfile
 from typing import IO
 
 import numpy as np
 
+from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
 
 
@@ -26,8 +26,11 @@ def check_npy(file: IO[bytes], path: str, size: int) -> None:
         return  # of no fixed size; it is refused when it is read
     claimed = math.prod(shape) * dtype.itemsize
     check_memory(path, claimed)
-    if claimed > size - file.tell():
-        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}, but is shorter; write it anew")
+    if min(shape, default=0) < 0:
+        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}; write it anew")
+    if claimed != size - file.tell():
+        other = "shorter" if claimed > size - file.tell() else "longer"
+        raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}, but is {other}; write it anew")
 
 
 def check_npz(archive: zipfile.ZipFile, key: str, path: str) -> None:
@@ -44,27 +47,4 @@ def check_memory(path: str, size: int, holds: str = "says that it holds") -> Non
     Raises:
         InputError: there is no memory for `size` bytes.
     """
-    available = available_memory()
-    if size > available:
-        raise InputError(
-            f"{path} {holds} {_gigabytes(size)}, and this machine has {_gigabytes(available)} of memory "
-            "available: give a part of it"
-        )
-
-
-def available_memory() -> float:
-    """Bytes of memory that this machine could give now; without a limit where the system does not tell."""
-    try:
-        with open("/proc/meminfo") as lines:
-            found = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return 1024 * int(found)
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return math.inf
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.3f} MB"
+    memory.check_memory(size, f"{path} {holds}", "give a part of it")

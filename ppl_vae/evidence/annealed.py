@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.memory import check_memory
 from ppl_vae.evidence.khat import ess
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.path import Path, Start, Steps, pilot, start_of, walk
@@ -76,6 +77,7 @@ class Annealing:
     ) -> None:  # fmt: skip
         at_least(1, chains=chains, leapfrog=leapfrog, batch_size=batch_size)
         at_least(2, temperatures=temperatures)
+        check_memory(32 * temperatures, f"a path of {temperatures} temperatures takes", "ask for fewer")
         if start not in ("guide", "prior"):
             raise InputError(f"start is {start!r}: the chains start from 'guide' or 'prior'")
         if seconds is not None and not seconds > 0:

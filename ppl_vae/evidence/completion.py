@@ -18,6 +18,7 @@ from ppl_vae.evidence.khat import ess, khat, reliable
 from ppl_vae.evidence.latents import Latents
 from ppl_vae.evidence.posterior import by_hmc, systematic
 from ppl_vae.programs import Terms, score, terms
+from ppl_vae.programs.room import check_room
 from ppl_vae.programs.scores import Batch, ProgramLike, Values, as_batch, log_weight
 
 Method = Literal["nothing missing", "importance", "fitted", "hmc"]
@@ -90,14 +91,18 @@ def complete(
         say: called with a line before what takes longer.
 
     Raises:
-        InputError: the model has no cells that may be missing.
+        InputError: the model has no cells that may be missing, or there is no memory for so many draws.
 
     Source: Rezende, Mohamed & Wierstra 2014; Mattei & Frellsen 2019 (MIWAE: the weights); Rubin 1987 (several tables);
     Neal 2011 (HMC).
     """
     at_least(2, num_samples=num_samples)
     at_least(0, draws=draws)
-    work = _Work(model, guide, as_batch(rows), draws)
+    rows = as_batch(rows)
+    count = len(rows[0])
+    check_room((), [rows[0][:1]], draws * count, f"{draws} tables of {count} rows")
+    check_room([model], [rows[0][:1]], MORE * num_samples, f"{MORE * num_samples} draws for a row")
+    work = _Work(model, guide, rows, draws)
     x = work.rows[0]
     cells_of(terms(model, guide, work.batch(torch.arange(1))))
     missing = x.isnan().any(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import at_least
+from ppl_vae.core.memory import check_memory
 from ppl_vae.evidence.khat import ess, khat, reliable
 from ppl_vae.graphs.calls import compilable
 from ppl_vae.programs import terms
@@ -15,6 +16,7 @@ from ppl_vae.programs.scores import Batch, ProgramLike, as_batch, batches, log_w
 
 CHUNK = 2**22
 """So many numbers of data are scored at a time, rows times draws times the size of a row."""
+FEWER = "ask for fewer draws"
 
 
 class Weighted(NamedTuple):
@@ -61,11 +63,19 @@ def importance(
         batch_size: rows at a time.
         advance: called with the number of rows that are done.
 
+    Raises:
+        InputError: K is below 2, or there is no memory for the weights.
+
     Source: Burda, Grosse & Salakhutdinov 2016 (the bound); Vehtari et al. 2024 (k-hat).
     """
     at_least(2, num_samples=num_samples)
+    rows = as_batch(rows)
+    at_once = min(batch_size, len(rows[0]))
+    check_memory(
+        16 * num_samples * at_once, f"the weights of {num_samples} draws for each of {at_once} rows take", FEWER
+    )
     found = []
-    for batch in batches(as_batch(rows), batch_size):
+    for batch in batches(rows, batch_size):
         log_w = torch.cat([log_weights(model, guide, batch, k) for k in chunks(batch, num_samples)])
         found.append(summary(log_w))
         advance(log_w.shape[1])

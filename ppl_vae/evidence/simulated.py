@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.programs import simulate, terms
+from ppl_vae.programs.room import check_room
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms, Values
 
 
@@ -36,7 +37,12 @@ def simulated(model: ProgramLike, guide: ProgramLike, like: Batch) -> tuple[Batc
 
 
 def rows_like(rows: Batch, count: int) -> Batch:
-    """`count` rows: the given ones, again and again if they are fewer."""
+    """`count` rows: the given ones, again and again if they are fewer.
+
+    Raises:
+        InputError: there is no memory for so many.
+    """
+    check_room((), tuple(x[:1] for x in rows), count, f"{count} simulated rows")
     at = torch.arange(count) % len(rows[0])
     return tuple(field[at.to(field.device)] for field in rows)
 

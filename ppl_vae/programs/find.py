@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from torch import nn
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.palette import REWRITTEN, SHORTHANDS, Shorthand
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.programs.imported import own_imports
@@ -145,6 +146,8 @@ def shipped_folder(kind: Kind) -> Path:
 def blame(error: BaseException, path: Path | None) -> str:
     """What went wrong and, if it did so there, the line of the user's file."""
     what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if is_out_of_memory(error):
+        what = "there is not enough memory for it"
     if isinstance(error, SystemExit):
         what = f"it ends Python, by sys.exit({error.code!r})"
     if isinstance(error, SyntaxError) and error.filename:

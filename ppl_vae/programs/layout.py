@@ -15,6 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.programs.room import check_room
 from ppl_vae.programs.state import buffers_kept
 
 DATA = "data"
@@ -205,7 +206,7 @@ def layout_of(
         keywords: keyword arguments that the programs are called with.
 
     Raises:
-        InputError: K is below 1.
+        InputError: K is below 1, or there is no memory for K draws of each row.
     """
     at_least(1, num_samples=num_samples)
     repeat = num_samples > 1 and (repeat or not all(takes_samples(p) for p in programs))
@@ -213,6 +214,9 @@ def layout_of(
     if num_samples > 1 and not repeat:
         nesting = int(max_nesting) if max_nesting < inf else max(_nesting(p, batch, keywords or {}) for p in programs)
     rows = batch[0].shape[0] if batch and isinstance(batch[0], Tensor) and batch[0].dim() else None
+    if num_samples > 1 and type(rows) is int and rows:  # in a graph for any number of rows it is a symbol
+        row = [x[:1] for x in batch if isinstance(x, Tensor) and x.dim()]
+        check_room(map(owner, programs), row, num_samples * rows, f"{num_samples} draws for each of {rows} rows")
     return Layout(num_samples, repeat, nesting, rows)
 
 

@@ -14,7 +14,7 @@ from inspect import Parameter
 from typing import Any
 
 from ppl_vae.blocks.parts import Choice, Part, elsewhere, kind_of, maker, needs, settable
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.core.palette import PARTS, Shorthand
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.core.settings import arguments_of, check_settings, hints_of, unknown
@@ -120,6 +120,8 @@ class Taker:
         """
         plain = {name: value for name, value in self.own.items() if name not in self.parts}
         check_settings(plain, constructor(self.target), self.called, RESERVED)
+        if type(plain.get("latent_dim")) is int:
+            at_least(1, self.called, latent_dim=plain["latent_dim"])
         for name in self.parts:
             if self.part(name) is not None:  # a program may choose by itself
                 maker(kind_of(name), self.part(name))

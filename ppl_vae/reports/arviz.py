@@ -1,20 +1,25 @@
 """NetCDF files that ArviZ opens, 0.23 as `InferenceData`, 1.x as a `DataTree`: draws of latents, comparisons."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import h5netcdf
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
+from xarray.backends import H5NetCDFStore
 
 import ppl_vae
+from ppl_vae.core.files import write_bytes
 from ppl_vae.diagnostics.results import Estimator, SideBySide
 from ppl_vae.evidence.evaluation import Evaluation
 from ppl_vae.evidence.log_px import METHODS
 from ppl_vae.evidence.posterior import Posterior, by_hmc, resampled
 from ppl_vae.programs import Pair, score, terms
+from ppl_vae.programs.room import check_room
 from ppl_vae.programs.scores import Batch, Terms, sum_sites
 
 CHUNK = 20
@@ -50,8 +55,10 @@ def export_draws(
         posterior: what is drawn from: q(z|x), or p(z|x) by `evidence.posterior`.
 
     Raises:
-        InputError: as `resampled` and `by_hmc`.
+        InputError: as `resampled` and `by_hmc`; or there is no memory for so many draws.
     """
+    count = len(rows[0])
+    check_room((), [x[:1] for x in rows], draws * count, f"{draws} draws for each of {count} rows")
     t = terms(pair.model, pair.guide, rows)
     found = None if posterior == "guide" else _posterior(pair, rows, draws, posterior)
     parts = []
@@ -176,16 +183,14 @@ def write_evidence(found: Evaluation, path: Path) -> None:
 
 
 def _write(tree: Mapping[str, xr.Dataset], path: Path) -> None:
-    encoding = {
-        group: {name: {"zlib": True, "complevel": 1} for name, x in ds.data_vars.items() if x.dtype.kind in "fiu"}
-        for group, ds in tree.items()
-    }
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        xr.DataTree.from_dict(tree).to_netcdf(beside, engine="h5netcdf", encoding=encoding)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write the groups by way of memory: HDF5 ends the process where a disk is full."""
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        for group, dataset in tree.items():
+            for x in dataset.data_vars.values():
+                x.encoding = {"zlib": True, "complevel": 1} if x.dtype.kind in "fiu" else {}
+            dataset.dump_to_store(H5NetCDFStore(file, group=group, mode="a"))
+    write_bytes(path, buffer.getvalue())
 
 
 def _chunk(t: Terms) -> dict[str, dict[str, Tensor]]:

@@ -51,10 +51,14 @@ class Checkpoints:
         """`manifest.json`, or what it would be before the first checkpoint.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or it is missing though there are checkpoints.
         """
         path = self.folder / "manifest.json"
         if not path.is_file():
+            if there := self._unlisted():
+                raise InputError(
+                    f"{path} is missing, and there are checkpoints: {', '.join(there)}\n{DO} in another folder"
+                )
             return {"format": 1, "checkpoints": {}, "best": None}
         manifest = read_json(path)
         check_shape(manifest, Manifest, str(path), DO)
@@ -141,6 +145,11 @@ class Checkpoints:
             return load(found["state.safetensors"]), json.loads(found["state.json"])
         except (SafetensorError, ValueError) as error:
             raise InputError(f"{place} can't be read: {error}") from error
+
+    def _unlisted(self) -> list[str]:
+        """Checkpoints that a manifest has to list: a kill can leave none but the first without one."""
+        found = [path.name for path in (self.folder / "checkpoints").glob("step-*")]
+        return sorted(found, key=lambda name: (len(name), name)) if set(found) - {"step-0"} else []
 
     def _stale(self, manifest: dict[str, Any]) -> set[str]:
         steps = _steps(manifest)

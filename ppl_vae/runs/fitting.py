@@ -25,7 +25,7 @@ from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
-from ppl_vae.runs.record import change_config, record_data, write_record
+from ppl_vae.runs.record import change_config, is_unfinished, record_data, write_record
 from ppl_vae.runs.recording import NOT_FINITE, Recording, disk_told, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
@@ -160,7 +160,7 @@ def start(
     check_packages(config.track)
     scratch = Scratch() if folder is None else None
     place = scratch.folder if scratch else Path(folder or "").expanduser()
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if not is_unfinished(place):
         raise InputError(f"{place} exists: choose another --out, or go on with it by ppl-vae resume {place}")
     schema = cells if table is None else table.schema
     opened = open_config_data(config, data, schema)

@@ -1,6 +1,8 @@
 """`config.json`, the record of a run: written last when the run is made, read and checked when it is opened."""
 
 import math
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from ppl_vae.training.config import FitConfig, config_from
 FORMAT = 1
 FILE = "config.json"
 FEW = 100  # rows that tell which fields are observed
+COPIED = re.compile(r".+-[0-9a-f]{8}\.py")
 DO = "Put the file back from a copy of the run, or fit anew"
 
 
@@ -119,6 +122,8 @@ def write_record(
     Raises:
         InputError: the folder can't be made.
     """
+    if is_unfinished(folder) and (folder / "sources").is_dir():
+        shutil.rmtree(folder / "sources")
     try:
         make_folder(folder / "sources")
     except OSError as error:
@@ -147,6 +152,22 @@ def write_record(
             **({} if step is None else {"step": dict(step)}),
         },
     )
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Is there nothing, or only what a fit that was killed, or found the disk full, left before its record?"""
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    left = [path.name for path in folder.iterdir() if not _is_part(path.name)]
+    sources = list((folder / "sources").iterdir()) if (folder / "sources").is_dir() else []
+    copied = all(COPIED.fullmatch(path.name) or _is_part(path.name) for path in sources)
+    return not left or (copied and "sources" in left and set(left) <= {"sources", "columns.toml"})
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
 
 
 def zeros(record: Mapping[str, Any], rows: int) -> Batch:

@@ -19,6 +19,7 @@ from ppl_vae.distributions.wrappers import family
 from ppl_vae.programs import simulate, terms
 from ppl_vae.programs.layout import samples
 from ppl_vae.programs.passes import mean_of
+from ppl_vae.programs.room import check_room
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opening import moved, rows_of, running
 from ppl_vae.runs.run import Run
@@ -51,6 +52,7 @@ def sampled(
     at_least(1, num=num)
     with run.isolated(seed):
         pair = run.pair(**opening)
+        check_room([pair.model], run.zeros(1), num, f"{num} samples")
         conditions = _conditions(run, run.given(pair.model), given or {}, num)
         fields = zip(run.rules.fields, run.zeros(num), strict=True)
         like = tuple(conditions.get(name, x).to(run.config.device) for name, x in fields)
@@ -75,6 +77,7 @@ def alike(
     with run.isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, like, scale, test=True, force=opening.get("force", False))
+        check_room((), run.zeros(1), num * len(rows.numbers), f"{num} samples for each of {len(rows.numbers)} rows")
         found: dict[str, list[Tensor]] = {}
         for batch in rows.batches(run.config.batch_size):
             with running(f"the pair of {run.folder}"):

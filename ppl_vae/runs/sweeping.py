@@ -1,7 +1,6 @@
 """A sweep's runs: every setting at every seed, each an ordinary run in a folder of its own."""
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -76,7 +75,6 @@ class Job:
     def trained(self, progress: bool = False) -> Run:
         """The run at its end: fitted, gone on with, or as it is if it is done."""
         if not self.begun:
-            _clear(self.folder)
             how: dict[str, Any] = {
                 "set": self.set,
                 "objective": self.objective,
@@ -198,9 +196,3 @@ def _supports(pair: Pair, rows: tuple[torch.Tensor, ...]) -> Iterator[tuple[str,
     except Exception:  # what is wrong is for the checks of the fit to say
         return
     yield from ((site, support_of(fn)) for site, fn in observed.items())
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a kill left of a run that had no record yet."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"sources", f".{FILE}.part"}:
-        shutil.rmtree(folder)

@@ -21,6 +21,7 @@ from ppl_vae.programs import Pair
 from ppl_vae.programs.notation import factors
 from ppl_vae.programs.scores import Batch
 from ppl_vae.reports import figures, latent_plane, plates, report_figures
+from ppl_vae.reports.result_shapes import check_result
 from ppl_vae.reports.run_page import Shown
 from ppl_vae.runs.latent import REACH, Decoder
 from ppl_vae.runs.opening import moved, rows_of
@@ -40,6 +41,11 @@ KEPT = (
     (
         "bounds", "elbo", "evaluate.svg",
         "Each row's log p(x) and ELBO, and the parts of the gap between them; beside it, the means.",
+    ),
+    (
+        "bounds", "khat", "khat.svg",
+        "The k-hat of each row, lowest first. Below 0.5 the error of a mean over its importance weights holds; above "
+        "0.7 the mean itself can be far off. Where the guide's draws fail, log p(x) rests on better ones, if found.",
     ),
     (
         "latent", "verdict", "latent_use.svg",
@@ -123,12 +129,15 @@ def _told(found: Shown, verb: Callable[..., Any], quick: bool, options: Mapping[
     name = verb.__name__
     path = found.run.folder / f"{name}.json"
     there = path.is_file() and path.with_suffix(".svg").is_file()
+    again = f"ppl-vae {name} {shlex.quote(str(found.run.folder))}"
     told = read_json(path) if there else {}
     if (told.get("step"), told.get("split")) != (found.run.step("best"), "test"):
         if quick:
-            raise InputError(f"ppl-vae {name} {shlex.quote(str(found.run.folder))} adds it")
+            raise InputError(f"{again} adds it")
         verb(found.run, **options)
-    setattr(found, VERBS[name][1], read_json(path))
+    told = read_json(path)
+    check_result(name, told, str(path), f"{again} writes it again")
+    setattr(found, VERBS[name][1], told)
 
 
 def _latent(found: Shown, pair: Pair, read: Rows, batch: Batch, labels: np.ndarray | None) -> None:

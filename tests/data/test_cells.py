@@ -11,8 +11,9 @@ from scipy import sparse
 from support.h5ad import SMALL, AnnData, changed, simulated, written_by_anndata
 
 import ppl_vae
+from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
-from ppl_vae.data import open_data, sizes
+from ppl_vae.data import open_data
 from ppl_vae.data.annotated import opened
 from ppl_vae.data.cells import CellFields, cell_fields
 from ppl_vae.data.newrows import rows_in_order
@@ -155,7 +156,7 @@ def test_what_is_no_such_file_is_refused(made: AnnData, tmp_path: Path, monkeypa
     file = write(made, tmp_path)
     with pytest.raises(InputError, match="both say where the counts are"):
         cell_fields(f"{file}:layers/dense", "counts")
-    monkeypatch.setattr(sizes, "available_memory", lambda: 1000.0)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000.0)
     with pytest.raises(InputError, match=r"takes as a dense matrix 0\.001 MB, and this machine has"):
         cell_fields(file, "counts", library="size")
     monkeypatch.undo()

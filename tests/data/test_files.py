@@ -15,8 +15,8 @@ import pytest
 import torch
 from support.rows import fails, grid, original, rows_of
 
+from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
-from ppl_vae.data import sizes
 from ppl_vae.data.dataset import open_data
 from ppl_vae.data.source import absolute
 
@@ -243,7 +243,7 @@ def test_the_limit_is_the_memory_that_is_there(here: Path, suffix: str, monkeypa
             path
         )  # 80 kB of zeros, run-length coded
     open_data(path)
-    monkeypatch.setattr(sizes, "available_memory", lambda: 500_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 500_000)
     fails(path, f"{path} says that it holds 0.640 MB, and this machine has 0.500 MB of memory available")
 
 

@@ -162,6 +162,20 @@ def test_zeros_as_a_loss_of_power_leaves_them(run, capsys):
         assert (run / METRICS).read_bytes() == b"".join(lines)
 
 
+def test_a_manifest_that_is_missing_beside_checkpoints(run, capsys):
+    (run / MANIFEST).unlink()
+    before = contents(run)
+    for args in (["resume", str(run)], ["sample", str(run)], ["fit", "--out", str(run), "--resume"]):
+        told = assert_refused(capsys, MANIFEST, *args)
+        assert "is missing, and there are checkpoints: step-0, step-10" in told
+        assert "Put the file back from a copy of the run, or fit anew in another folder" in told
+    assert contents(run) == before
+    for place in (run / "checkpoints").glob("step-*"):
+        if place.name != "step-0":
+            shutil.rmtree(place)
+    assert main(["resume", str(run), "--quiet"]) == 0, "so it looks after a kill at the first checkpoint"
+
+
 def test_the_line_of_the_best_step_is_missing(run, capsys):
     (run / METRICS).write_text("")
     assert "it has no line of epoch 0" in assert_refused(capsys, METRICS, "resume", str(run), "--quiet")

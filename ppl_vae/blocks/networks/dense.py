@@ -4,9 +4,16 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from ppl_vae.core.errors import at_least
+
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.Softplus) -> nn.Sequential:
-    """Linear layers `(..., sizes[0]) -> (..., sizes[-1])` with `activation` between them, none after the last."""
+    """Linear layers `(..., sizes[0]) -> (..., sizes[-1])` with `activation` between them, none after the last.
+
+    Raises:
+        InputError: a layer between without units.
+    """
+    _check_hidden(*sizes[1:-1])
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes[:-1]):
         layers += [nn.Linear(n_in, n_out), activation()]
@@ -25,7 +32,8 @@ class GatedLinear(nn.Module):
 
 
 def gated_mlp(*sizes: int) -> nn.Sequential:
-    """Gated layers `(..., sizes[0]) -> (..., sizes[-1])`, the last one linear."""
+    """Gated layers `(..., sizes[0]) -> (..., sizes[-1])`, the last one linear. Errors as of `mlp`."""
+    _check_hidden(*sizes[1:-1])
     return nn.Sequential(*(GatedLinear(*pair) for pair in pairwise(sizes[:-1])), nn.Linear(sizes[-2], sizes[-1]))
 
 
@@ -41,12 +49,23 @@ class Residual(nn.Module):
 
 
 def residual_mlp(n_in: int, hidden: int, n_out: int, blocks: int = 2) -> nn.Sequential:
-    """Linear, `blocks` residual blocks of two layers of `hidden` units each, linear: `(..., n_in) -> (..., n_out)`."""
+    """Linear, `blocks` residual blocks of two layers of `hidden` units each, linear: `(..., n_in) -> (..., n_out)`.
+
+    Raises:
+        InputError: no hidden unit, or a number of blocks below 0.
+    """
+    _check_hidden(hidden)
+    at_least(0, blocks=blocks)
     middle = [
         Residual(nn.Sequential(nn.Softplus(), nn.Linear(hidden, hidden), nn.Softplus(), nn.Linear(hidden, hidden)))
         for _ in range(blocks)
     ]
     return nn.Sequential(nn.Linear(n_in, hidden), *middle, nn.Softplus(), nn.Linear(hidden, n_out))
+
+
+def _check_hidden(*sizes: int) -> None:
+    for size in sizes:
+        at_least(1, hidden=size)
 
 
 class MLP(nn.Sequential):

@@ -137,16 +137,19 @@ def _csv(path: Path, where: str) -> tuple["pandas.DataFrame", str]:
 
 def _text(content: bytes, where: str) -> tuple[str, str]:
     """The characters of a file, and the name of their encoding."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace"), "UTF-16"
+    encoding = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-8"
     try:
-        return content.decode("utf-8-sig"), "UTF-8"
+        text = content.decode("utf-16" if encoding == "UTF-16" else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         place = f"line {line} holds the byte 0x{content[error.start]:02x}"
         raise InputError(
-            f"{where} is not UTF-8: {place}\nSave it as UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {where}"
+            f"{where} is not {encoding}: {place}\nSave it as UTF-8; if it is Latin-1: iconv -f latin1 -t utf-8 {where}"
         ) from error
+    if "\0" in text:
+        line = text.partition("\0")[0].count("\n") + 1
+        raise InputError(f"{where} is no text: line {line} holds a zero byte\nSave it as UTF-8")
+    return text, encoding
 
 
 def _delimiter(text: str) -> str:

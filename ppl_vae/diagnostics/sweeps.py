@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import math
+import multiprocessing
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +27,7 @@ from ppl_vae.objectives import dimensions
 from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
+from ppl_vae.runs import lock
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.grid import Swept, grid
 from ppl_vae.runs.recording import FRESH_DRAWS, FRESH_SEED
@@ -36,6 +39,8 @@ from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 SPLIT: Split = "valid"
+LONGEST = 60.0
+"""Seconds that the processes of a sweep have to save their runs when it is stopped."""
 MEAN_DRAWS = 10  # of each row, for E_q[z|x] that has no closed form
 
 
@@ -125,40 +130,74 @@ def _all(planned: Sequence[Job], at_once: int) -> Iterator[Outcome]:
         yield from map(outcome_of, planned)
         return
     threads = max(1, joblib.cpu_count() // at_once)  # torch's threads spin, and would slow the neighbours down
-    with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads), stopping():
+    runs = [job.folder for job in planned]
+    with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads), stopping(runs):
         each = (joblib.delayed(_outcome_in)(Path.cwd(), job) for job in planned)
         yield from joblib.Parallel(return_as="generator", batch_size=1)(each)
 
 
 def _outcome_in(folder: Path, job: Job) -> Outcome:
-    """The outcome of a job whose paths are relative to `folder`: a process of an earlier sweep may stand elsewhere."""
+    """The outcome of a job whose paths are relative to `folder`: a process of an earlier sweep may stand elsewhere.
+
+    A process that is to end saves the run that it trains, and then waits for its end, since no other job is to begin.
+    """
     os.chdir(folder)
-    return outcome_of(job)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda signum, frame: _told_to_end.append(signum))
+    try:
+        if not _told_to_end:
+            return outcome_of(job)
+    except Interrupted:
+        pass
+    time.sleep(2 * LONGEST)
+    return Outcome(None, "stopped", ())
+
+
+_told_to_end: list[int] = []
+"""The signals that this process of a sweep has got while it trained nothing."""
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and the death of a process end the sweep, and its processes with it, in words."""
-    caught = [signal.SIGINT]
+def stopping(folders: Sequence[Path] = ()) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and the death of a process end the sweep, and its processes with it, in words.
 
-    def terminate(signum: int, frame: object) -> NoReturn:
-        caught[0] = signal.SIGTERM
+    Args:
+        folders: of its runs; those that are being trained are saved first.
+    """
+    caught: list[int] = []
+
+    def end(signum: int, frame: object) -> NoReturn:
+        caught.append(signum)
+        if len(caught) == 1:
+            _save(folders)
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, terminate) if main else None
+    before = {signum: signal.signal(signum, end) for signum in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(caught[0], "stopped: the same command goes on with the sweep") from None
+        which = caught[0] if caught else signal.SIGINT
+        raise Interrupted(which, "stopped: the same command goes on with the sweep") from None
     except BrokenProcessPool as error:
         raise InputError(
             "a process of the sweep has died, perhaps for lack of memory: the same command goes on with the sweep; "
             "take fewer jobs"
         ) from error
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _save(folders: Sequence[Path]) -> None:
+    """Have each process of the sweep save the run that it trains; not for longer than `LONGEST`."""
+    started, processes = time.monotonic(), multiprocessing.active_children()
+    ours = [each.pid for each in processes if each.pid and "loky" in type(each).__module__]
+    while ours and time.monotonic() - started < LONGEST and any(map(lock.held, folders)):
+        for pid in ours:  # again and again, since one that is about to train has taken no notice
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        time.sleep(0.5)
 
 
 def outcome_of(job: Job) -> Outcome:

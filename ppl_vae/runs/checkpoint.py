@@ -1,5 +1,8 @@
 """Checkpoints of a run: `checkpoints/step-N/{state.safetensors, state.json}`, listed in `manifest.json`."""
 
+import contextlib
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -65,7 +68,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        return sorted(int(name.removeprefix("step-")) for name in self.manifest["checkpoints"])
+        return _steps(self.manifest)
 
     def step(self, checkpoint: int | str) -> int:
         """The step of a checkpoint: itself, `best`, `last`, `first`, or `middle`, the one nearest to half of the last.
@@ -73,18 +76,21 @@ class Checkpoints:
         Raises:
             InputError: no such word, or no checkpoint yet.
         """
-        steps = self.steps
-        if not steps:
+        return self._step_in(self.manifest, checkpoint)
+
+    def _step_in(self, manifest: dict[str, Any], checkpoint: int | str) -> int:
+        steps, best = _steps(manifest), manifest["best"]
+        if not steps and not isinstance(checkpoint, int):
             raise InputError(f"{self.folder} has no checkpoint yet: ppl-vae resume {self.folder}")
-        best = self.manifest["best"]
         if checkpoint == "best" and best not in steps:
             raise damaged(self.folder / "manifest.json", f"the best step, {best}, has no checkpoint", DO)
-        middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
-        named = {"best": best, "last": steps[-1], "first": steps[0], "middle": middle}
         try:
-            return named[checkpoint] if checkpoint in named else int(checkpoint)
+            if checkpoint not in ("best", "last", "first", "middle"):
+                return int(checkpoint)
         except ValueError:
             raise InputError(f"--checkpoint {checkpoint}: give a step, best, last, first or middle") from None
+        middle = min(steps, key=lambda step: abs(step - steps[-1] / 2))
+        return {"best": best, "last": steps[-1], "first": steps[0], "middle": middle}[str(checkpoint)]
 
     def save(self, step: int, tensors: dict[str, Tensor], info: dict[str, Any], best: int) -> None:
         """Write the checkpoint of `step`; `best` is the step of the best checkpoint, written before or now."""
@@ -92,24 +98,22 @@ class Checkpoints:
         place, part = self.folder / "checkpoints" / name, self.folder / "checkpoints" / f".{name}.part"
         # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
         content = save({k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()})
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
             write_bytes(part / "state.safetensors", content)
             write_json(part / "state.json", info)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)  # a full disk has no room for half a checkpoint
-            raise
-        manifest = self.manifest
-        manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
-        manifest["best"] = best
-        shutil.rmtree(place, ignore_errors=True)
-        os.rename(part, place)
-        sync_folder(place.parent)
-        stale = self._stale(manifest)
-        manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
-        write_json(self.folder / "manifest.json", manifest)
-        self.tidy()
+            manifest = self.manifest
+            manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
+            manifest["best"] = best
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(part, place)
+            sync_folder(place.parent)
+            stale = self._stale(manifest)
+            manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
+            write_json(self.folder / "manifest.json", manifest)
+        finally:
+            self.tidy()  # also after an error: a full disk has no room for what is not listed
 
     def tidy(self) -> None:
         """Remove what is not in the manifest: old checkpoints, and what a kill or a full disk has left behind."""
@@ -118,23 +122,28 @@ class Checkpoints:
             if folder.name not in listed:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def load(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON of one checkpoint.
+    def load(self, checkpoint: int | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON of one checkpoint, which is named as for `step`.
 
         Raises:
             InputError: there is none, or its files are not what was written.
         """
         manifest = self.manifest
+        step = self._step_in(manifest, checkpoint)
         if f"step-{step}" not in manifest["checkpoints"]:
-            have = ", ".join(map(str, self.steps)) or "none yet"
+            have = ", ".join(map(str, _steps(manifest))) or "none yet"
             raise InputError(f"{self.folder} has no checkpoint of step {step}: it has {have}")
-        place = self.folder / "checkpoints" / f"step-{step}"
+        place, found = self.folder / "checkpoints" / f"step-{step}", dict[str, bytes]()
         for name, digest in manifest["checkpoints"][place.name].items():
-            if not (place / name).is_file() or sha256_of(place / name) != digest:
+            with contextlib.suppress(OSError):
+                found[name] = (place / name).read_bytes()
+            if name not in found or hashlib.sha256(found[name]).hexdigest() != digest:
+                if self.manifest != manifest:  # it was replaced by a later one, while the run is trained
+                    return self.load(checkpoint)
                 raise InputError(f"{place / name} is missing or not what was written: use another --checkpoint")
         try:
-            return load((place / "state.safetensors").read_bytes()), read_json(place / "state.json")
-        except SafetensorError as error:
+            return load(found["state.safetensors"]), json.loads(found["state.json"])
+        except (SafetensorError, ValueError) as error:
             raise InputError(f"{place} can't be read: {error}") from error
 
     def _unlisted(self) -> list[str]:
@@ -143,7 +152,11 @@ class Checkpoints:
         return sorted(found, key=lambda name: (len(name), name)) if set(found) - {"step-0"} else []
 
     def _stale(self, manifest: dict[str, Any]) -> set[str]:
-        steps = sorted(int(name.removeprefix("step-")) for name in manifest["checkpoints"])
+        steps = _steps(manifest)
         keep = {steps[0], manifest["best"], *steps[-2:]}
         keep |= {step for step in steps if self.keep_every and step % self.keep_every == 0}
         return {f"step-{step}" for step in steps if step not in keep}
+
+
+def _steps(manifest: dict[str, Any]) -> list[int]:
+    return sorted(int(name.removeprefix("step-")) for name in manifest["checkpoints"])

@@ -177,7 +177,8 @@ def start(
             _check(pair, opened, made)
             loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
             how = stepping.record(loop.stepper)
-            write_record(place, config, pair, opened, example, made, named.source, schema, how)
+            with disk_told(place):
+                write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         with lock.training(place), disk_told(place):
             return _train(loop, Run(place, scratch, again), progress, most)

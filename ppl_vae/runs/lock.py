@@ -56,6 +56,17 @@ def training(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def held(folder: Path) -> bool:
+    """Is the run being trained?"""
+    if not (folder / FILE).exists():
+        return False
+    try:
+        with training(folder):
+            return False
+    except Held:
+        return True
+
+
 def _holder(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
         if told := path.read_text().strip():

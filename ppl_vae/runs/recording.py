@@ -19,7 +19,7 @@ from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_pytho
 from ppl_vae.programs import load_owned, owned
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import history
-from ppl_vae.runs.record import note_eager
+from ppl_vae.runs.record import FILE, note_eager
 from ppl_vae.runs.run import Run
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.evaluation import evaluate_afresh
@@ -29,7 +29,6 @@ from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
 NOT_FINITE = "not_finite.npz"
 FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
-
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
@@ -139,7 +138,7 @@ def disk_told(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         of_run = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
-        if error.errno not in DISK or not of_run:
+        if error.errno not in DISK or not of_run or not (folder / FILE).is_file():
             raise
         raise InputError(
             f"{folder} can't be written ({error.strerror}). What it holds is whole: when that is mended, go on with "

@@ -242,7 +242,7 @@ class Run(Result):
         Raises:
             InputError: no such checkpoint, a program or a setting that has to be given again, or a hash that differs.
         """
-        tensors, _ = self.checkpoints.load(self.step(checkpoint))
+        tensors, _ = self.checkpoints.load(checkpoint)
         with self.isolated(self.config.seed):
             pair = build(self, {"model": model, "guide": guide}, set=set or {}, trust=trust, force=force)
         load_owned(pair.model, pair.guide, tensors, pair.borrower)

@@ -24,7 +24,7 @@ _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
 _SUFFIXES = ", ".join(Registry[Any]("ppl_vae.data.readers", "kind of file"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
-MAY_CHANGE = ("epochs", "lr", "patience")  # when a run goes on
+MAY_CHANGE = ("epochs", "lr", "patience", "on_nan")  # when a run goes on
 EVERY = ("checkpoint_every", "keep_every")
 COUNTS = ("epochs", "batch_size", "patience", "warmup", "warmup_cycles", "threads", *EVERY)
 

@@ -20,5 +20,11 @@ def trials() -> Iterator[Trials]:
 
 
 @pytest.fixture(scope="session")
+def short_fit(trials: Trials) -> Fit:
+    """Two epochs, in which six checkpoints are written and two are removed: for what is done at each operation."""
+    return Fit(trials, [*SMALL, *OFTEN, "--epochs", "2"])
+
+
+@pytest.fixture(scope="session")
 def small_fit(trials: Trials) -> Fit:
     return Fit(trials, [*SMALL, *OFTEN])

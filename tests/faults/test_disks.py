@@ -54,14 +54,14 @@ def full_at(fit: Fit, number: int, operations: range) -> int:
     return begun
 
 
-def test_full_at_a_few_operations(small_fit):
-    assert full_at(small_fit, errno.ENOSPC, range(10, 230, 43)) > 3
+def test_full_at_a_few_operations(short_fit):
+    assert full_at(short_fit, errno.ENOSPC, range(16, 130, 37)) > 2
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_full_at_every_third_operation(small_fit, capsys, number):
-    begun = full_at(small_fit, number, range(1, 230, 3))
+def test_full_at_every_third_operation(short_fit, capsys, number):
+    begun = full_at(short_fit, number, range(1, 140, 3))
     with capsys.disabled():
         print(f"\n{os.strerror(number)} at {begun} operations: 0 lost, {begun} ended with the same bits")
 
@@ -89,7 +89,7 @@ def disk_of(size: str, at: Path) -> Iterator[None]:
         subprocess.run(["umount", str(at)], check=True)
 
 
-@pytest.mark.parametrize("room", [40, 60, 100, 120])
+@pytest.mark.parametrize("room", [60, 100])
 def test_a_disk_that_is_full(small_fit, room):
     """There is room for so many kB beside a file that is then removed; the run takes about 140."""
     place = small_fit.folder("disk")

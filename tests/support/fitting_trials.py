@@ -60,8 +60,6 @@ class Fit:
     def go(self, run: Path, **trial: Any) -> Ended:
         """One process more on the run: it begins, or goes on."""
         which = self.resume if (run / "config.json").is_file() else self.fit
-        if which == self.fit:
-            shutil.rmtree(run, ignore_errors=True)
         (ended,) = self.trials(which(run, **trial))
         self.counted[str(ended.code)] = self.counted.get(str(ended.code), 0) + 1
         return ended

@@ -3,6 +3,7 @@
 As a script it is that one: it reads a line of JSON from standard input for each set of trials, and answers with a line.
 """
 
+import importlib
 import json
 import os
 import select
@@ -16,6 +17,12 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1]
+EVERYTHING = (
+    "torch._dynamo",  # which torch.optim imports when it is first used
+    "ppl_vae.cli", "tyro.extras", "ppl_vae.runs.fitting", "ppl_vae.runs.lock", "ppl_vae.reports.figures",
+    "ppl_vae.reports.style", "ppl_vae.models", "ppl_vae.guides", "ppl_vae.graphs.captured", "ppl_vae.graphs.compiled",
+    "ppl_vae.training.captured", "ppl_vae.training.progress", "docstring_parser", "rich._emoji_codes",
+)  # fmt: skip
 LIMIT = 120.0  # seconds, after which a trial has hung
 
 
@@ -84,12 +91,10 @@ def serve() -> None:
 
 
 def _import_everything() -> None:
-    import torch._dynamo  # noqa: F401  # which torch.optim imports when it is first used
-
+    for name in EVERYTHING:
+        importlib.import_module(name)
     from ppl_vae.reports import figures, style
 
-    for name in ("bernoulli", "gaussian"):
-        __import__(f"ppl_vae.models.{name}")
     style._rendered = lambda figure, kind: f"a figure as {kind}".encode()  # type: ignore[assignment]
     figures.learning_curves = lambda metrics: None  # type: ignore[assignment, return-value]
 
@@ -117,6 +122,7 @@ def _act(trial: Trial, log: str) -> int:
     import ppl_vae.cli
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     if trial.fault:
         file_faults.install(Path(trial.run), **trial.fault)
     code = ppl_vae.cli.main(trial.args)

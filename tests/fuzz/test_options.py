@@ -8,7 +8,8 @@ from support.runs import PAIR_ARGUMENTS
 
 ODD = [
     "0", "-1", "1", "2", "-3", "1e3", "1.5", "nan", "inf", "-inf", "1e400", "99999999999999999999999", "x", "", " ", "None",
-    "True", "[]", "0x10", "1_0", "٣", "../..", "/", "\u0000x", "a" * 3000, "=", "==", "--", "-", "auto", "é😀",
+    "True", "[]", "0x10", "1_0", "٣", "../..", "/",
+    "\u0000x", "a" * 3000, "=", "==", "--", "-", "auto", "é😀",
 ]  # fmt: skip
 VALUE = st.one_of(st.sampled_from(ODD), st.text(st.characters(exclude_categories=["Cs"]), max_size=6))
 

@@ -41,6 +41,15 @@ figures: install
 	$(BIN)/python examples/which_estimator.py --out docs/images/which_estimator.png
 	$(BIN)/python examples/counts.py --out docs/images/counts.png
 	$(BIN)/python examples/images.py --out docs/images/images.png
+	for name in swap_the_prior swap_the_likelihood gap_parts svi compare_elbos semi_supervised anomaly_scores; do \
+		$(BIN)/python examples/$$name.py --out docs/images/$$name.png || exit 1; \
+	done
+	$(BIN)/python examples/impute_table.py --out docs/images
+	$(BIN)/python examples/synthetic_rows.py --out docs/images
+	for name in collapse_and_cures auto_guide priors_and_guides; do \
+		$(BIN)/python examples/$$name.py --out runs/$$name && cp runs/$$name/$$name.png docs/images/ || exit 1; \
+	done
+	rm -f docs/images/*.svg
 	rm -rf demo-run
 	$(BIN)/ppl-vae demo --out demo-run
 	$(BIN)/ppl-vae compare demo-run --objectives trace analytic-kl score-function sticking-the-landing iwae:K=5 dreg:K=5

@@ -10,7 +10,6 @@ error, is as large as chance makes it. The guide of the second pair has no param
 
 # %%
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,8 @@ import ppl_vae
 from ppl_vae.data import open_data
 from ppl_vae.objectives import AnalyticKL_ELBO, Objective, Trace_ELBO
 from ppl_vae.programs import Pair, parameters, resolve_pair
+from ppl_vae.reports.figures import estimator_color
+from ppl_vae.reports.style import BLACK, figure, show, styled
 
 
 def repeat(pair: Pair, objective: Objective, x: Tensor, draws: int, seed: int) -> tuple[Tensor, dict[str, float]]:
@@ -40,17 +41,40 @@ def repeat(pair: Pair, objective: Objective, x: Tensor, draws: int, seed: int) -
     return torch.stack(values), sums
 
 
-def report(title: str, pair: Pair, x: Tensor, draws: int, seed: int) -> None:
+def report(title: str, pair: Pair, x: Tensor, draws: int, seed: int) -> dict[str, tuple[Tensor, dict[str, float]]]:
     print(f"{title}: {len(x)} rows, {draws} draws, nats per datum")
     print("estimator           ELBO    ± s.e.   gradient variance: model     guide")
-    values = {}
+    found = {}
     for name, objective in (("trace", Trace_ELBO()), ("analytic-kl", AnalyticKL_ELBO())):
-        values[name], gradient = repeat(pair, objective, x, draws, seed)
-        se = (values[name].var() / draws).sqrt()
-        print(f"{name:12}{values[name].mean():12.4f}{se:10.2g}{gradient['model']:27.3g}{gradient['guide']:10.3g}")
-    difference = values["trace"] - values["analytic-kl"]
+        values, gradient = found[name] = repeat(pair, objective, x, draws, seed)
+        se = (values.var() / draws).sqrt()
+        print(f"{name:12}{values.mean():12.4f}{se:10.2g}{gradient['model']:27.3g}{gradient['guide']:10.3g}")
+    difference = found["trace"][0] - found["analytic-kl"][0]
     se = (difference.var() / draws).sqrt()
     print(f"trace − analytic-kl = {difference.mean():.5f} ± {se:.5f}, z = {difference.mean() / se:.2f}\n")
+    return found
+
+
+@styled()
+def draw(pairs: dict[str, dict[str, tuple[Tensor, dict[str, float]]]], path: Path) -> None:
+    """A row for each pair: the estimates of all draws, with their mean, and the variance of the gradients."""
+    drawn = figure(height=1.7 * len(pairs) + 0.4)
+    for (left, right), (title, found) in zip(
+        drawn.subplots(len(pairs), 2, width_ratios=[1.6, 1]), pairs.items(), strict=True
+    ):
+        for place, (name, (values, gradient)) in enumerate(found.items()):
+            heights = place + 0.3 * torch.linspace(-1, 1, len(values))[torch.randperm(len(values))]
+            left.plot(values, heights, ".", color=estimator_color(name), ms=4, alpha=0.5)
+            left.plot([values.mean()] * 2, [place - 0.4, place + 0.4], color=BLACK)
+            parts = [part for part in ("model", "guide") if found["analytic-kl"][1][part]]  # those with parameters
+            for part, height in zip(parts, (place - 0.2, place + 0.2), strict=False):
+                right.barh(height, gradient[part], 0.3, color=estimator_color(name))
+                right.text(gradient[part], height, f"  {part} {round(gradient[part], 12):.3g}", va="center", size=8)
+        left.set(yticks=range(len(found)), yticklabels=found, ylim=(len(found) - 0.5, -0.5), title=title)
+        right.set(yticks=[], ylim=(len(found) - 0.5, -0.5), title="variance of the gradient")
+        right.margins(x=0.35)
+    left.set_xlabel("ELBO by one draw of each row, and their mean; nats per datum")
+    show(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -58,20 +82,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("compare_elbos.png"), help="the figure")
     args = parser.parse_args(argv)
+    rest = args.draws, args.seed
 
-    with tempfile.TemporaryDirectory() as folder:
-        run = ppl_vae.fit(
-            "bernoulli", "diagonal_normal", "mnist-5k", Path(folder) / "run", epochs=args.epochs, seed=args.seed
-        )
-        pair, x = run.pair(), run.data().first(100, "test")[0]
-    report(f"bernoulli and diagonal_normal after {args.epochs} epochs", pair, x, args.draws, args.seed)
+    run = ppl_vae.fit("bernoulli", "diagonal_normal", "mnist-5k", epochs=args.epochs, seed=args.seed)
+    x = run.data().first(100, "test")[0]
+    fitted = report(f"bernoulli and diagonal_normal after {args.epochs} epochs", run.pair(), x, *rest)
 
     torch.manual_seed(args.seed)
     x = open_data("digits").test[0][:100].double()
     pair = resolve_pair("linear_gaussian", "linear_gaussian", (x,))
     pair.model.double()
-    report("linear_gaussian and its exact posterior", pair, x, args.draws, args.seed)
+    exact = report("linear_gaussian and its exact posterior", pair, x, *rest)
+    draw({"a fitted guide": fitted, "the exact posterior as a guide": exact}, args.out)
 
 
 # %%
@@ -79,5 +103,5 @@ if __name__ == "__main__":
     main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
 
 # %% [markdown]
-# The tables show one value and two noises: z is as large as chance makes it. With a fitted pair the analytic KL has
-# the quieter gradient of the guide; with the exact posterior `trace` has no noise at all, and the analytic KL has.
+# The figure shows one value and two noises. With a fitted pair the analytic KL has the quieter gradient of the guide;
+# with the exact posterior `trace` has no noise at all, and the analytic KL has. z is as large as chance makes it.

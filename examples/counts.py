@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import ppl_vae
 from ppl_vae.programs import terms
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import PALETTE, figure, save, show, styled
+from ppl_vae.reports.style import PALETTE, figure, show, styled
 
 KINDS = {"counts of 0": (0, 0), "1 to 3": (1, 3), "4 to 15": (4, 15), "16 and more": (16, np.inf)}
 
@@ -104,8 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         se = less.std() / len(less) ** 0.5
         print(f"{name:22} ELBO {elbo.mean():8.2f} nats a row, {less.mean():7.2f} ± {se:.2f} to the negative binomial")
     drawn = draw(fits)
-    save(drawn, Path(args.out))
-    show(drawn)
+    show(drawn, Path(args.out))
 
 
 # %%

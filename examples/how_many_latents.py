@@ -16,7 +16,7 @@ from pathlib import Path
 import ppl_vae
 from ppl_vae.diagnostics.sweep import Sweep
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import BLUE, GREY, figure, save, show, styled
+from ppl_vae.reports.style import BLUE, GREY, figure, show, styled
 
 
 @styled()
@@ -36,8 +36,7 @@ def draw(found: Sweep, path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(d) for d in dims])
     name_ends(right, {"all": (dims.max(), GREY), "active": (table["active_units"].iloc[-1], BLUE)})
-    save(drawn, path)
-    show(drawn)
+    show(drawn, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import ppl_vae
 from ppl_vae.reports.figures import image_rows
-from ppl_vae.reports.style import save, show
+from ppl_vae.reports.style import show
 
 ROWS = ("samples, z ~ N(0, I)", "test digits", "given back", "between two")
 
@@ -56,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"test ELBO {elbo['elbo']:.2f} ± {elbo['elbo_se_data']:.2f} nats per digit, {bits:.3f} bits per pixel")
     torch.manual_seed(args.seed)
     drawn = image_rows(dict(zip(ROWS, pictures(run, args.columns), strict=True)))
-    save(drawn, Path(args.out))
-    show(drawn)
+    show(drawn, Path(args.out))
 
 
 # %%

@@ -9,13 +9,14 @@ seed. A prior or a family is a setting of `vae` or of `amortized`. Runs that are
 
 # %%
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import ppl_vae
+from ppl_vae.core.statistics import Estimate
+from ppl_vae.reports.dots import dot_figure
+from ppl_vae.reports.style import RED, show
 
 LATENT = {"latent_dim": 20, "hidden": 200}
 PAIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -55,11 +56,6 @@ def judged(run: ppl_vae.Run, K: int) -> tuple[float, float]:
     return found[objectives[0]]["value"], found[objectives[1]]["value"]
 
 
-def with_se(values: Sequence[float]) -> str:
-    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{mean(values):9.2f} ± {se:.2f}"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=60)
@@ -75,16 +71,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     print(f"{'':36}{'ELBO':>9}           {f'IWAE_{args.samples}':>9}           IWAE less the first's")
     options = {name: getattr(args, name) for name in ("epochs", "warmup", "binarize", "scale")}
-    first: list[float] = []
+    first, gains = None, {}
     for name in args.only:
         runs = [fitted(name, seed, args.out, args.data, options) for seed in range(args.seeds)]
         elbo, iwae = zip(*(judged(run, args.samples) for run in runs), strict=True)
-        first = first or list(iwae)
-        paired = [a - b for a, b in zip(iwae, first, strict=True)]
-        print(
-            f"{name:36}{with_se(elbo)}   {with_se(iwae)}   {with_se(paired) if name != args.only[0] else ''}",
-            flush=True,
-        )
+        first = first or iwae
+        gains[name] = Estimate.of([a - b for a, b in zip(iwae, first, strict=True)], "seeds")
+        bounds = "   ".join(f"{Estimate.of(each, 'seeds'):9.2f}" for each in (elbo, iwae))
+        print(f"{name:36}{bounds}   {f'{gains[name]:9.2f}' if iwae is not first else ''}", flush=True)
+    label = f"IWAE_{args.samples} less the first's, nats per datum, ± s.e. over seeds; in red, another guide"
+    guides = {name: RED for name in args.only[1:] if name.endswith("guide")}
+    show(dot_figure({label: gains}, guides), args.out / "priors_and_guides.png")
 
 
 # %%
@@ -92,5 +89,5 @@ if __name__ == "__main__":
     main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
 
 # %% [markdown]
-# The table shows that at this size a richer prior pays, by 1 to 5 nats, and a richer guide hardly does. Three rows
+# The figure shows that at this size a richer prior pays, by 1 to 5 nats, and a richer guide hardly does. Three rows
 # fall short, each for a reason that docs/palette.md tells.

@@ -1,18 +1,17 @@
 # %% [markdown]
 """Synthetic rows of a table: can a classifier tell them from real rows, and are they copies of training rows?
 
-Run `python examples/synthetic_rows.py --tables anes96 fair`. Half of a table's rows train a generator, and as many
-synthetic rows are set against the other half: the area under the ROC curve of a cross-validated classifier is 0.5 where
-it can't tell them apart, 1 where it always can (Lopez-Paz & Oquab 2017). Beside `table`: columns alone, a Gaussian
-copula, a mixture of normals, TVAE where the package ctgan is installed, and training rows, which are copies. Nearest to
-training: synthetic rows whose nearest real row was trained on, 0.5 if none is copied. ±: s.e. over seeds and halves.
+Run `python examples/synthetic_rows.py --tables anes96 fair`. Half of a table's rows train a generator, and as many new
+rows are set against the other half: a cross-validated classifier has a ROC AUC of 0.5 where it can't tell them apart, 1
+where it always can (Lopez-Paz & Oquab 2017). Nearest to training: the share whose nearest real row was trained on, 0.5
+if none is copied. Training rows, set beside the generators, are copies. ±: s.e. over seeds and halves.
 """
 
 # %%
 import argparse
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,10 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import cross_val_predict
 
 import ppl_vae
+from ppl_vae.core.statistics import Estimate
 from ppl_vae.evidence.copies import copies
+from ppl_vae.reports.dots import dot_figure
+from ppl_vae.reports.style import show
 
 NOMINAL = ["occupation", "occupation_husb", "vote"]  # codes without an order
 
@@ -42,8 +44,7 @@ def vae(train: pd.DataFrame, rows: int, seed: int, epochs: int = 200) -> pd.Data
 
 def copula(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     """Columns as normal scores of their ranks, one correlation matrix, and back by each column's quantiles."""
-    random = np.random.default_rng(seed)
-    ties = random.random(train.shape).T
+    ties = (random := np.random.default_rng(seed)).random(train.shape).T
     ranks = np.stack([np.lexsort((u, x)).argsort() for u, x in zip(ties, train.to_numpy().T, strict=True)], 1)
     correlation = np.corrcoef(norm.ppf((ranks + 0.5) / len(train)).T)
     u = norm.cdf(random.multivariate_normal(np.zeros(train.shape[1]), correlation, rows))
@@ -73,10 +74,9 @@ def tvae(train: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     return nearest(model.sample(rows)[train.columns].to_numpy(float), train)
 
 
-GENERATORS: dict[str, Callable[..., pd.DataFrame]] = {
-    "VAE": vae, "copula": copula, "normals": mixture,
+MAKERS: dict[str, Callable[..., pd.DataFrame]] = {
+    "VAE": vae, "copula": copula, "normals": mixture, **({"TVAE": tvae} if find_spec("ctgan") else {}),
     "columns alone": lambda train, rows, seed: train.apply(np.random.default_rng(seed).choice, size=rows),
-    **({"TVAE": tvae} if find_spec("ctgan") else {}),
     "training rows": lambda train, rows, seed: train.sample(rows, replace=rows > len(train), random_state=seed),
 }  # fmt: skip
 
@@ -96,20 +96,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", default=["anes96"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=200, help="of the VAE")
-    parser.add_argument("--only", nargs="+", default=list(GENERATORS), choices=list(GENERATORS))
+    parser.add_argument("--only", nargs="+", default=list(MAKERS), choices=list(MAKERS))
+    parser.add_argument("--out", type=Path, default=Path(), help="the folder of the figures")
     args = parser.parse_args(argv)
     for table in args.tables:
-        frame = getattr(sm.datasets, table).load_pandas().data.drop(columns="logpopul", errors="ignore")  # of popul
-        print(f"{f'{table}, {len(frame)} rows':16}{'told apart (AUC)':>18}{'nearest to training':>22}{'identical':>18}")
+        frame, drawn = getattr(sm.datasets, table).load_pandas().data.drop(columns="logpopul", errors="ignore"), {}
+        print(f"{f'{table}, {len(frame)} rows':16}{'told apart (AUC)':>22}{'nearest to training':>22}{'identical':>22}")
         for name in args.only:
-            make, found = partial(vae, epochs=args.epochs) if name == "VAE" else GENERATORS[name], []
+            found = []
             for seed in range(args.seeds):
                 mixed = frame.sample(frac=1, random_state=seed, ignore_index=True)
                 train, real = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
-                found.append(judged(train, real, make(train, len(real), seed), seed))
-            told = pd.DataFrame(found)
-            cells = [f"{mean:.3f} ± {se:.3f}" for mean, se in zip(told.mean(), told.sem(), strict=True)]
-            print(f"{name:16}{cells[0]:>18}{cells[1]:>22}{cells[2]:>18}", flush=True)
+                made = MAKERS[name](train, len(real), seed, *[args.epochs] * (name == "VAE"))
+                found.append(judged(train, real, made, seed))
+            drawn[name] = [Estimate.of(each, "seeds") for each in zip(*found, strict=True)]
+            print(f"{name:16}" + "".join(f"{f'{each:.3f}':>22}" for each in drawn[name]), flush=True)
+        panels = {of: {n: x[i] for n, x in drawn.items()} for i, of in enumerate(("told apart, AUC", "near training"))}
+        show(dot_figure(panels, line=0.5), args.out / f"synthetic_rows_{table}.png")
 
 
 # %%
@@ -117,6 +120,5 @@ if __name__ == "__main__":
     main([] if "get_ipython" in globals() else None)  # in a notebook settings stand in the list: ["--epochs", "5"]
 
 # %% [markdown]
-# The table shows the VAE's rows as the hardest to tell from real ones, and hardly nearer to training rows than to
-# others. Training rows themselves, which nobody can tell, are all copies: an AUC near 0.5 alone is no proof of
-# privacy (docs/answers.md).
+# The figure shows the VAE's rows as the hardest to tell from real ones, and hardly nearer to training rows than to
+# others. Training rows are all copies: an AUC near 0.5 alone is no proof of privacy (docs/answers.md).

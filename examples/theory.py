@@ -21,7 +21,7 @@ from ppl_vae.guides.linear_gaussian import Guide as Posterior
 from ppl_vae.models.linear_gaussian import Model
 from ppl_vae.objectives import AnalyticKL_ELBO
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import BLACK, BLUE, GREEN, GREY, RED, figure, log_scale, save, show, styled
+from ppl_vae.reports.style import BLACK, BLUE, GREEN, GREY, RED, figure, log_scale, show, styled
 
 
 @torch.no_grad()
@@ -59,8 +59,7 @@ def picture(rows: dict[int, list[float]], top: float, out: str) -> None:
     name_ends(above, {"largest log p(x)": (top, GREY), "log p(x)": (log_px[-1], BLACK), "ELBO": (elbo[-1], BLUE)})
     parts = {"the gap": (gap[-1], BLACK), "the family's": (family[-1], GREEN), "amortization": (amortization[-1], RED)}
     name_ends(below, parts)
-    save(drawn, Path(out))
-    show(drawn)
+    show(drawn, Path(out))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ppl_vae.objectives import IWAE_ELBO, DReG_ELBO, Objective
 from ppl_vae.reports.figures import estimator_color
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import figure, log_scale, save, show, styled
+from ppl_vae.reports.style import figure, log_scale, show, styled
 
 W, b, x = torch.tensor([[1.5, -1.0, 0.8, 2.0, -0.5], [0.2, -0.3, 0.1, 0.0, 0.4], [1, 0, 1, 1, 0]], dtype=torch.float64)
 SAMPLES = [16, 32, 64, 128, 256, 512, 1024]
@@ -109,8 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         panel.set(title=f"{name}, slopes", xlabel="K", ylabel="nats" if name == "gap" else "")
         log_scale(panel, "xy")
         name_ends(panel, ends)
-    save(drawn, Path(args.out))
-    show(drawn)
+    show(drawn, Path(args.out))
 
 
 # %%

@@ -21,7 +21,7 @@ from torch import Tensor
 import ppl_vae
 from ppl_vae.reports.figures import estimator_color
 from ppl_vae.reports.labels import name_ends
-from ppl_vae.reports.style import figure, log_scale, save, show, styled
+from ppl_vae.reports.style import figure, log_scale, show, styled
 
 DIMENSIONS = [1, 2, 4, 8, 16, 32, 64, 128]
 ESTIMATORS: dict[str, dict[str, Any]] = {
@@ -96,8 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:30} variance of the guide's gradient {ratio:9.1f} times that of trace, SNR", end=" ")
         print(f"{e['gradient_snr']['guide']:.3f}")
     drawn = draw(measured, elbos)
-    save(drawn, Path(args.out))
-    show(drawn)
+    show(drawn, Path(args.out))
 
 
 # %%

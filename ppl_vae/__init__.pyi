@@ -22,6 +22,7 @@ from ppl_vae.verbs.impute import impute as impute
 from ppl_vae.verbs.new import new as new
 from ppl_vae.verbs.reconstruct import reconstruct as reconstruct
 from ppl_vae.verbs.report import report as report
+from ppl_vae.verbs.rerun import rerun as rerun
 from ppl_vae.verbs.resume import resume as resume
 from ppl_vae.verbs.sample import sample as sample
 from ppl_vae.verbs.score import score as score

@@ -9,12 +9,14 @@ import re
 import shlex
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
 import tyro
 from typing_extensions import Doc
@@ -25,6 +27,7 @@ from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.results import Result
 from ppl_vae.training.config import FitConfig
+from ppl_vae.training.interrupt import Interrupted
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
 
@@ -42,10 +45,17 @@ class Command:
     ] = False
     debug: Annotated[bool, Doc("On an error, show the traceback.")] = False
 
-    def call(self, verb: str) -> int:
-        """Call the verb; print its result for a person or a program; return the exit code."""
+    def call(self, verb: str, typed: Sequence[str]) -> int:
+        """Call the verb; print its result for a person or a program; return the exit code.
+
+        Args:
+            typed: all that was typed. The verb gets no option at its default that was not, so that it can tell.
+        """
         function = verbs.get(verb)
-        result: Result = function(**{name: self._value(name, flag) for name, flag in flags(function).items()})
+        options = {name: self._value(name, flag) for name, flag in flags(function).items()}
+        said = {each.partition("=")[0].removeprefix("--").replace("-", "_") for each in typed if each.startswith("--")}
+        defaults = inspect.signature(function).parameters
+        result: Result = function(**{n: x for n, x in options.items() if n in said or x != defaults[n].default})
         if self.json:
             print(result.to_json())
         else:
@@ -62,7 +72,7 @@ class Completion:
 
     shell: Annotated[tyro.conf.Positional[Shell], Doc("The shell that reads it.")]
 
-    def call(self, verb: str) -> int:
+    def call(self, verb: str, typed: Sequence[str]) -> int:
         print(script(self.shell, commands()))
         return 0
 
@@ -124,7 +134,7 @@ def main(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     _open_streams()
     try:
-        with warnings.catch_warnings():
+        with _terminable(), warnings.catch_warnings():
             warnings.showwarning = _warn
             return _run(args)
     except InputError as error:
@@ -151,7 +161,7 @@ def _run(args: Sequence[str]) -> int:
         if args == ["--version"]:
             print(f"ppl_vae {ppl_vae.__version__}")
             return 0
-        return parse(args).call(args[0])
+        return parse(args).call(args[0], args)
     finally:
         sys.stdout.flush()  # here, where an error can be told
 
@@ -179,6 +189,23 @@ def _discard(stream: TextIO) -> None:
     """What is left in its buffer goes nowhere, quietly also at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a verb in order, as Ctrl-C does, with exit code 143, whenever it comes."""
+
+    def end(signum: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(signum, "terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parse(args: Sequence[str]) -> "Command | Completion":

@@ -13,6 +13,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from support.examples import ROOT, load
+from support.pages import Page
 from torch import Tensor
 
 from ppl_vae.distributions.kl import kl
@@ -45,7 +46,7 @@ def line_of(text: str, start: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda p: p.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
-    assert sum(len(cell.source.splitlines()) for cell in jupytext.read(path).cells) < 115
+    assert sum(len(cell.source.splitlines()) for cell in jupytext.read(path).cells) <= 115
     assert f"python examples/{path.name}" in (load(path.stem).__doc__ or "")
 
 
@@ -122,13 +123,13 @@ def test_svi_trains_and_repeats(run: Run) -> None:
 
 
 def test_the_swapped_prior_trains_and_has_no_closed_form(run: Run, tmp_path: Path) -> None:
-    text = run("swap_the_prior", "--epochs", "1", "--draws", "2", "--out", str(tmp_path / "out"))
+    text = run("swap_the_prior", "--epochs", "1", "--draws", "2")
     names = ("normal", "mixture, learned", "mixture, fixed")
     elbos = [numbers(line_of(text, f"p(z) a {name}"))[0] for name in names]
     assert all(-784 * math.log(2) < elbo < 0 for elbo in elbos)
     assert len(set(elbos)) == 3
     assert "site 'z': no closed-form KL(Normal with event shape (20,) ‖ MixtureSameFamily" in text
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"normal", "mixture-learned", "mixture-fixed"}
+    assert (tmp_path / "swap_the_prior.png").stat().st_size > 10_000
 
 
 def test_the_swapped_prior_is_a_density() -> None:
@@ -374,13 +375,27 @@ def test_a_likely_image_need_not_be_a_digit(run: Run) -> None:
     assert Path("runs/out_of_distribution.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_what_lies_between_two_images(run: Run) -> None:
-    text = run("interpolation", "--epochs", "2", "--pairs", "50", "--out", "runs")
-    ends, straight, arc = (numbers(line_of(text, name)) for name in ("ends", "straight", "arc"))
-    assert straight[0] < 0.9 * ends[0]
-    assert arc[0] == pytest.approx(ends[0], rel=0.15)
-    assert numbers(line_of(text, "pixels"))[1] > 100, "two images on one another"
+    """The table of docs/faq.md."""
+    text = run("interpolation", "--out", "runs")
+    told = {"mean": "pixels", "codes": "ends", "straight": "straight", "arc": "arc", "draws": "prior"}
+    for row in Page("faq.md").table("| length of z"):
+        shown = [float(cell) for cell in row[1:] if cell != "–"]
+        assert numbers(line_of(text, told[row[0].split()[0]])) == pytest.approx(shown, rel=0.05), row[0]
     assert Path("runs/interpolation.png").stat().st_size > 10_000
+
+
+@pytest.mark.docs
+def test_which_scores_tell_other_images_from_digits(run: Run) -> None:
+    """The table of docs/faq.md, of 100 images a set: the standard error of an AUC is 0.03."""
+    text = run("out_of_distribution", "--out", "runs")
+    told = {"letters": ["letters"], "one stroke": ["one stroke"], "blank page": ["blank"]}
+    told["shuffled, noise, inverted"] = ["shuffled", "noise", "inverted"]
+    for row in Page("faq.md").table("| −log p(x)"):
+        for name in told[row[0]]:
+            found = numbers(line_of(text, name).removeprefix(name))[1:]
+            assert found == pytest.approx([float(cell) for cell in row[1:]], abs=0.06), name
 
 
 def test_the_arc_turns_evenly_from_one_code_to_the_other() -> None:

@@ -31,8 +31,6 @@ QUICK = {
     "which_estimator": ["--draws", "40"],
     "why_reparameterize": ["--draws", "100", "--epochs", "1", "--compare-draws", "2"],
 }
-DRAWN = {"counts", "first_vae", "how_many_latents", "images", "interpolation", "out_of_distribution", "theory"}
-DRAWN |= {"which_estimator", "why_reparameterize"}
 PATHS = sorted(ROOT.glob("examples/*.py"))
 
 
@@ -65,6 +63,4 @@ def test_an_example_is_a_notebook(path: Path, kernel: tuple[Any, Any], tmp_path:
     running.execute(reset_kc=False, cleanup_kc=False)
     outputs = call.outputs
     assert all(output["output_type"] != "error" for output in outputs)
-    shown = any("image/png" in output.get("data", {}) for output in outputs)
-    assert shown == (path.stem in DRAWN)
-    assert shown or any(output.get("name") == "stdout" and output["text"].strip() for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs)

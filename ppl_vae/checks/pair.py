@@ -9,6 +9,7 @@ import torch
 
 from ppl_vae.checks import capture, columns, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
+from ppl_vae.core.randomness import kept
 from ppl_vae.core.results import Result
 from ppl_vae.data import Data
 from ppl_vae.objectives import Objective, Trace_ELBO
@@ -73,7 +74,7 @@ class CheckReport(Result):
 def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *, thorough: bool = False) -> CheckReport:
     """Run every check in order, up to the first that finds an error, since the later ones rely on it.
 
-    Weights, buffers, Pyro's parameter store and torch's random state stay as they were.
+    Weights, buffers, Pyro's parameter store and the random states stay as they were.
 
     Args:
         thorough: also run the checks that `fit` does without: whether five steps are finite, whether x can be drawn
@@ -82,7 +83,7 @@ def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *,
     findings: list[Finding] = []
     with (
         pyro.get_param_store().scope(),
-        torch.random.fork_rng(),
+        kept(),
         pyro.validation_enabled(False),
         buffers_kept(pair.model, pair.guide),
     ):

@@ -13,6 +13,11 @@ from typing import Any
 
 from ppl_vae.core.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, and never a part of it."""
@@ -33,16 +38,36 @@ def naming(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """The file to write in place of `path`, which it becomes at the end; after an error nothing of it is left."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with _beside(path) as beside:
+        try:
+            yield beside
+            sync_file(beside)
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """The name to write under: always the same, so that what a kill leaves is written over, but for a second writer.
+
+    Who writes has locked the file, and a lock goes with its process.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    if fcntl is None:
+        yield beside
+        return
+    with open(beside, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(file.fileno()), os.stat(beside))  # and not renamed in between
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        except OSError:  # the file system has no locks
+            mine = True
+        yield beside if mine else path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -76,6 +101,27 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path} can't be read: it holds no JSON object")
     return value
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file. A kill may tear what is added; without `sync_file` it may be lost with the power."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def sync_file(path: Path) -> None:
+    """Flush what was written to a file to disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that is not there, with those above it, and flush their names to disk."""
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True)
+    for each in new:
+        with contextlib.suppress(PermissionError):  # a folder in which one may write and not look
+            sync_folder(each.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,9 @@
 """A number with its standard error."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Literal
 
 
@@ -18,6 +20,12 @@ class Estimate:
     value: float
     se: float
     over: Literal["draws", "data", "seeds"]
+
+    @classmethod
+    def of(cls, values: Sequence[float], over: Literal["draws", "data", "seeds"]) -> "Estimate":
+        """The mean of numbers that are independent of each other; NaN where there is none, its error NaN of one."""
+        se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(fmean(values) if values else math.nan, se, over)
 
     @property
     def z(self) -> float:

@@ -92,10 +92,14 @@ class Captured:
         )
         self.looked = False
 
-    def __call__(self, batch: Batch, rate_weight: float = 1.0) -> Seen:
+    def __call__(self, batch: Batch, rate_weight: float = 1.0, stopped: Tensor | None = None) -> Seen:
         """The pass over a batch at the present parameters.
 
         Buffers are moved as the programs move them, but stay where a number is not finite.
+
+        Args:
+            stopped: a flag on the device, bool `()`, which is set where a number is not finite. Buffers stay where it
+                is set, by this pass or one before, and nothing waits for the device.
 
         Raises:
             NotCaptured: the programs can't become a graph.
@@ -106,7 +110,11 @@ class Captured:
         with torch.no_grad():
             numbers, *others = run(*self.function.state, *self.inputs(batch, rate_weight))
             n = len(self.function.trained)
-            if self.function.moving and numbers.isfinite().all():
+            if stopped is not None:
+                stopped.logical_or_(~numbers.isfinite().all())
+                for old, new in zip(self.function.moving, others[n:], strict=True):
+                    old.copy_(torch.where(stopped, old, new))
+            elif self.function.moving and numbers.isfinite().all():
                 torch._foreach_copy_(self.function.moving, list(others[n:]))
         return Seen(numbers, others[:n])
 

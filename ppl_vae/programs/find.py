@@ -17,6 +17,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.palette import REWRITTEN, SHORTHANDS, Shorthand
 from ppl_vae.core.registry import did_you_mean
+from ppl_vae.programs.imported import own_imports
 
 Kind: TypeAlias = Literal["model", "guide"]
 Spec: TypeAlias = str | Path | Callable[..., Any]
@@ -29,6 +30,7 @@ class Source:
     Args:
         path: None for an object given from Python.
         shorthand: what `spec` stands for, where it is a name for another program with settings.
+        imports: the SHA-256 of each file of the user's own that it imports, by the name of the module.
     """
 
     spec: str
@@ -37,6 +39,7 @@ class Source:
     sha256: str = ""
     shipped: bool = False
     shorthand: Shorthand | None = None
+    imports: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         spec = f"{self.spec}: {self.shorthand}" if self.shorthand else self.spec
@@ -79,13 +82,14 @@ class Finder:
             kinds = [kind for kind in kinds if kind == attribute.lower()]
         path, shorthand = _locate(place, kinds)
         if path not in self.executed:
-            self.executed[path] = _execute(path, place.rpartition(".")[0] if _is_module(place) else "")
+            self.executed[path] = _execute(path, _package(place))
         module, digest = self.executed[path]
         target, attribute = _member(module, path, attribute, kinds)
         _need_forward(target, f"{path.name}:{attribute}", kinds)
         twins = (shipped_folder(kind) / path.name for kind in kinds)
         shipped = any(twin.is_file() and sha256_of(twin) == digest for twin in twins)
-        return target, Source(str(spec), path, attribute, digest, shipped, shorthand)
+        imports = {} if shipped else own_imports(path, _package(place))
+        return target, Source(str(spec), path, attribute, digest, shipped, shorthand, imports)
 
 
 def _parts(spec: str) -> tuple[str, str]:
@@ -94,6 +98,16 @@ def _parts(spec: str) -> tuple[str, str]:
         return spec, ""
     place, suffix, attribute = spec.rpartition(".py:")
     return (f"{place}.py", attribute) if suffix else (spec.partition(":")[0], spec.partition(":")[2])
+
+
+def _package(place: str) -> str:
+    return place.rpartition(".")[0] if _is_module(place) else ""
+
+
+def imports_of(spec: str | Path, kind: Kind) -> dict[str, str]:
+    """The files of the user's own that the program imports, see `own_imports`; it is not executed."""
+    place, _ = _parts(str(spec))
+    return own_imports(_locate(place, [kind]).path, _package(place))
 
 
 def locate(spec: str | Path, kind: Kind) -> Path:

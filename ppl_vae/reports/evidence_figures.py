@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ppl_vae.evidence.collapse import Collapse
 from ppl_vae.evidence.evaluation import Evaluation
+from ppl_vae.evidence.khat import MOST_KHAT
 from ppl_vae.objectives.dimensions import ACTIVE
 from ppl_vae.reports.labels import name_ends, shortened
 from ppl_vae.reports.style import BLACK, BLUE, GREY, ORANGE, SMALL, WIDTH, figure, log_scale, styled
@@ -18,6 +19,7 @@ WHOSE = {
     "amortization": "amortization,\nthe encoder's",
 }
 MOST_BARS, MOST_NAMES, MOST_CELLS, MANY = 60, 12, 60, 2000
+LOWEST_KHAT, HIGHEST_KHAT = -0.25, 1.5  # of the panel
 
 
 @styled()
@@ -163,3 +165,39 @@ def _mean_gap(axes: Axes, found: Evaluation) -> None:
     axes.set_xticks(range(len(shown)), [WHOSE[name] for name in shown])
     axes.set(ylabel="nats per datum", title="mean over rows ± s.e.")
     axes.margins(y=0.15)
+
+
+@styled()
+def khat(found: Evaluation) -> Figure:
+    """The k-hat of each row, in order: of the guide's weights, and of those that log p(x) rests on, if they are others.
+
+    Lines stand at 0.5, below which the error of a mean over the weights holds, and at 0.7, above which the mean itself
+    can be far off. What lies beyond the panel, as that of weights without a tail, is a triangle at its edge.
+
+    Source: Vehtari, Simpson, Gelman, Yao & Gabry 2024.
+    """
+    drawn = figure(WIDTH, 2.5)
+    axes = drawn.subplots()
+    by_guide, used = (x.khat.double().cpu().numpy() for x in (found.found.weighted, found.found))
+    curves = {"the guide's draws": (by_guide, GREY), "draws used for log p(x)": (used[~np.isnan(used)], BLUE)}
+    if np.array_equal(by_guide, used):
+        curves = {"the guide's draws": (by_guide, BLUE)}
+    for high, text in ((MOST_KHAT, "the error holds below 0.5"), (0.7, "the mean can be far off above 0.7")):
+        axes.axhline(high, color=BLACK, ls="--", lw=0.8)
+        axes.annotate(
+            text, (0, high), (3, 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points", fontsize=SMALL
+        )
+    seen = np.concatenate([values[np.isfinite(values)] for values, _ in curves.values()])
+    low, top = LOWEST_KHAT, np.clip(seen.max(initial=0), 0.8, HIGHEST_KHAT)
+    ends = {}
+    for name, (values, color) in curves.items():
+        if not len(values):
+            continue
+        y, x = np.sort(values), (np.arange(len(values)) + 0.5) / len(values)
+        for which, mark in (((y >= low) & (y <= top), "."), (y < low, "v"), (y > top, "^")):
+            axes.plot(x[which], y[which].clip(low, top), mark, color=color, ms=4)
+        ends[f"{name}:\n{(values < MOST_KHAT).mean():.0%} below 0.5"] = (y[-1].clip(low, top), color)
+    axes.set(xticks=[0, 1], xticklabels=["lowest", "highest"], xlabel=f"{len(by_guide)} rows, by k-hat")
+    axes.set(yticks=[0, 0.5, 1], ylabel="k-hat", xlim=(-0.01, 1.01), ylim=(low - 0.05, top + 0.05))
+    name_ends(axes, ends)
+    return drawn

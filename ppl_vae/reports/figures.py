@@ -48,7 +48,7 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
             if np.isfinite(values[-1:]).any():
                 ends[label] = (values[-1], color)
         axes.set(xlabel="epoch", title=title)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     drawn.axes[0].set_ylabel("nats per datum")
     name_ends(drawn.axes[-1], ends)
     return drawn

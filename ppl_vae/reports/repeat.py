@@ -21,7 +21,15 @@ def how_to_repeat(run: Run) -> Section:
         section.add(
             note(f"It can't be typed as it stands: {', '.join(given)} came from Python. Give them to ppl_vae.fit.")
         )
-    return section.add(definitions(dict(run.record["versions"]) | hashes))
+    section.add(note("This makes it again from its folder, and says whether the bits are the same:"))
+    section.add(commands([f"ppl-vae rerun {_quoted(str(run.folder))}"]))
+    return section.add(definitions(dict(run.record["versions"]) | _machine(run) | hashes))
+
+
+def _machine(run: Run) -> dict[str, str]:
+    """On what it was trained, as far as the run tells it."""
+    told = run.record.get("machine", {})
+    return {name: ", ".join(map(str, x)) if isinstance(x, list) else str(x) for name, x in told.items() if x}
 
 
 def _from_python(run: Run) -> list[str]:

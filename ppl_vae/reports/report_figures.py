@@ -53,7 +53,7 @@ def learning(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         if len(lines):
             ends[wrapped(shortened(name, 60))] = (elbo[-1], color)
     axes.set(xlabel="epoch", ylabel="validation ELBO, nats per datum")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     name_ends(axes, ends)
     return drawn
 

@@ -99,8 +99,10 @@ def save(figure: Figure, path: Path) -> None:
         write_bytes(path.with_suffix(f".{kind}"), _rendered(figure, kind))
 
 
-def show(figure: Figure) -> None:
-    """Show the figure below the cell of a notebook; nothing elsewhere."""
+def show(figure: Figure, path: Path | None = None) -> None:
+    """Show the figure below the cell of a notebook, and nowhere else; with a path, `save` it too."""
+    if path is not None:
+        save(figure, path)
     ipython = sys.modules.get("IPython")
     if ipython is not None and ipython.get_ipython() is not None:
         ipython.display.display_png(_rendered(figure, "png"), raw=True)

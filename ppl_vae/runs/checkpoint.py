@@ -90,14 +90,16 @@ class Checkpoints:
         """Write the checkpoint of `step`; `best` is the step of the best checkpoint, written before or now."""
         name = f"step-{step}"
         place, part = self.folder / "checkpoints" / name, self.folder / "checkpoints" / f".{name}.part"
+        # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
+        content = save({k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()})
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        write_bytes(
-            part / "state.safetensors",
-            # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
-            save({k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}),
-        )
-        write_json(part / "state.json", info)
+        try:
+            write_bytes(part / "state.safetensors", content)
+            write_json(part / "state.json", info)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)  # a full disk has no room for half a checkpoint
+            raise
         manifest = self.manifest
         manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
         manifest["best"] = best
@@ -107,8 +109,13 @@ class Checkpoints:
         stale = self._stale(manifest)
         manifest["checkpoints"] = {n: hashes for n, hashes in manifest["checkpoints"].items() if n not in stale}
         write_json(self.folder / "manifest.json", manifest)
-        for folder in place.parent.iterdir():  # also what a kill has left behind
-            if folder.name not in manifest["checkpoints"]:
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what is not in the manifest: old checkpoints, and what a kill or a full disk has left behind."""
+        listed, place = self.manifest["checkpoints"], self.folder / "checkpoints"
+        for folder in place.iterdir() if place.is_dir() else ():
+            if folder.name not in listed:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,7 +4,6 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ from ppl_vae import objectives
 from ppl_vae.checks.pair import check_pair
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.files import Scratch
+from ppl_vae.core.randomness import kept
 from ppl_vae.data import Data
 from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import Described
@@ -26,7 +26,7 @@ from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.record import change_config, is_unfinished, record_data, write_record
-from ppl_vae.runs.recording import Recording, load
+from ppl_vae.runs.recording import NOT_FINITE, Recording, disk_told, load
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
 from ppl_vae.runs.threads import ChosenThreads
@@ -102,8 +102,9 @@ def fit(
         )
     if out is None:
         raise InputError("fit needs out, the folder of the run to go on with")
+    given = {name: getattr(config, name) for name in options if name != "set"}
     return go_on(
-        out, config, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
+        out, given, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
         progress=progress,
     )  # fmt: skip
 
@@ -171,13 +172,14 @@ def start(
         example = opened.first(EXAMPLE_ROWS)
         pair, made, named = built(config, model, guide, opened, example, given, objective)
         loop = _loop(config, pair, opened, made)
-        loop.check_warmup()
-        _check(pair, opened, made)
-        loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
-        how = stepping.record(loop.stepper)
-        write_record(place, config, pair, opened, example, made, named.source, schema, how)
+        with kept():  # a run that is gone on with from its start does not do all of this again
+            loop.check_warmup()
+            _check(pair, opened, made)
+            loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
+            how = stepping.record(loop.stepper)
+            write_record(place, config, pair, opened, example, made, named.source, schema, how)
         again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
-        with lock.training(place):
+        with lock.training(place), disk_told(place):
             return _train(loop, Run(place, scratch, again), progress, most)
 
 
@@ -206,7 +208,7 @@ def built(
 
 def go_on(
     run: str | os.PathLike[str],
-    asked: FitConfig,
+    given: Mapping[str, Any],
     *,
     model: Spec | None = None,
     guide: Spec | None = None,
@@ -220,35 +222,37 @@ def go_on(
     """Go on with a run from its last checkpoint, bit for bit as if it had not stopped. Errors as for `fit`.
 
     Args:
-        asked: more epochs, if so wished; any other option has to be as in the run, or at its default.
+        given: options of `FitConfig` that are given, be it at their default; see `FitConfig.resumed_with`.
         model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
     """
     run = Run.of(run)
-    with lock.training(run.folder):  # before anything of it is read
-        config = _extended(run.config, asked)
+    with lock.training(run.folder), disk_told(run.folder):  # before anything of it is read
+        config = run.config.resumed_with(given, force=force)
         _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
         check_packages(config.track)
         opened = run.data(data, force=force)
-        given = settings.restore(run.config.set, set, run.folder)
+        values = settings.restore(run.config.set, set, run.folder)
         most = torch.get_num_threads()
         with isolated(config.seed, config.threads, config.precision):
             example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
             rows = opened.whole("train")[0] if config.standardize else None
             named = {"model": model, "guide": guide}
-            notes = notes_of(config, given)
+            notes = notes_of(config, values)
             pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
-            made = make_objective(run.named_objective(objective, trust=trust, force=force), given, config.precision)
+            made = make_objective(run.named_objective(objective, trust=trust, force=force), values, config.precision)
             loop = _loop(config, pair, opened, made)
             how = run.record.get("step", {"captured": False})
             if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
                 how = {"captured": False}
-            batch = loop.move(opened.first(config.batch_size))
-            loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
+            with kept():
+                batch = loop.move(opened.first(config.batch_size))
+                loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
             if run.checkpoints.steps:
                 load(loop, run)
             _check(pair, opened, made)
             if config != run.config:
-                change_config(run.folder, config)
+                _check_change(loop, run)
+                change_config(run.folder, config, loop.state.step)
             again = {**run.again, **_again(pair, {**named, "set": notes})}
             return _train(loop, Run(run.folder, run.keep, again), progress, most)
 
@@ -265,7 +269,9 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
         loop.callbacks = (recording, bar, tracking)
         recording.begin(loop)
         with signals, bar:
-            for line in loop.about():
+            with kept():
+                about = list(loop.about())
+            for line in about:
                 bar.say(line)
             if loop.config.threads == "auto":
                 chosen = ChosenThreads(run.folder, threads, bar.say)
@@ -276,15 +282,37 @@ def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
             except NumericalError as error:
                 recording.save(loop)
                 raise NumericalError(
-                    f"{error}, {run.folder} holds the state before it. Fit anew with a lower --lr, with --clip, or "
-                    "with a floor on a scale",
+                    f"{error}, {run.folder} holds the state before it, and {NOT_FINITE} there the batch. Go on with "
+                    "a lower learning rate by ppl-vae resume --lr, or fit anew with --clip, or with a floor on a "
+                    "scale; --on-nan skip leaves such steps out",
                     error.rows,
                 ) from error
-        recording.save(loop)
+            recording.save(loop)
+        if signals.caught:
+            raise recording.stopped(signals.caught, loop)
         recording.measure_best(loop)
         tracking.end(loop)
     loop.warn_of_warmup()
     return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
+
+
+def _check_change(loop: Loop, run: Run) -> None:
+    """Warn where a run that has ended is not trained on by what is changed.
+
+    Raises:
+        InputError: another batch size within an epoch, whose rows would not be taken once each.
+    """
+    config, state = loop.config, loop.state
+    if config.batch_size != run.config.batch_size and state.batch:
+        raise InputError(
+            f"the last checkpoint, of step {state.step}, stands within an epoch, which goes on in batches of "
+            f"{run.config.batch_size} rows: leave out batch_size, or change it when an epoch has ended"
+        )
+    if loop.done() and state.epoch < config.epochs:
+        warnings.warn(
+            f"{run.folder} has ended: {state.waited} epochs without a better value; a larger patience trains it on",
+            stacklevel=4,
+        )
 
 
 def _check(pair: Pair, data: Data, objective: Objective) -> None:
@@ -297,16 +325,6 @@ def _check(pair: Pair, data: Data, objective: Objective) -> None:
         if finding.level == "error":
             raise InputError(str(finding))
         warnings.warn(str(finding), stacklevel=4)
-
-
-def _extended(recorded: FitConfig, asked: FitConfig) -> FitConfig:
-    """The configuration of a run with the number of epochs that is asked for, if any is."""
-    config = recorded.resumed_with(replace(asked, model="", guide="", data=(), set=()))
-    if config.epochs != recorded.epochs and config.schedule != "constant":
-        raise InputError(f"the {config.schedule} schedule was laid out for {recorded.epochs} epochs: leave out epochs")
-    if config.epochs < recorded.epochs:
-        raise InputError(f"the run was started with {recorded.epochs} epochs, not {config.epochs}: leave it out")
-    return config
 
 
 def notes_of(config: FitConfig, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from ppl_vae.core.files import read_json, to_json, write_bytes, write_json
+from ppl_vae.core.files import append, read_json, sync_file, to_json, write_bytes, write_json
 from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.core.statistics import Estimate
 
@@ -42,6 +42,7 @@ class Line(TypedDict):
     gradient_norm: NotRequired[float]
     lr: NotRequired[float]
     rate_weight: NotRequired[float]
+    skipped: NotRequired[int]
     seconds: NotRequired[float]
 
 
@@ -71,13 +72,14 @@ class Best:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, their null as NaN; a last line torn by a kill is left out.
+    """The lines of `metrics.jsonl`, their null as NaN; what a kill or a loss of power has torn is left out.
 
     Raises:
         InputError: a line is damaged.
     """
     path = folder / METRICS
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    content = path.read_bytes() if path.is_file() else b""
+    lines = content.partition(b"\0")[0].splitlines(keepends=True)  # zeros stand where the power was lost
     return [_read(line, f"line {n} of {path}") for n, line in enumerate(lines, 1) if line.endswith(b"\n")]
 
 
@@ -92,8 +94,24 @@ def _read(line: bytes, where: str) -> dict[str, Any]:
 
 def add_metrics(folder: Path, line: Mapping[str, Any]) -> None:
     """Append a line to `metrics.jsonl`."""
-    with open(folder / METRICS, "a") as file:
-        file.write(to_json(line) + "\n")
+    append(folder / METRICS, to_json(line) + "\n")
+
+
+def sync_metrics(folder: Path) -> None:
+    """Flush the lines to disk, before a checkpoint after which they are not written again."""
+    sync_file(folder / METRICS)
+
+
+def check_lines(folder: Path, step: int, epoch: int) -> None:
+    """
+    Raises:
+        InputError: up to a step there is not one line for the start and for each epoch.
+    """
+    epochs = [line["epoch"] for line in read_metrics(folder) if line["step"] <= step]
+    if epochs != list(range(epoch + 1)):
+        wrong = next((e for e in range(epoch + 1) if epochs.count(e) != 1), epoch)
+        had = f"{epochs.count(wrong)} lines" if wrong in epochs else "no line"
+        raise damaged(folder / METRICS, f"it has {had} of epoch {wrong}", DO)
 
 
 def forget_metrics_after(folder: Path, step: int) -> None:

@@ -17,19 +17,24 @@ FILE = ".lock"  # there only while the run is trained, or where its process was 
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
+class Held(InputError):
+    """Another process trains the run."""
+
+
 @contextlib.contextmanager
 def training(folder: Path) -> Iterator[None]:
     """Hold the run in `folder` while it is trained. Where its file system has no locks, warn and go on.
 
     Raises:
-        InputError: another process trains it, or the lock's file can't be written.
+        Held: another process trains it.
+        InputError: the lock's file can't be written.
     """
     path = folder / FILE
     lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(
+        raise Held(
             f"{folder} is being trained by {_holder(path)}: wait until it is done, or stop it; then ppl-vae resume "
             f"{folder} goes on"
         ) from None

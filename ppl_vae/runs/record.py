@@ -1,19 +1,16 @@
 """`config.json`, the record of a run: written last when the run is made, read and checked when it is opened."""
 
 import math
-import platform
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 
-import ppl_vae
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.files import read_json, write_bytes, write_json
+from ppl_vae.core.files import make_folder, read_json, write_bytes, write_json
 from ppl_vae.core.shape import check_shape, damaged
 from ppl_vae.data import Data
 from ppl_vae.data.cells import CellFields
@@ -27,6 +24,7 @@ from ppl_vae.programs import Pair, owned
 from ppl_vae.programs.find import Source
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch
+from ppl_vae.runs.machine import machine, versions
 from ppl_vae.runs.record_shape import Record
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig, config_from
@@ -72,9 +70,12 @@ def config_of(record: Mapping[str, Any]) -> FitConfig:
     return config_from({name: tuple(x) if isinstance(x, list) else x for name, x in record["fit"].items()})
 
 
-def change_config(folder: Path, config: FitConfig) -> None:
-    """Record that a run goes on with other options."""
-    write_json(folder / FILE, read_record(folder) | {"fit": config.asdict()})
+def change_config(folder: Path, config: FitConfig, step: int) -> None:
+    """Record that a run goes on with other options after a step; `changed` says what they were before."""
+    record, options = read_record(folder), config.asdict()
+    before = {name: x for name, x in config_of(record).asdict().items() if x != options[name]}
+    changed = [*record.get("changed", []), {"step": step, "before": before}]
+    write_json(folder / FILE, record | {"fit": options, "changed": changed})
 
 
 def note_threads(folder: Path, step: int, threads: int) -> None:
@@ -124,7 +125,7 @@ def write_record(
     if is_unfinished(folder) and (folder / "sources").is_dir():
         shutil.rmtree(folder / "sources")
     try:
-        (folder / "sources").mkdir(parents=True)
+        make_folder(folder / "sources")
     except OSError as error:
         raise InputError(f"{folder} can't be made: {error.strerror}") from error
     programs = {kind: _copied(source, folder) for kind, source in pair.sources.items()}
@@ -135,12 +136,8 @@ def write_record(
         folder / FILE,
         {
             "format": FORMAT,
-            "versions": {
-                "ppl_vae": ppl_vae.__version__,
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "pyro": pyro.__version__,
-            },
+            "versions": versions(),
+            "machine": machine(),
             "fit": config.asdict(),
             "programs": programs,
             "objective": {"target": objective.target, "program": own},
@@ -272,4 +269,5 @@ def _described(source: Source) -> dict[str, Any]:
         "sha256": source.sha256,
         "shipped": source.shipped,
         "source": name,
+        "imports": dict(source.imports),
     }

@@ -10,6 +10,7 @@ class Program(TypedDict):
     sha256: str
     shipped: bool
     source: str | None
+    imports: NotRequired[dict[str, str]]
 
 
 class Programs(TypedDict):
@@ -47,11 +48,19 @@ class How(TypedDict):
     eager_from: NotRequired[int]
 
 
+class Change(TypedDict):
+    """Options that a run had before it went on with others from `step` on."""
+
+    step: int
+    before: dict[str, Any]
+
+
 class Record(TypedDict):
     """`config.json`; what older versions did not write need not be there."""
 
     format: int
     versions: NotRequired[dict[str, str]]
+    machine: NotRequired[dict[str, Any]]
     fit: dict[str, Any]
     programs: Programs
     objective: NotRequired[Objectives]
@@ -61,3 +70,4 @@ class Record(TypedDict):
     cells: NotRequired[dict[str, Any]]
     step: NotRequired[How]
     tracked: NotRequired[dict[str, str]]
+    changed: NotRequired[list[Change]]

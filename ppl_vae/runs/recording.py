@@ -1,28 +1,40 @@
 """What a run writes while it is trained: metrics, checkpoints, the best state. And what it reads to go on."""
 
+import contextlib
+import errno
 import math
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.frames import write_arrays
+from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_python
 from ppl_vae.programs import load_owned, owned
+from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import history
 from ppl_vae.runs.record import note_eager
 from ppl_vae.runs.run import Run
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.evaluation import evaluate_afresh
 from ppl_vae.training.interrupt import Interrupted, Signals
 from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
+NOT_FINITE = "not_finite.npz"
 FRESH_SEED, FRESH_DRAWS = VALIDATION_SEED + 1, 5  # what the best state was not selected by
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @dataclass
-class Recording:
+class Recording(Callback):
     """A callback of the training loop, which keeps the run's folder up to date.
 
     Args:
@@ -39,6 +51,7 @@ class Recording:
     def begin(self, loop: Loop) -> None:
         """Forget the metrics of steps that will be taken again; without a checkpoint, record where training starts."""
         steps = self.run.checkpoints.steps
+        self.run.checkpoints.tidy()
         history.forget_metrics_after(self.run.folder, loop.state.step if steps else -1)
         if not steps:
             loop.assess()
@@ -46,7 +59,7 @@ class Recording:
 
     def assessed(self, loop: Loop, line: Mapping[str, Any]) -> None:
         if loop.state.best_step == loop.state.step:
-            tensors = {name: t.detach().clone() for name, t in loop.stepper.tensors().items()}
+            tensors = {name: t.detach().clone() for name, t in _tensors(loop).items()}
             self.best = loop.state.step, tensors, asdict(loop.state)
         history.add_metrics(self.run.folder, line)
 
@@ -59,17 +72,33 @@ class Recording:
         if caught or loop.state.step % loop.config.checkpoint_every == 0:
             self.save(loop)
         if caught:
-            again = f"go on with ppl-vae resume {self.run.folder}"
-            raise Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
+            raise self.stopped(caught, loop)
+
+    def stopped(self, caught: int, loop: Loop) -> Interrupted:
+        """The end of a training that a signal has stopped, when its state is saved."""
+        again = f"go on with ppl-vae resume {self.run.folder}"
+        return Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
+
+    def refused(self, loop: Loop, batch: Batch, error: NumericalError) -> None:
+        """Keep the batch, by the names of its fields, with the numbers of its rows and what is wrong."""
+        arrays = dict(zip(loop.data.fields, (x.numpy(force=True) for x in batch), strict=True))
+        arrays |= {"row_of_the_data": loop.row_numbers().numpy(), "what": np.array(str(error))}
+        write_arrays(arrays, self.run.folder / NOT_FINITE)
 
     def save(self, loop: Loop) -> None:
-        """Write the best state and the present one, unless they are there: a step has only one state."""
+        """Write the best state and the present one, unless they are there: a step has only one state.
+
+        Raises:
+            Undone: a step that was begun could not be taken; nothing is written.
+        """
+        loop.settle()
         checkpoints, state = self.run.checkpoints, loop.state
+        history.sync_metrics(self.run.folder)
         if self.best is not None and self.best[0] not in checkpoints.steps:
             checkpoints.save(*self.best, best=state.best_step)
         self.best = None
         if state.step not in checkpoints.steps:
-            checkpoints.save(state.step, loop.stepper.tensors(), asdict(state), best=state.best_step)
+            checkpoints.save(state.step, _tensors(loop), asdict(state), best=state.best_step)
 
     def measure_best(self, loop: Loop) -> None:
         """Write `best.json`: the best state's validation numbers at fresh noise. Warn where its latent has collapsed.
@@ -94,16 +123,44 @@ class Recording:
             )
 
 
+def _tensors(loop: Loop) -> dict[str, Tensor]:
+    """All that the next step depends on, by name; programs and data may also draw from numpy and from Python."""
+    return loop.stepper.tensors() | of_numpy_and_python()
+
+
+@contextlib.contextmanager
+def disk_told(folder: Path) -> Iterator[None]:
+    """A disk that is full, or can't be written for another reason, is an error in words.
+
+    Raises:
+        InputError: in its place.
+    """
+    try:
+        yield
+    except OSError as error:
+        of_run = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(folder)
+        if error.errno not in DISK or not of_run:
+            raise
+        raise InputError(
+            f"{folder} can't be written ({error.strerror}). What it holds is whole: when that is mended, go on with "
+            f"ppl-vae resume {folder}"
+        ) from error
+
+
 def load(loop: Loop, run: Run) -> None:
     """Put the loop where the last checkpoint of the run was.
 
     Raises:
-        InputError: the checkpoint is of a version that kept another state, or of other programs.
+        InputError: the checkpoint is of a version that kept another state, or of other programs; the metrics before it
+            are damaged.
     """
     tensors, info = run.checkpoints.load(run.step("last"))
-    if set(info) != {field.name for field in fields(State)}:
+    known = {field.name for field in fields(State)}
+    if not known - {"skipped"} <= set(info) <= known:
         raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
+    history.check_lines(run.folder, info["step"], info["epoch"])
     loop.stepper.load(tensors)
+    restore_numpy_and_python(tensors)
     loop.state = State(**info)
     if loop.state.best_value is None:  # JSON has no −inf
         loop.state.best_value = -math.inf

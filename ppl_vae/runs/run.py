@@ -180,8 +180,9 @@ class Run(Result):
         Columns: `step`, `epoch`; on the validation rows `valid_elbo`, `valid_rate`, `valid_distortion` (nats per datum)
         and the standard errors over data `valid_elbo_se_data`, `valid_rate_se_data`; over the epoch, while the
         parameters moved, `train_elbo`, `train_rate`, `train_distortion`, `gradient_norm` (the mean over steps), `lr`
-        and `seconds`. Where the objective is no ELBO, also `valid_objective`, `valid_objective_se_data` and
-        `train_objective`. The first row has no numbers of an epoch: NaN.
+        and `seconds`, and with `on_nan="skip"` the steps that were `skipped`. Where the objective is no ELBO,
+        also `valid_objective`, `valid_objective_se_data` and `train_objective`. The first row has no
+        numbers of an epoch: NaN.
         """
         return as_frame(self.metrics)
 

@@ -86,7 +86,7 @@ class Job:
         if run.fresh is not None:
             return run
         return go_on(
-            run, self.config, model=self.model, guide=self.guide, data=self.data, set=run.again.get("set", {}),
+            run, {}, model=self.model, guide=self.guide, data=self.data, set=run.again.get("set", {}),
             objective=self.objective, progress=progress,
         )  # fmt: skip
 

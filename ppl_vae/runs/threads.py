@@ -1,15 +1,15 @@
 """Threads that are chosen again and again while a run is trained, as other work on the machine comes and goes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ppl_vae.core.threads import fastest
 from ppl_vae.runs.record import note_threads
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.loop import Loop
 
 EVERY = 20.0
@@ -17,7 +17,7 @@ EVERY = 20.0
 
 
 @dataclass
-class ChosenThreads:
+class ChosenThreads(Callback):
     """A callback of the training loop that measures how many threads are fastest, and notes each change in the record.
 
     The bits of a run depend on its threads, so that they are noted with the step from which on they hold.
@@ -36,9 +36,6 @@ class ChosenThreads:
     def begin(self, loop: Loop) -> None:
         """Note what the training begins with."""
         self.chosen(loop, torch.get_num_threads())
-
-    def assessed(self, loop: Loop, line: Mapping[str, Any]) -> None:
-        """Nothing."""
 
     def stepped(self, loop: Loop) -> None:
         if time.monotonic() - self.last < EVERY:

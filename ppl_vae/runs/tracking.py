@@ -10,10 +10,11 @@ from ppl_vae.runs import history
 from ppl_vae.runs.record import note_tracked
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.trackers import TRACKERS, Tracked, Tracker
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.loop import Loop
 
 
-class Tracking:
+class Tracking(Callback):
     """A callback of the training loop, and a context in which it trains. A tracker that fails is left out, once warned.
 
     Make it before the metrics of steps that will be taken again are forgotten.
@@ -39,9 +40,6 @@ class Tracking:
         numbers = dict(history.flat(line, "/"))
         step = numbers.pop("step")
         self._tell(lambda tracker: tracker.log(step, numbers) if step > tracker.seen else None)
-
-    def stepped(self, loop: Loop) -> None:
-        """Nothing."""
 
     def end(self, loop: Loop) -> None:
         """Tell of the best step, unless that was told before and nothing has been trained since."""

@@ -17,7 +17,7 @@ import platformdirs
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_json
-from ppl_vae.programs.find import Kind, Spec, locate, same_numbers, sha256_of, shipped_again
+from ppl_vae.programs.find import Kind, Spec, imports_of, locate, same_numbers, sha256_of, shipped_again
 
 KINDS: tuple[Kind, Kind] = ("model", "guide")
 
@@ -46,7 +46,7 @@ class Trust:
             self._refuse([kind for kind in KINDS if kind not in specs])
         if not force:
             for kind, spec in specs.items():
-                self._check_hash(kind, spec, self.record["programs"][kind]["sha256"])
+                self._check_hash(kind, spec, self.record["programs"][kind])
             self._remember(named)
         return specs
 
@@ -64,7 +64,7 @@ class Trust:
             )
         spec = f"{source}:{recorded['attribute']}" if named is None else named
         if not force:
-            self._check_hash("objective", spec, recorded["sha256"])
+            self._check_hash("objective", spec, recorded)
         return spec
 
     @property
@@ -109,16 +109,23 @@ class Trust:
             add,
         )
 
-    def _check_hash(self, kind: str, spec: Any, recorded: str) -> None:
-        """Refuse a file that is not the recorded one, before it is executed."""
-        if not recorded or not isinstance(spec, str | Path):
+    def _check_hash(self, kind: str, spec: Any, recorded: Mapping[str, Any]) -> None:
+        """Refuse a file that is not the recorded one, or imports another file than it did, before it is executed."""
+        sha256 = recorded["sha256"]
+        if not sha256 or not isinstance(spec, str | Path):
             return
         role: Kind = "guide" if kind == "guide" else "model"
-        path = locate(spec, role)
-        if (found := sha256_of(path)) != recorded and not same_numbers(spec, role, recorded):
+        path, imports = locate(spec, role), recorded.get("imports", {})
+        if (found := sha256_of(path)) != sha256 and not same_numbers(spec, role, sha256):
             raise InputError(
                 f"{kind} {spec} ({path}, sha256 {found[:12]}) is not what {self.folder} was fitted with "
-                f"(sha256 {recorded[:12]}): name the right file, or --force"
+                f"(sha256 {sha256[:12]}): name the right file, or --force"
+            )
+        now = imports_of(spec, role) if imports else {}
+        if changed := [name for name in imports if now.get(name) != imports[name]]:
+            raise InputError(
+                f"{kind} {spec} imports {', '.join(changed)}, which {'is' if len(changed) == 1 else 'are'} not what "
+                f"{self.folder} was fitted with: put the file back as it was, or --force"
             )
 
     def _remember(self, named: Mapping[str, Spec | None]) -> None:

@@ -1,5 +1,6 @@
 """The options of `fit`, as the command line shows them and as a run records them. Imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -14,6 +15,7 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
 Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
+OnNan: TypeAlias = Literal["stop", "skip"]
 Track: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 Precision: TypeAlias = Literal["float32", "float64", "bfloat16"]
 
@@ -22,6 +24,7 @@ _OBJECTIVES = ", ".join(Registry[Any]("ppl_vae.objectives", "objective"))
 _PARTS = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in PARTS.items())
 _SUFFIXES = ", ".join(Registry[Any]("ppl_vae.data.readers", "kind of file"))
 _SETS = ", ".join(Registry[Any]("ppl_vae.data.builtin", "data set"))
+MAY_CHANGE = ("epochs", "lr", "patience")  # when a run goes on
 EVERY = ("checkpoint_every", "keep_every")
 COUNTS = ("epochs", "batch_size", "patience", "warmup", "warmup_cycles", "threads", *EVERY)
 
@@ -61,6 +64,13 @@ class FitConfig:
         "constant"
     )
     clip: Annotated[float | None, Doc("Scale the gradient down to this norm where it is larger.")] = None
+    on_nan: Annotated[
+        OnNan,
+        Doc(
+            "What to do where the loss or its gradient is not finite: stop, or skip the step, at most 10 in an epoch. "
+            "The step is not taken in either case, and RUN/not_finite.npz holds its batch."
+        ),
+    ] = "stop"
     patience: Annotated[
         int | None,
         Doc(
@@ -167,16 +177,28 @@ class FitConfig:
     def asdict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def resumed_with(self, asked: "FitConfig") -> "FitConfig":
-        """This recorded configuration, with the epochs asked for; any other difference is an error.
+    def resumed_with(self, given: Mapping[str, Any], *, force: bool = False) -> "FitConfig":
+        """This recorded configuration with the options that are given, and no other.
 
-        What is asked at its default counts as not said.
+        Raises:
+            InputError: one that would make another run of it; the batch size is one of them, unless `force`.
         """
-        for field in fields(self):
-            wanted, recorded = getattr(asked, field.name), getattr(self, field.name)
-            if wanted not in (field.default, recorded) and field.name != "epochs":
-                raise InputError(f"the run was started with {field.name} {recorded!r}, not {wanted!r}: leave it out")
-        return replace(self, epochs=asked.epochs) if asked.epochs != FitConfig.epochs else self
+        for name, wanted in given.items():
+            recorded = getattr(self, name)
+            if wanted != recorded and name not in MAY_CHANGE and not (force and name == "batch_size"):
+                may = ", ".join(MAY_CHANGE) + (", and batch_size with force" if name == "batch_size" else "")
+                raise InputError(
+                    f"the run was started with {name} {recorded!r}, not {wanted!r}: leave it out; a run may go on with "
+                    f"other values of {may}"
+                )
+        changed = replace(self, **given)
+        if changed.epochs != self.epochs and self.schedule != "constant":
+            raise InputError(f"the {self.schedule} schedule was laid out for {self.epochs} epochs: leave out epochs")
+        if changed.epochs < self.epochs:
+            raise InputError(f"the run was started with {self.epochs} epochs, not {changed.epochs}: leave it out")
+        if changed.batch_size != self.batch_size and (self.schedule != "constant" or self.warmup):
+            raise InputError(f"schedule and warmup count steps of {self.batch_size} rows: leave out batch_size")
+        return changed
 
 
 def config_from(options: dict[str, Any]) -> FitConfig:

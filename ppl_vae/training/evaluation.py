@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_vae.core.randomness import seed_torch
+from ppl_vae.core.randomness import kept
 from ppl_vae.objectives import Objective
 from ppl_vae.objectives.numbers import per_example
 from ppl_vae.objectives.rate import rates_of
@@ -61,8 +61,7 @@ def evaluate(pair: Pair, objective: Objective, batches: Iterable[Batch], seed: i
         batches: the rows, on the device of the programs.
     """
     numbers, how = [], dict[str, str]()
-    with torch.random.fork_rng(), evaluating(pair.model, pair.guide):
-        seed_torch(seed)
+    with kept(seed), evaluating(pair.model, pair.guide):
         for batch in batches:
             estimate = objective.estimate(pair.model, pair.guide, batch)
             numbers.append(per_example(objective, estimate))

@@ -8,22 +8,26 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ppl_vae.core.errors import NumericalError
 from ppl_vae.data import Data
 from ppl_vae.data.protocol import Split
-from ppl_vae.programs import terms
+from ppl_vae.programs import parameters, terms
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import evaluating
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.evaluation import evaluate
 from ppl_vae.training.schedule import Warmup, schedule
-from ppl_vae.training.step import Step, Stepper
+from ppl_vae.training.step import Step, Stepper, Undone
 
+SUMS = ("value", "elbo", "rate", "distortion", "gradient_norm")
 OWN_VALUE = ("objective", "objective_se_data")
+MOST_SKIPPED = 10  # steps of one epoch
 VALIDATION_SEED = 20_131_220  # common to all epochs and runs: their validation ELBOs differ by parameters alone
 
 
@@ -43,35 +47,34 @@ class State:
     best_step: int = 0
     best_value: float = -math.inf
     waited: int = 0
+    skipped: int = 0
 
     def add(self, seen: Step, rows: int) -> None:
         self.step, self.batch, self.rows = self.step + 1, self.batch + 1, self.rows + rows
-        self.value += seen.value
-        self.elbo += seen.elbo
-        self.rate += seen.rate
-        self.distortion += seen.distortion
-        self.gradient_norm += seen.gradient_norm
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(seen, name))
+
+    def skip(self) -> None:
+        """Leave out the step that could not be taken."""
+        self.step, self.batch, self.skipped = self.step + 1, self.batch + 1, self.skipped + 1
+
+    def undo(self, undone: Undone) -> None:
+        """Forget steps that were begun; they have added nothing to the sums."""
+        self.step, self.batch, self.rows = self.step - undone.steps, self.batch - undone.steps, self.rows - undone.rows
+
+    def settle(self) -> None:
+        """Read the sums, which are on the device where steps are begun ahead."""
+        for name in SUMS:
+            setattr(self, name, float(getattr(self, name)))
 
     def means(self) -> dict[str, float]:
         """Nats per datum over the epoch so far, while the parameters moved."""
         totals = {"objective": self.value, "elbo": self.elbo, "rate": self.rate, "distortion": self.distortion}
-        return {name: total / self.rows for name, total in totals.items()}
+        return {name: float(total) / self.rows for name, total in totals.items()}
 
     def next_epoch(self) -> None:
-        self.epoch, self.batch, self.rows = self.epoch + 1, 0, 0
+        self.epoch, self.batch, self.rows, self.skipped = self.epoch + 1, 0, 0, 0
         self.value = self.elbo = self.rate = self.distortion = self.gradient_norm = 0.0
-
-
-class Callback(Protocol):
-    """What is told of the training as it goes on. It may end the training by an exception."""
-
-    def assessed(self, loop: "Loop", line: Mapping[str, Any]) -> None:
-        """After an evaluation on the validation rows; `line` is what there is to say of it and of the epoch before."""
-        ...
-
-    def stepped(self, loop: "Loop") -> None:
-        """After each step, and after the evaluation where the step was the last of an epoch."""
-        ...
 
 
 @dataclass
@@ -104,13 +107,30 @@ class Loop:
         """
         self.clock = time.perf_counter()
         while not self.done():
-            position = {"epoch": self.state.epoch, "seed": self.config.seed, "start": self.state.batch}
-            for batch in self.data.batches("train", self.config.batch_size, **position):
-                self.step(batch)
-                if self.state.batch == self.steps_per_epoch:
-                    self.finish_epoch()
-                for callback in self.callbacks:
-                    callback.stepped(self)
+            try:
+                for batch in self.batches():
+                    self.step(batch)
+                    self.stepped()
+            except NumericalError as error:
+                self.refuse(error)
+                self.stepped()
+            except Undone as undone:
+                self.state.undo(undone)
+                if undone.error is not None:
+                    self.refuse(undone.error)
+                    self.stepped()
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of the present epoch that are still to come."""
+        epoch, size, seed = self.state.epoch, self.config.batch_size, self.config.seed
+        return self.data.batches("train", size, epoch=epoch, seed=seed, start=self.state.batch)
+
+    def stepped(self) -> None:
+        """Finish the epoch with its last step, and tell of the step."""
+        if self.state.batch == self.steps_per_epoch:
+            self.finish_epoch()
+        for callback in self.callbacks:
+            callback.stepped(self)
 
     def done(self) -> bool:
         patience = self.config.patience
@@ -119,15 +139,37 @@ class Loop:
     def step(self, batch: Batch) -> None:
         self.stepper.learning_rate = self.learning_rate(self.state.step)
         self.stepper.rate_weight = self.rate_weight(self.state.step)
-        try:
-            seen = self.stepper.step(self.move(batch))
-        except NumericalError as error:
+        self.state.add(self.stepper.step(self.move(batch)), len(batch[0]))
+
+    def refuse(self, error: NumericalError) -> None:
+        """Tell of the step that can't be taken, and skip it, if that is wished for.
+
+        Raises:
+            NumericalError: it is not, or the epoch has too many of them.
+        """
+        state, most = self.state, min(MOST_SKIPPED, self.steps_per_epoch - 1)
+        told = NumericalError(
+            f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1}): "
+            f"{error}{self.rows_of_data(error.rows)}; {self.largest()}; the step was not taken",
+            error.rows,
+        )
+        for callback in self.callbacks:
+            callback.refused(self, next(self.batches()), told)
+        if self.config.on_nan == "stop":
+            raise told from error
+        if state.skipped >= most:
             raise NumericalError(
-                f"step {self.state.step + 1} (epoch {self.state.epoch + 1}, batch {self.state.batch + 1}): "
-                f"{error}{self.rows_of_data(error.rows)}; the step was not taken",
-                error.rows,
-            ) from error
-        self.state.add(seen, len(batch[0]))
+                f"{told}; of this epoch {state.skipped} were skipped, the most that may be", error.rows
+            )
+        warnings.warn(f"{told} but skipped", stacklevel=2)
+        state.skip()
+
+    def largest(self) -> str:
+        """The parameter with the largest number, which is often the one that has run away."""
+        trained = parameters(self.stepper.pair.model, self.stepper.pair.guide, self.stepper.pair.borrower)
+        sizes = {name: p.detach().abs().max().item() for name, p in trained.items() if p.numel()}
+        name = max(sizes, key=sizes.__getitem__)
+        return f"the largest parameter is {name}, up to {sizes[name]:.3g}"
 
     @property
     def means(self) -> dict[str, float]:
@@ -137,21 +179,32 @@ class Loop:
         means = self.state.means()
         return means if self.config.warmup else self.reported(means)
 
-    def rows_of_data(self, rows: list[int]) -> str:
-        """Rows of the present batch, by their numbers in the data."""
+    def row_numbers(self) -> Tensor:
+        """Where each row of the present batch stands in the data as read."""
         config, state = self.config, self.state
         parts = self.data.parts("train", config.batch_size, epoch=state.epoch, seed=config.seed)
-        numbers = self.data.numbers("train")[parts[state.batch][rows]].tolist()
+        return self.data.numbers("train")[parts[state.batch]]
+
+    def rows_of_data(self, rows: list[int]) -> str:
+        """Rows of the present batch, by their numbers in the data."""
+        numbers = self.row_numbers()[rows].tolist()
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         return f" in rows {', '.join(map(str, numbers[:5]))}{more} of the data" if rows else ""
 
+    def settle(self) -> None:
+        """Wait for all steps that were begun. Raises `Undone`, where one of them could not be taken."""
+        self.stepper.settle()
+        self.state.settle()
+
     def finish_epoch(self) -> None:
+        self.settle()
         now = time.perf_counter()
         self.finished = self.means
         line = {
             "train": self.finished,
-            "gradient_norm": self.state.gradient_norm / self.state.batch,
+            "gradient_norm": self.state.gradient_norm / (self.state.batch - self.state.skipped),
             "lr": self.stepper.learning_rate,
+            **({"skipped": self.state.skipped} if self.config.on_nan == "skip" else {}),
             **({"rate_weight": self.stepper.rate_weight} if self.config.warmup else {}),
             "seconds": now - self.clock,
         }

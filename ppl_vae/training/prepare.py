@@ -10,7 +10,7 @@ import torch
 
 from ppl_vae import objectives
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.randomness import seed_torch
+from ppl_vae.core.randomness import kept
 from ppl_vae.core.threads import Threads, threads_of
 from ppl_vae.data import Data, as_data
 from ppl_vae.data.columns import AnySchema
@@ -24,7 +24,7 @@ from ppl_vae.training.config import FitConfig, Precision
 
 @contextlib.contextmanager
 def isolated(seed: int | None = None, threads: Threads = None, precision: Precision | None = None) -> Iterator[None]:
-    """Pyro's parameter store and torch's random state as in a fresh process, and Pyro's validation off.
+    """Pyro's parameter store and the random states (torch, numpy, Python) of a seed, and Pyro's validation off.
 
     All is restored afterwards, and so is the default dtype, which a program's file may set.
 
@@ -33,9 +33,7 @@ def isolated(seed: int | None = None, threads: Threads = None, precision: Precis
         precision: torch's default dtype is float64 if it says so.
     """
     dtype = torch.get_default_dtype()
-    with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng(), threads_of(threads):
-        if seed is not None:
-            seed_torch(seed)
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False), kept(seed), threads_of(threads):
         try:
             if precision == "float64":
                 torch.set_default_dtype(torch.float64)

@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from ppl_vae.training.callback import Callback
+
 if TYPE_CHECKING:
     from ppl_vae.training.loop import Loop
 
@@ -19,7 +21,7 @@ ROOMY = 60
 """Columns of a terminal from which on rows per second have a place."""
 
 
-class Progress:
+class Progress(Callback):
     """Show `total` steps of work on a terminal, at most ten times a second; nothing at all unless `visible`.
 
     It is a callback of the training loop, too. Where standard error is no terminal, or one that can't move its cursor
@@ -80,7 +82,8 @@ def told(line: Mapping[str, Any], epochs: int) -> str:
     sampled = any(how != "closed form" for how in valid["rate_how"].values())
     error = f", rate {valid['rate']:z.2f} ± {valid['rate_se_data']:z.2f} (Monte Carlo)" if sampled else ""
     weight = f", β {line['rate_weight']:.2g}" if line.get("rate_weight", 1) < 1 else ""
-    about = f"epoch {line['epoch']}/{epochs}: {numbers}{weight}, validation ELBO {valid['elbo']:z.2f}{error}"
+    skipped = f", {line['skipped']} steps skipped" if line.get("skipped") else ""
+    about = f"epoch {line['epoch']}/{epochs}: {numbers}{weight}{skipped}, validation ELBO {valid['elbo']:z.2f}{error}"
     return f"{about}, {line['seconds']:z.1f} s"
 
 

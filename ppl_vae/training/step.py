@@ -32,6 +32,20 @@ class Step(NamedTuple):
     gradient_norm: float
 
 
+class Undone(Exception):
+    """Steps that were begun are as if they had not been, since one of them could not be taken: the first of them.
+
+    Args:
+        steps: how many.
+        rows: how many rows they had together.
+        error: what is not finite; None: the first of them can be taken now.
+    """
+
+    def __init__(self, steps: int, rows: int, error: NumericalError | None) -> None:
+        super().__init__(f"{steps} steps are undone")
+        self.steps, self.rows, self.error = steps, rows, error
+
+
 class Noise(Protocol):
     """Where the random numbers of the steps come from."""
 
@@ -74,7 +88,15 @@ class Stepper(Protocol):
     how: str
 
     def step(self, batch: Batch) -> Step:
-        """Take one step. Raises `NumericalError`, with everything as it was before, where a number is not finite."""
+        """Take one step. Raises `NumericalError`, with everything as it was before, where a number is not finite.
+
+        On a device that works while the host goes on, a step may only begin here. Its numbers are tensors then, 0 where
+        it will not have been taken, and `Undone` is raised by a later step or by `settle`.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait for the steps that were begun. Raises `Undone`."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -130,6 +152,9 @@ class Trainer:
                     p.grad.mul_(self.clip / seen.gradient_norm)
         self.optimizer.step()
         return seen
+
+    def settle(self) -> None:
+        """Nothing: each step has ended when `step` does."""
 
     def backward(self, batch: Batch) -> Step:
         """The gradients of one batch. Raises as `step`."""

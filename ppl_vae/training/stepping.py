@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ppl_vae.graphs.worth import saved
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, parameters
@@ -10,6 +12,8 @@ from ppl_vae.programs.scores import Batch
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.step import TorchNoise, Trainer
 
+AHEAD, ELSEWHERE = {"cpu": 1}, 50
+"""Steps that may have begun before their numbers are read, by device: on the CPU a step has ended with its call."""
 WORTH = 60.0
 """Seconds that a compiled step has to save over a training, for `auto`: some three times what compiling takes."""
 
@@ -56,12 +60,13 @@ def stepper(
     except (NotCaptured, NotCompiled) as error:
         eager.how = f"not compiled: {error}"
         return eager
+    ahead = AHEAD.get(torch.device(config.device).type, ELSEWHERE)
     how = "compiled; matrix products by " + {"mm": "torch", "onednn": "oneDNN"}[captured.products or "mm"]
     if captured.graphs[0][0].rows is not None:
         how += "; one graph for each size of a batch, since the programs make a Python number of it"
     return CapturedTrainer(
         pair, objective, config.lr, config.clip, TorchNoise(config.device), how=how, captured=captured,
-        falls_back=config.compile == "auto", eager_from=(recorded or {}).get("eager_from"),
+        falls_back=config.compile == "auto", ahead=ahead, eager_from=(recorded or {}).get("eager_from"),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
@@ -33,7 +34,44 @@ def script(shell: Shell, commands: Mapping[str, Any]) -> str:
         for field in fields(command):
             _add(parser, field)
     functions = (FUNCTIONS[shell].format(kind, " ".join(names(kind))) for kind in KINDS)
-    return shtab.complete(made, shell, preamble="\n".join(functions))
+    text = shtab.complete(made, shell, preamble="\n".join(functions))
+    lists = [
+        (name, action)
+        for name, parser in subparsers.choices.items()
+        for action in parser._actions
+        if action.option_strings and action.nargs == "*"
+    ]
+    return {"bash": _as_it_is, "zsh": _lists_in_zsh, "fish": _lists_in_fish}[shell](text, lists)
+
+
+Lists: TypeAlias = list[tuple[str, argparse.Action]]
+"""The options that take several values, each with its verb. shtab ends them after the first, but in bash."""
+
+
+def _as_it_is(text: str, lists: Lists) -> str:
+    return text
+
+
+def _lists_in_zsh(text: str, lists: Lists) -> str:
+    """Such an option may be given again, and goes on for eight values; what stands at a place, for any number."""
+    for verb, action in lists:
+        options, flag = f"_shtab_ppl_vae_{verb}_options=", action.option_strings[0]
+        found = re.search(rf'{options}(?:.*\n)+?  "({flag}\[.*?(?<!\\)\](:.*))"\n', text)
+        assert found is not None, f"{verb} {flag}"
+        begin, end = found.span(1)
+        text = f"{text[:begin]}*{found[1]}{f':{found[2]}' * 7}{text[end:]}"
+    return text.replace('"(*)::', '"*:')
+
+
+def _lists_in_fish(text: str, lists: Lists) -> str:
+    """The choices of such an option are offered as long as no other option follows it."""
+    lines = ["function _ppl_vae_of", "  set -l given (string match -- '-*' (commandline -opc))"]
+    lines += ['  test (count $given) -gt 0; and test "$given[-1]" = "$argv[1]"', "end"]
+    for verb, action in lists:
+        if action.choices:
+            where = f"_shtab_ppl_vae_using {verb}; and _ppl_vae_of {action.option_strings[0]}"
+            lines.append(f"complete -c ppl-vae -n '{where}' -a '{' '.join(action.choices)}'")
+    return "\n".join([text, *lines, ""])
 
 
 def names(kind: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Options that several verbs have, each typed and described once; and how the command line takes them. No torch."""
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -27,6 +29,19 @@ class Flag:
     type: Any
     default: Any = ...
     read: Callable[[Any], Any] = lambda typed: typed
+
+
+def knowing_what_is_given(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb, which gets as `given` the names of the arguments that it is called with, be they at their default."""
+    own = inspect.signature(verb)
+    shown = own.replace(parameters=[p for name, p in own.parameters.items() if name != "given"])
+
+    @functools.wraps(verb)
+    def called(*args: Any, **options: Any) -> Any:
+        return verb(*args, **options, given=frozenset(shown.bind(*args, **options).arguments))
+
+    called.__signature__ = shown  # type: ignore[attr-defined]
+    return called
 
 
 def listed(typed: tuple[str, ...]) -> list[str] | None:

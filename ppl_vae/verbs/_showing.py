@@ -43,6 +43,11 @@ KEPT = (
         "Each row's log p(x) and ELBO, and the parts of the gap between them; beside it, the means.",
     ),
     (
+        "bounds", "khat", "khat.svg",
+        "The k-hat of each row, lowest first. Below 0.5 the error of a mean over its importance weights holds; above "
+        "0.7 the mean itself can be far off. Where the guide's draws fail, log p(x) rests on better ones, if found.",
+    ),
+    (
         "latent", "verdict", "latent_use.svg",
         "What each dimension carries; draws of q(z) beside draws of p(z); correlations of E[z|x].",
     ),

@@ -24,6 +24,7 @@ FILES = {
     "latent.png": "where the guide puts each digit",
     "compare.png": "the two estimators of the ELBO (numbers in compare.json and compare.nc)",
     "evaluate.png": "log p(x), the ELBO and the gap between them (numbers in evaluate.json and evidence.nc)",
+    "khat.png": "how far the importance weights of each digit can be relied on",
     "latent_use.png": "what each latent dimension carries, and q(z) beside p(z)",
     "predictive.png": "statistics of test digits beside those of digits drawn anew from their q(z|x)",
     "calibration.png": "ranks of the latents of simulated digits: is q(z|x) too narrow?",

@@ -64,8 +64,8 @@ def evaluate(
 
     log p(x) = ELBO + KL(q(z|x) ‖ p(z|x)): this estimates the other two, for each row and with an error, says which part
     of the gap is the family's and which the encoder's, what the latent carries, and whether q(z|x) is calibrated. It
-    is written into the run as `evaluate.json`, `evidence.nc`, and the figures `evaluate.png`, `latent_use.png`,
-    `calibration.png` and `predictive.png`.
+    is written into the run as `evaluate.json`, `evidence.nc`, and the figures `evaluate.png`, `khat.png`,
+    `latent_use.png`, `calibration.png` and `predictive.png`.
     """
     from ppl_vae.core.errors import at_least, check_seeds
     from ppl_vae.core.files import write_json
@@ -92,10 +92,11 @@ def evaluate(
             progress=progress, **counts, **opening,
         )  # fmt: skip
         best = refine_on_run(run, found, data, scale, **opening) if refine else None
-    place = {name: run.folder / name for name in ("evaluate.json", "evidence.nc", "evaluate.png")}
+    place = {name: run.folder / name for name in ("evaluate.json", "evidence.nc", "evaluate.png", "khat.png")}
     write_json(place["evaluate.json"], found.asdict())
     arviz.write_evidence(found, place["evidence.nc"])
     save(evidence_figures.evaluation(found), place["evaluate.png"])
+    save(evidence_figures.khat(found), place["khat.png"])
     if found.collapse is not None:
         place["latent_use.png"] = run.folder / "latent_use.png"
         save(evidence_figures.aggregate_posterior(found.collapse), place["latent_use.png"])

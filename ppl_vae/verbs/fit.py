@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, Precision, Schedule, Track
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, OnNan, Precision, Schedule, Track
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def _needed(out: Path | None) -> Path:
     return out
 
 
+@o.knowing_what_is_given
 def fit(
     model: Annotated[o.Program | None, o.Flag(str | None)] = None,
     guide: Annotated[o.Program | None, o.Flag(str | None)] = None,
@@ -40,6 +41,7 @@ def fit(
     lr: float = FitConfig.lr,
     schedule: Schedule = FitConfig.schedule,
     clip: float | None = FitConfig.clip,
+    on_nan: OnNan = FitConfig.on_nan,
     patience: int | None = FitConfig.patience,
     warmup: int | None = FitConfig.warmup,
     warmup_cycles: int = FitConfig.warmup_cycles,
@@ -83,8 +85,11 @@ def fit(
     keep_every: int | None = FitConfig.keep_every,
     resume: Annotated[bool, Doc("Go on with the run in --out: another name for `ppl-vae resume`.")] = False,
     trust: Annotated[bool, Doc("With --resume: execute the programs in RUN/sources.")] = False,
-    force: Annotated[bool, Doc("With --resume: accept programs or data whose hash is not the run's.")] = False,
+    force: Annotated[
+        bool, Doc("With --resume: accept programs or data whose hash is not the run's, and another batch size.")
+    ] = False,
     progress: o.Progress = False,
+    given: frozenset[str] = frozenset(),
 ) -> "Run | Any":
     """Fit a model and a guide to data: check the pair, train it, keep the best state; the run is a folder.
 
@@ -99,8 +104,8 @@ def fit(
     """
     asked = locals()
     options = {each.name: asked[each.name] for each in fields(FitConfig) if each.name not in ("model", "guide", "data")}
-    if resume:  # an option at its default counts as not said
-        options = {name: x for name, x in options.items() if x is not getattr(FitConfig, name) and x != ()}
+    if resume:
+        options = {name: x for name, x in options.items() if name in given}
     cells = {"layer": layer, "library": library, "batch": batch}
     if seeds is not None or sweep:
         if resume or trust or force:
@@ -130,11 +135,15 @@ def fit(
 
 
 def draw_learning(run: "Run") -> None:
-    """Draw `learning.png`; a figure that fails is a warning, for the run is whole without it."""
+    """Draw `learning.png`, if no other process trains the run by now; a figure that fails is a warning."""
     from ppl_vae.reports import figures
     from ppl_vae.reports.style import save
+    from ppl_vae.runs import lock
 
     try:
-        save(figures.learning_curves(run.metrics), run.folder / LEARNING)
+        with lock.training(run.folder):
+            save(figures.learning_curves(run.metrics), run.folder / LEARNING)
+    except lock.Held:
+        return
     except Exception as error:
         warnings.warn(f"{LEARNING} was not drawn: {error}", stacklevel=3)

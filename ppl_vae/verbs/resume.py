@@ -17,6 +17,12 @@ def resume(
     epochs: Annotated[
         int | None, Doc("Train for so many epochs in all, if more than the run was started with.")
     ] = None,
+    lr: Annotated[
+        float | None, Doc("Go on with this learning rate, for example a lower one after a loss that was not finite.")
+    ] = None,
+    patience: Annotated[
+        int | None, Doc("Stop after this many epochs without a better validation value, also where the run had none.")
+    ] = None,
     data: o.DataAgain = None,
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
@@ -30,13 +36,13 @@ def resume(
 ) -> "Run":
     """Go on with a run that was stopped, bit for bit, or train a finished one for more epochs.
 
-    It begins at the last checkpoint, or at the start if there is none yet.
+    It begins at the last checkpoint, or at the start if there is none yet. What is not given stays as it was.
     """
     from ppl_vae.runs.fitting import fit as train
     from ppl_vae.runs.run import Run
 
     run = Run.of(run)
-    options = {"epochs": epochs, "objective": objective, "set": set}
+    options = {"epochs": epochs, "lr": lr, "patience": patience, "objective": objective, "set": set}
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     run = train(model, guide, data, run.folder, resume=True, trust=trust, force=force, progress=progress, **asked)
     draw_learning(run)

@@ -25,6 +25,12 @@ def test_it_prints_the_digits_that_it_has(value: float, se: float, shown: str) -
     assert f"{Estimate(value, se, 'data')}" == shown
 
 
+def test_the_mean_of_independent_numbers() -> None:
+    assert Estimate.of([1.0, 2.0, 6.0], "seeds") == Estimate(3.0, pytest.approx(7**0.5 / 3**0.5), "seeds")  # type: ignore[arg-type]
+    assert str(Estimate.of([2.0], "seeds")) == "2.00"
+    assert str(Estimate.of([], "seeds")) == "–"
+
+
 @pytest.mark.parametrize(
     ("numbers", "shown"),
     [

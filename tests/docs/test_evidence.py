@@ -23,7 +23,8 @@ def test_its_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     exec(compile(quick, "evaluated.py", "exec"), {})
     printed = capsys.readouterr().out
     assert "20 test rows of digits" in printed
-    for name in ("evaluate.json", "evidence.nc", "evaluate.png", "latent_use.png", "calibration.png", "predictive.png"):
+    figures = ("evaluate.png", "khat.png", "latent_use.png", "calibration.png", "predictive.png")
+    for name in ("evaluate.json", "evidence.nc", *figures):
         assert (tmp_path / "runs/digits" / name).is_file()
 
 

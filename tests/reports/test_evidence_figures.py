@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ppl_vae.evidence.collapse import collapse
 from ppl_vae.objectives.dimensions import ACTIVE
-from ppl_vae.reports.evidence_figures import aggregate_posterior, evaluation
+from ppl_vae.reports.evidence_figures import aggregate_posterior, evaluation, khat
 from ppl_vae.reports.style import save
 
 
@@ -121,3 +122,31 @@ def test_bars_reach_from_the_elbo_to_log_px() -> None:
     assert [text.get_text() for text in each.texts] == ["log p(x)", "approximation", "amortization", "ELBO"]
     means = [bar.get_height() for container in average.containers[1::2] for bar in container]
     assert sorted(means) == pytest.approx(sorted(m.value for m in found.gap_means.values()))
+
+
+def with_khat(by_guide: list[float], used: list[float]) -> Any:
+    weighted = SimpleNamespace(khat=torch.tensor(by_guide))
+    return SimpleNamespace(found=SimpleNamespace(weighted=weighted, khat=torch.tensor(used)))
+
+
+def test_khat_of_each_row_in_order_and_at_the_edges_what_lies_beyond() -> None:
+    drawn = khat(with_khat([0.9, 0.2, math.inf, 0.6, -math.inf], [0.3, 0.2, 0.55, math.nan, -math.inf]))
+    (axes,) = drawn.axes
+    points = {line.get_marker(): [] for line in axes.lines}
+    for line in axes.lines:
+        points[line.get_marker()] += np.asarray(line.get_ydata()).tolist()
+    assert points["."] == pytest.approx([0.2, 0.6, 0.9, 0.2, 0.3, 0.55])
+    low, high = axes.get_ylim()
+    assert points["v"] == pytest.approx([low + 0.05] * 2)
+    assert points["^"] == pytest.approx([high - 0.05])
+    said = " ".join(text.get_text() for text in axes.texts)
+    assert "the guide's draws:\n40% below 0.5" in said
+    assert "draws used for log p(x):\n75% below 0.5" in said
+    assert made.beyond(drawn) < 1
+    assert made.overlapping(drawn) == []
+
+
+@pytest.mark.parametrize("used", [[0.2, 0.4], [math.nan, math.nan]])
+def test_khat_of_the_guide_alone(used: list[float]) -> None:
+    drawn = khat(with_khat([0.2, 0.4], used))
+    assert [text.get_text() for text in drawn.axes[0].texts][2:] == ["the guide's draws:\n100% below 0.5"]

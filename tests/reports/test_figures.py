@@ -162,3 +162,15 @@ def test_learning_of_several_runs() -> None:
     assert len(axes.texts) == 5, "a run without an epoch has no line"
     assert beyond(drawn) < 1
     assert overlapping(drawn) == []
+
+
+@pytest.mark.parametrize("draw", [learning_curves, lambda lines: learning({"run": lines})])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 12, 300])
+def test_epochs_are_whole_numbers(draw: Callable[[list[dict[str, object]]], Figure], epochs: int) -> None:
+    drawn = draw(metrics(epochs))
+    drawn.draw_without_rendering()
+    for axes in drawn.axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks
+        assert all(tick == round(tick) for tick in ticks)

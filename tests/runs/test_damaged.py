@@ -127,7 +127,7 @@ def test_a_flip_in_any_key_and_a_wrong_type_of_any_value(run, capsys, file):
     ("broken", "words"),
     [
         (b'{"step": 5, "epo', "it is no JSON"),
-        (b"\xff\x00", "it is no JSON"),
+        (b"\xff\xfe", "it is no JSON"),
         (b"[]", "is not a dict"),
         (b"{}", "missing required key"),
         (
@@ -162,9 +162,23 @@ def test_a_manifest_that_is_missing_beside_checkpoints(run, capsys):
     assert main(["resume", str(run), "--quiet"]) == 0, "so it looks after a kill at the first checkpoint"
 
 
+def test_zeros_as_a_loss_of_power_leaves_them(run, capsys):
+    content = (run / METRICS).read_bytes()
+    (run / METRICS).write_bytes(content + bytes(300) + b"}}\n")  # of a line after the last checkpoint
+    assert len(ppl_vae.Run(run).metrics) == 3
+    assert main(["resume", str(run), "--quiet"]) == 0
+    assert (run / METRICS).read_bytes() == content
+    capsys.readouterr()
+    first, second, third = content.splitlines(keepends=True)
+    for lines, lost in (((first, bytes(len(second)), third), "no line"), ((first, second, second, third), "2 lines")):
+        (run / METRICS).write_bytes(b"".join(lines))
+        assert f"it has {lost} of epoch 1" in assert_refused(capsys, METRICS, "resume", str(run), "--quiet")
+        assert (run / METRICS).read_bytes() == b"".join(lines)
+
+
 def test_the_line_of_the_best_step_is_missing(run, capsys):
     (run / METRICS).write_text("")
-    assert "it has no line of the best step" in assert_refused(capsys, METRICS, "resume", str(run), "--quiet")
+    assert "it has no line of epoch 0" in assert_refused(capsys, METRICS, "resume", str(run), "--quiet")
 
 
 def test_a_best_file_that_was_deleted_is_written_again(run, capsys):

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,70 @@ def test_resume_after_a_nan_goes_on_from_the_state_before_it(tmp_path, monkeypat
     assert outcome(fit(Fragile, data=ROWS, out=cut.folder, resume=True)) == outcome(whole)
 
 
+class Picky(diagonal_normal.Guide):
+    """For the row that begins with 7 its z is so far out that p(z) is 0, except in an evaluation."""
+
+    def posterior(self, x: Tensor) -> dist.Distribution:
+        q = super().posterior(x)
+        far = 1e30 * (x[:, :1] == 7) * self.training
+        return dist.Normal(q.mean + far, q.stddev).to_event(1)
+
+
+def poisoned(row: int) -> np.ndarray:
+    """Rows of which one is refused by `Picky`."""
+    rows = ROWS.copy()
+    rows[row, 0] = 7
+    return rows
+
+
+@pytest.mark.filterwarnings("ignore:site 'x'. its log-probability is not finite")
+def test_a_batch_that_is_not_finite_is_kept_with_its_rows_and_the_reason(tmp_path: Path) -> None:
+    dataset = open_data(ROWS)
+    row = int(dataset.numbers("train")[dataset.order("train", 0, 0)[0]])
+    data = poisoned(row)
+    with pytest.raises(
+        NumericalError, match=rf"step 1 .* site 'z' is not finite in rows {row} of the data; the largest parameter is "
+    ) as stop:
+        fit("gaussian", Picky, data, tmp_path / "run", **DEFAULTS)
+    largest, size = re.findall(r"the largest parameter is (\S+), up to (\S+);", str(stop.value))[0]
+    numbers = Run(tmp_path / "run").checkpoints.load(0)[0]
+    assert f"{numbers[largest].abs().max().item():.3g}" == size
+    with np.load(tmp_path / "run" / "not_finite.npz") as kept:
+        assert kept["row_of_the_data"].tolist()[0] == row
+        assert np.array_equal(kept["x"], data[kept["row_of_the_data"]])
+        assert str(stop.value).startswith(str(kept["what"]))
+
+
+@pytest.mark.filterwarnings("ignore:site 'x'. its log-probability is not finite")
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> None:
+    """One step of each epoch; all others are those of a loop that has never seen its batch, and a resume knows it."""
+    row = int(open_data(ROWS).numbers("train")[0])
+    data = poisoned(row)
+    options = DEFAULTS | {"on_nan": "skip", "epochs": 3}
+    with pytest.warns(UserWarning, match=rf"in rows {row} of the data.* the step was not taken but skipped") as told:
+        run = fit("gaussian", Picky, data, tmp_path / "run", **options)
+    assert sum("skipped" in str(warning.message) for warning in told) == 3
+    assert [line.get("skipped") for line in run.metrics] == [None, 1, 1, 1]
+    assert list(run.history["skipped"][1:]) == [1, 1, 1]
+    tensors = run.checkpoints.load(15)[0]
+    assert {int(tensor) for name, tensor in tensors.items() if name.startswith("optimizer.step.")} == {12}
+    assert finite(run)
+    with killed_before(8), warnings.catch_warnings(action="ignore"):
+        fit("gaussian", Picky, data, tmp_path / "cut", **options)
+    with warnings.catch_warnings(action="ignore"):
+        assert outcome(fit(guide=Picky, data=data, out=tmp_path / "cut", resume=True)) == outcome(run)
+
+
+@pytest.mark.filterwarnings("ignore:site 'x'. its log-probability is not finite", "ignore:step .* but skipped")
+def test_so_many_are_skipped_and_no_more(tmp_path: Path) -> None:
+    data, options = poisoned(int(open_data(ROWS).numbers("train")[0])), {"on_nan": "skip", "epochs": 1}
+    with pytest.raises(NumericalError, match=r"step 1 .* the step was not taken; of this epoch 0 were skipped"):
+        fit("gaussian", Picky, data, tmp_path / "one", **DEFAULTS | options | {"batch_size": 48})
+    data[open_data(ROWS).numbers("train")[:24], 0] = 7
+    with pytest.raises(NumericalError, match=r"step .* the step was not taken; of this epoch 10 were skipped"):
+        fit("gaussian", Picky, data, tmp_path / "run", **DEFAULTS | options | {"batch_size": 2})
+
+
 class SquareRoot(gaussian.Model):
     """√|b| at b = 0: a finite value without a derivative."""
 
@@ -217,7 +283,7 @@ def test_bad_input_leaves_no_folder(tmp_path, options, words):
 @pytest.mark.parametrize("data", [ROWS[:2], np.full((9, 5), math.nan), 5, torch.tensor(1.0), "no.npy", ()])
 def test_bad_data_leaves_no_folder(tmp_path, data):
     with pytest.raises(InputError):
-        fit("gaussian", "diagonal_normal", data, tmp_path / "run", set=SET)
+        fit("gaussian", Picky, data, tmp_path / "run", set=SET)
     assert not (tmp_path / "run").exists()
 
 

@@ -233,34 +233,6 @@ def test_resume_of_no_run_and_of_a_finished_one(tmp_path):
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
-def test_more_epochs_on_resume(tmp_path):
-    whole = small(tmp_path / "whole", epochs=4)
-    run = small(tmp_path / "run", epochs=2)
-    run = fit(data=ROWS, out=run.folder, resume=True, epochs=4)
-    assert run.config.epochs == 4
-    assert outcome(run) == outcome(whole)
-    with pytest.raises(InputError, match="4 epochs, not 3"):
-        fit(data=ROWS, out=run.folder, resume=True, epochs=3)
-
-
-@pytest.mark.parametrize(
-    ("asked", "words"),
-    [
-        ({"lr": 0.5}, "lr 0.01, not 0.5"),
-        ({"seed": 5}, "seed 0, not 5"),
-        ({"clip": 1.0}, "clip None"),
-        ({"set": {"hidden": 9}}, "set .*hidden=8"),
-        ({"epochs": 7}, "cosine schedule was laid out for 2 epochs"),
-    ],
-)
-def test_other_options_are_refused_on_resume(tmp_path, asked, words):
-    run = small(tmp_path / "run", schedule="cosine")
-    before = contents(run.folder)
-    with pytest.raises(InputError, match=words):
-        fit(data=ROWS, out=run.folder, resume=True, **asked)
-    assert contents(run.folder) == before
-
-
 def test_what_resume_refuses_it_leaves_as_it_was(tmp_path):
     run = small(tmp_path / "run")
     before = contents(run.folder)

@@ -15,6 +15,7 @@ from ppl_vae.objectives import Trace_ELBO
 from ppl_vae.programs import resolve_pair
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.fitting import fit
+from ppl_vae.training.callback import Callback
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.loop import Loop
 from ppl_vae.training.prepare import isolated
@@ -27,7 +28,7 @@ CONFIG = FitConfig(epochs=3, batch_size=10, lr=0.01)
 
 
 @dataclass
-class Noted:
+class Noted(Callback):
     """A callback that keeps what it is told."""
 
     lines: list[Mapping[str, Any]] = field(default_factory=list)
@@ -109,6 +110,9 @@ class Counting:
         self.sizes.append(len(batch[0]))
         self.rates.append(self.learning_rate)
         return Step(-1.0, -1.0, 0.25, 0.75, 2.0)
+
+    def settle(self) -> None:
+        pass
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

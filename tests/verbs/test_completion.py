@@ -1,4 +1,4 @@
-"""Shell completion: what bash offers at the end of a line, and that nothing is missing from any shell's script."""
+"""Shell completion: what each shell offers at the end of a line, and that nothing is missing from its script."""
 
 import shutil
 import subprocess
@@ -17,12 +17,55 @@ from ppl_vae.verbs._completion import POSITIONAL, names
 
 COMMAND = str(Path(sys.executable).with_name("ppl-vae"))
 SHELLS = ("bash", "zsh", "fish")
-TRY = """
-source ./completion.bash
-COMP_WORDS=({words} "$1"); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
-_shtab_ppl_vae ppl-vae "${{COMP_WORDS[COMP_CWORD]}}" "${{COMP_WORDS[COMP_CWORD-1]}}"
-printf '%s\\n' "${{COMPREPLY[@]}}"
+TRY = {
+    "bash": """
+        source ./completion.bash
+        for asked in "$@"; do
+            COMP_WORDS=(${asked% *} "${asked##* }"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            _shtab_ppl_vae ppl-vae "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+            printf '%s\\n' "== $asked" "${COMPREPLY[@]}" >> offered
+        done
+    """,
+    "zsh": """
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'source ./inside.zsh'
+        zpty -r -m shell said '*ready*'
+        for line in "$@"; do
+            print -r -- "== $line" >> offered
+            zpty -w -n shell "$line"$'\\t'
+            zpty -r -m shell said '*done*'
+            zpty -w -n shell $'\\x15'
+        done
+        zpty -d shell
+    """,
+    "fish": """
+        source completion.fish
+        for line in $argv
+            echo "== $line" >> offered
+            complete -C $line | string split -f 1 \\t | string trim -r -c / >> offered
+        end
+        true
+    """,
+}
+"""For each shell, what writes to a file what it offers for the last word of each line that it is given."""
+INSIDE = """
+PROMPT=
+fpath=($PWD $fpath)
+autoload -Uz compinit && compinit -u -D
+finished() { print -r -- done; comppostfuncs=(finished) }
+comppostfuncs=(finished)
+compadd() {
+    if [[ ${@[1,(i)(-|--)]} != *-(O|A|D)\\ * ]]; then
+        local -a hits
+        builtin compadd -A hits "$@"
+        print -rl -- $hits >> offered
+    fi
+    builtin compadd "$@"
+}
+print ready
 """
+"""What a zsh in a terminal of its own reads first: `compadd`, by which all is offered, also writes it down."""
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +76,30 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {shell: each.stdout for shell, each in zip(SHELLS, run, strict=True)}
 
 
-def offered(scripts: dict[str, str], line: str, place: Path) -> list[str]:
-    """What bash offers for the last word of a line, in a folder with a run and a csv."""
-    (place / "run").mkdir(exist_ok=True)
+@pytest.fixture(scope="module", params=SHELLS)
+def offered(
+    request: pytest.FixtureRequest, scripts: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, set[str]]:
+    """What a shell offers for the last word of each line of `CASES`, in a folder with a run and a csv."""
+    shell, place = request.param, tmp_path_factory.mktemp(request.param)
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    (place / "run").mkdir()
     (place / "my.csv").touch()
-    (place / "completion.bash").write_text(scripts["bash"])
-    *words, last = line.split(" ")
-    asked = TRY.format(words=" ".join(words))
-    done = subprocess.run(["bash", "-c", asked, "bash", last], cwd=place, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    return done.stdout.split()
+    (place / "_ppl-vae" if shell == "zsh" else place / f"completion.{shell}").write_text(scripts[shell])
+    (place / "inside.zsh").write_text(INSIDE)
+    quiet = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    name = ["offered"] if shell != "fish" else []  # $0 of the others
+    command = [shell, *quiet, "-c", TRY[shell], *name, *CASES]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, set[str]] = {}
+    for line in (place / "offered").read_text().splitlines():
+        if line.startswith("== "):
+            found[line[3:]] = set()
+        elif line:
+            found[next(reversed(found))].add(line)
+    return found
 
 
 CASES: dict[str, set[str]] = {
@@ -64,15 +121,15 @@ CASES: dict[str, set[str]] = {
     "ppl-vae evaluate run --method a": {"annealed"},
     "ppl-vae evaluate r": {"run"},
     "ppl-vae compare run r": {"run"},
+    "ppl-vae report run r": {"run"},
     "ppl-vae describe my": {"my.csv"},
     "ppl-vae impute run --out m": {"my.csv"},
 }
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 @pytest.mark.parametrize("line", CASES)
-def test_bash_offers(line: str, scripts: dict[str, str], tmp_path: Path) -> None:
-    assert set(offered(scripts, line, tmp_path)) == CASES[line]
+def test_a_shell_offers(line: str, offered: dict[str, set[str]]) -> None:
+    assert offered[line] == CASES[line]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -51,7 +51,7 @@ def test_everything_is_written(run: Any, found: Any) -> None:
     assert {"lower", "upper", "gap", "gap_se_data"} <= written["simulated"].keys()
     assert written["calibration"]["simulations"] == 40
     assert written["predictive"].keys() == {"mean", "sd"}
-    for name in ("evaluate.png", "latent_use.png", "calibration.png", "predictive.png"):
+    for name in ("evaluate.png", "khat.png", "latent_use.png", "calibration.png", "predictive.png"):
         assert (run.folder / name).read_bytes()[:4] == b"\x89PNG"
     opened = arviz.from_netcdf(str(run.folder / "evidence.nc")).constant_data
     assert opened["log_px"].shape == (12,)

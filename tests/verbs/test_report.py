@@ -65,6 +65,7 @@ def test_the_sections_and_their_numbers(run: Any, page: Path) -> None:
     assert f"validation ELBO {run.best.elbo!s} nats".replace("-", "−").replace(" ± ", "\u00a0±\u00a0") in text
     assert run.record["programs"]["model"]["sha256"] in text
     assert "Report on a run &lt;of mine&gt;" in text
+    assert "The k-hat of each row, lowest first." in text
     assert "<of mine>" not in text
 
 

@@ -65,7 +65,7 @@ def test_options_of_verbs_on_a_run(place: Path, count: int) -> None:
         out = place / "out.npz"
         found = called(verb, place / "run", *own, "--out", out, f"{option}={value}")
         if found.code == 0:
-            if option in ("--num", "--draws"):
+            if option in ("--num", "--draws") and (option, value) != ("--draws", "None"):
                 assert _whole(value), case
                 assert int(value) >= 1, case
             if option == "--seed":

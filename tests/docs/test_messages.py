@@ -102,7 +102,6 @@ def said(text: str) -> str:
     return re.sub(r"[\d,.]+ GB of memory", "… GB of memory", text)
 
 
-@pytest.mark.filterwarnings("ignore:The distutils")
 @pytest.mark.parametrize(("what", "command", "message"), ROWS, ids=[row[0] for row in ROWS])
 def test_the_message_is_as_the_page_has_it(
     what: str,

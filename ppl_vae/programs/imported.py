@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+PACKAGES = {"site-packages", "dist-packages"}
+
 
 def own_imports(path: Path, package: str = "") -> dict[str, str]:
     """The modules that a file imports, and those that these import, but for installed packages and Python's own.
@@ -71,4 +73,6 @@ def _origin(name: str) -> Path | None:
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
     path = Path(spec.origin).resolve()
+    if PACKAGES & set(path.parts):  # also of another environment, on which this one stands
+        return None
     return None if any(path.is_relative_to(place) for place in _installed()) else path

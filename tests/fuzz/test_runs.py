@@ -31,7 +31,7 @@ def sampled(run: Path, checkpoint: str) -> dict[str, np.ndarray] | None:
     """Three samples of the run; None if it is refused, in a sentence that names the run."""
     out = run.parent / "sampled.npz"
     args = ["sample", run, "--num", "3", "--out", out, "--checkpoint", checkpoint]
-    if called(*args, names=(str(run),)).code:
+    if called(*args, names=(str(run), "no such", "is called", "Python module")).code:
         return None
     with np.load(out) as arrays:
         return dict(arrays)

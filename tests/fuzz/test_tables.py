@@ -46,7 +46,8 @@ def kinds(found: Outcome) -> dict[str, str]:
 CELLS = st.one_of(
     st.sampled_from(
         [
-            "abc", "1,5", "1.5.2", "12abc", "1e", "--5", "0x10", "1_000", "٣", "½", "²", "inf", "-inf", "Infinity", "1e999",
+            "abc", "1,5", "1.5.2", "12abc", "1e", "--5", "0x10", "1_000", "٣", "½", "²", "inf", "-inf", "Infinity",
+            "1e999",
             "TRUE", "2024-01-31", "\x00", '"', "'1'", "=1+1", "1 2", "NAN!", "#REF!", "\ufeff1", "−1", "$5", "5%",
         ]
     ),
@@ -67,7 +68,7 @@ MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "?", "
 
 @few_or(1000, few=20)
 def test_a_cell_that_is_no_number_among_numbers(place: Path, count: int) -> None:
-    """It is refused, or its column is not taken for numbers, or it is counted as missing where that is how it is spelled."""
+    """It is refused, its column is not taken for numbers, or it is counted as missing where it is spelled so."""
 
     def holds(case: tuple[str, int, str]) -> None:
         name, row, cell = case
@@ -136,7 +137,8 @@ def test_encodings_names_and_decimal_commas(place: Path, count: int) -> None:
             np.testing.assert_allclose(column["range"], [min(written), max(written)])
 
     names = st.one_of(
-        st.sampled_from(["x", "größe", "名前", "x" * 5000, "a b", " x ", "é", "\u202ex", "😀", "x.1", "nan", "-5", "1"]),
+        st.sampled_from(["x", "größe", "名前", "x" * 5000, "a b", " x ", "é", "\u202ex", "😀",
+             "x.1", "nan", "-5", "1"]),
         st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"], exclude_characters=",;\t|\r\n\"yntx"), min_size=1),
     )  # fmt: skip
     shapes = st.sampled_from([0, 1, 2, 3, 24])

@@ -53,7 +53,7 @@ def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], coun
 
 
 def called(*args: str | Path, names: Sequence[str] = ("",)) -> Outcome:
-    """Call the command line: it ends with 0, or with 2 and a sentence that has one of `names` in it; never by an exception."""
+    """Call the command line: it ends with 0, or with 2 and a sentence with one of `names` in it; never otherwise."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), within(SECONDS), warnings.catch_warnings():
         warnings.simplefilter("default")

@@ -12,10 +12,10 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NaT", "NULL", 
 ISO = "ISO8601"
 WHOLE = 2.0**53
 """Whole numbers up to here are exact in float64."""
-GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 """1,234: a comma that sets off thousands, or a decimal one."""
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_PADDED = re.compile(r"[+-]?0\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_PADDED = re.compile(r"[+-]?0\d+", re.ASCII)
 _TRUTH = {"true": True, "false": False}
 _EPOCH = datetime.datetime(1970, 1, 1)
 

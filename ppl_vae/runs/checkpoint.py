@@ -93,7 +93,10 @@ class Checkpoints:
         return {"best": best, "last": steps[-1], "first": steps[0], "middle": middle}[str(checkpoint)]
 
     def save(self, step: int, tensors: dict[str, Tensor], info: dict[str, Any], best: int) -> None:
-        """Write the checkpoint of `step`; `best` is the step of the best checkpoint, written before or now."""
+        """Write the checkpoint of `step`; `best` is the step of the best checkpoint, written before or now.
+
+        A best checkpoint that was damaged, and is not there, counts as this one until a better one is written.
+        """
         name = f"step-{step}"
         place, part = self.folder / "checkpoints" / name, self.folder / "checkpoints" / f".{name}.part"
         # a copy of each: safetensors refuses a buffer that shares the memory of a parameter
@@ -105,7 +108,7 @@ class Checkpoints:
             write_json(part / "state.json", info)
             manifest = self.manifest
             manifest["checkpoints"][name] = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
-            manifest["best"] = best
+            manifest["best"] = best if f"step-{best}" in manifest["checkpoints"] else step
             shutil.rmtree(place, ignore_errors=True)
             os.rename(part, place)
             sync_folder(place.parent)
@@ -121,6 +124,35 @@ class Checkpoints:
         for folder in place.iterdir() if place.is_dir() else ():
             if folder.name not in listed:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def last_whole(self) -> tuple[int, list[str]]:
+        """The last step that a training can go on from, and what is wrong with the later ones.
+
+        Its checkpoint is whole, and so is that of the best step before it, unless a later step is the best, which the
+        training will find again.
+
+        Raises:
+            InputError: there is none.
+        """
+        wrong, manifest = list[str](), self.manifest
+        for step in reversed(_steps(manifest)):
+            try:
+                best = self.load(step)[1].get("best_step", step)
+                if manifest["best"] <= step:
+                    self.load(best)
+            except InputError as error:
+                wrong.append(str(error))
+            else:
+                return step, wrong
+        raise InputError(wrong[0] if wrong else f"{self.folder} has no checkpoint yet: ppl-vae resume {self.folder}")
+
+    def go_back(self, step: int, best: int) -> None:
+        """Forget the checkpoints after a step, of which `best` is the best so far."""
+        manifest = self.manifest
+        listed = {f"step-{n}": manifest["checkpoints"][f"step-{n}"] for n in _steps(manifest) if n <= step}
+        best = best if f"step-{best}" in listed else step
+        write_json(self.folder / "manifest.json", manifest | {"checkpoints": listed, "best": best})
+        self.tidy()
 
     def load(self, checkpoint: int | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON of one checkpoint, which is named as for `step`.

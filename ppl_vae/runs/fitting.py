@@ -26,7 +26,7 @@ from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.record import change_config, is_unfinished, record_data, write_record
-from ppl_vae.runs.recording import NOT_FINITE, Recording, disk_told, load
+from ppl_vae.runs.recording import NOT_FINITE, Recording, disk_told, load, whole_step
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
 from ppl_vae.runs.threads import ChosenThreads
@@ -229,13 +229,14 @@ def go_on(
     run = Run.of(run)
     with lock.training(run.folder), disk_told(run.folder):  # before anything of it is read
         config = run.config.resumed_with(given, force=force)
+        at = whole_step(run) if run.checkpoints.steps else None
         _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
         check_packages(config.track)
         opened = run.data(data, force=force)
         values = settings.restore(run.config.set, set, run.folder)
         most = torch.get_num_threads()
         with isolated(config.seed, config.threads, config.precision):
-            example = None if run.checkpoints.steps else opened.first(EXAMPLE_ROWS)
+            example = opened.first(EXAMPLE_ROWS) if at is None else None
             rows = opened.whole("train")[0] if config.standardize else None
             named = {"model": model, "guide": guide}
             notes = notes_of(config, values)
@@ -243,13 +244,13 @@ def go_on(
             made = make_objective(run.named_objective(objective, trust=trust, force=force), values, config.precision)
             loop = _loop(config, pair, opened, made)
             how = run.record.get("step", {"captured": False})
-            if run.checkpoints.steps and how.get("eager_from", math.inf) <= run.step("last"):
+            if at is not None and how.get("eager_from", math.inf) <= at:
                 how = {"captured": False}
             with kept():
                 batch = loop.move(opened.first(config.batch_size))
                 loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
-            if run.checkpoints.steps:
-                load(loop, run)
+            if at is not None:
+                load(loop, run, at)
             _check(pair, opened, made)
             if config != run.config:
                 _check_change(loop, run)

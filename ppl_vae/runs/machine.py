@@ -11,6 +11,7 @@ import pyro
 import torch
 
 import ppl_vae
+from ppl_vae.runs.record_shape import Machine
 
 INFO = Path("/proc/cpuinfo")
 
@@ -26,7 +27,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Machine:
     """The processor, what of it torch uses, and the threads that torch takes now."""
     return {
         "system": platform.platform(),
@@ -40,10 +41,10 @@ def machine() -> dict[str, Any]:
 
 def differences(record: Mapping[str, Any]) -> Iterator[str]:
     """What is not as a run's record says it was, as `name: before, now`; what it does not say is left out."""
-    for before, now in ((record.get("versions", {}), versions()), (record.get("machine", {}), machine())):
-        yield from (
-            f"{name}: {before[name]}, now {now[name]}" for name in now if before.get(name, now[name]) != now[name]
-        )
+    before = {**record.get("versions", {}), **record.get("machine", {})}
+    for name, now in [*versions().items(), *machine().items()]:
+        if before.get(name, now) != now:
+            yield f"{name}: {before[name]}, now {now}"
 
 
 def _processor() -> str:

@@ -41,6 +41,15 @@ class About(TypedDict):
     given: NotRequired[list[str]]
 
 
+class Machine(TypedDict):
+    system: str
+    processor: str
+    cores: int
+    vectors: str
+    threads: int
+    devices: list[str]
+
+
 class How(TypedDict):
     captured: bool
     products: NotRequired[str]
@@ -60,7 +69,7 @@ class Record(TypedDict):
 
     format: int
     versions: NotRequired[dict[str, str]]
-    machine: NotRequired[dict[str, Any]]
+    machine: NotRequired[Machine]
     fit: dict[str, Any]
     programs: Programs
     objective: NotRequired[Objectives]

@@ -146,18 +146,35 @@ def disk_told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def load(loop: Loop, run: Run) -> None:
-    """Put the loop where the last checkpoint of the run was.
+def whole_step(run: Run) -> int:
+    """The step to go on from, the last whose checkpoint is whole; where a later one is damaged, this is warned of.
+
+    Raises:
+        InputError: there is none, or the options were changed since.
+    """
+    step, wrong = run.checkpoints.last_whole()
+    if wrong:
+        what = wrong[0].partition(": use another")[0]
+        if any(change["step"] > step for change in run.record.get("changed", ())):
+            raise InputError(f"{what}, and after step {step}, the last whole one, options were changed: fit anew")
+        warnings.warn(f"{what}: the run goes on from step {step}, the last that is whole", stacklevel=4)
+    return step
+
+
+def load(loop: Loop, run: Run, step: int | None = None) -> None:
+    """Put the loop where a checkpoint of the run was, by default the last one; later ones are forgotten.
 
     Raises:
         InputError: the checkpoint is of a version that kept another state, or of other programs; the metrics before it
             are damaged.
     """
-    tensors, info = run.checkpoints.load(run.step("last"))
+    tensors, info = run.checkpoints.load("last" if step is None else step)
     known = {field.name for field in fields(State)}
     if not known - {"skipped"} <= set(info) <= known:
         raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
     history.check_lines(run.folder, info["step"], info["epoch"])
+    if info["step"] < run.step("last"):
+        run.checkpoints.go_back(info["step"], info["best_step"])
     loop.stepper.load(tensors)
     restore_numpy_and_python(tensors)
     loop.state = State(**info)

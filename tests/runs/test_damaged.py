@@ -14,7 +14,7 @@ import ppl_vae
 from ppl_vae.cli import main
 
 CONFIG, MANIFEST, METRICS, BEST = "config.json", "manifest.json", "metrics.jsonl", "best.json"
-FREE = {"versions", "columns", "tracked", "checkpoints"}  # whose keys are names that may be any
+FREE = {"versions", "imports", "columns", "tracked", "checkpoints"}  # whose keys are names that may be any
 
 
 @pytest.fixture(scope="module")

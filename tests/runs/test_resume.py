@@ -18,6 +18,7 @@ import torch
 from support.fits import DEFAULTS, ROWS, SET, STEPS, FromData, Killed, contents, killed_before, outcome, small
 from torch import Tensor, nn
 
+import ppl_vae
 from ppl_vae.core.errors import InputError
 from ppl_vae.runs.checkpoint import Checkpoints
 from ppl_vae.runs.fitting import fit
@@ -241,3 +242,53 @@ def test_what_resume_refuses_it_leaves_as_it_was(tmp_path):
     with pytest.raises(InputError, match="is not what"):
         fit("linear_gaussian", data=ROWS, out=run.folder, resume=True, epochs=4)
     assert contents(run.folder) == before
+
+
+def damage(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        place = int(float(how) * (len(content) - 1))
+        file.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("how", ["missing", "cut", "0", "0.003", "0.2", "0.5", "1"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_gone_on_from(
+    how: str, name: str, tmp_path: Path
+) -> None:
+    whole = small(tmp_path / "whole", epochs=3)
+    cut = small(tmp_path / "cut", epochs=2, checkpoint_every=3)
+    *_, before, last = cut.checkpoints.steps
+    damage(cut.folder / "checkpoints" / f"step-{last}" / name, how)
+    with pytest.warns(UserWarning, match=f"{name} .*: the run goes on from step {before}, the last that is whole"):
+        done = ppl_vae.resume(cut.folder, epochs=3, data=ROWS)
+    assert outcome(done)[2:] == outcome(whole)[2:]
+
+
+def test_a_damaged_best_checkpoint_is_trained_again(tmp_path: Path) -> None:
+    options = {"epochs": 12, "lr": 0.2, "keep_every": 5}
+    whole = small(tmp_path / "whole", **options)
+    best = whole.step("best")
+    assert 0 < best < whole.step("last")
+    damage(whole.folder / "checkpoints" / f"step-{best}" / "state.safetensors", "0.5")
+    expected = outcome(small(tmp_path / "again", **options))
+    with pytest.warns(UserWarning, match="goes on from step"):
+        assert outcome(ppl_vae.resume(whole.folder, data=ROWS)) == expected
+
+
+def test_no_whole_checkpoint_and_changed_options_are_refused(tmp_path: Path) -> None:
+    run = small(tmp_path / "run")
+    ppl_vae.resume(run.folder, epochs=3, lr=0.02, data=ROWS)
+    for step in run.checkpoints.steps[1:]:
+        damage(run.folder / "checkpoints" / f"step-{step}" / "state.json", "cut")
+    before = contents(run.folder)
+    with pytest.raises(InputError, match="after step 0, the last whole one, options were changed: fit anew"):
+        ppl_vae.resume(run.folder, data=ROWS)
+    damage(run.folder / "checkpoints" / "step-0" / "state.json", "cut")
+    with pytest.raises(InputError, match="is missing or not what was written"):
+        ppl_vae.resume(run.folder, data=ROWS)
+    assert contents(run.folder).keys() == before.keys()

@@ -1,4 +1,4 @@
-"""The two errors that are raised on purpose, each with the exit code of the command that it ends."""
+"""The errors that are raised on purpose, of two kinds, each with the exit code of the command that it ends."""
 
 import math
 import re
@@ -23,7 +23,7 @@ class InputError(ValueError):
 
 
 class NumericalError(ArithmeticError):
-    """A loss or gradient that is not finite. Exit code 1. The last good state has been kept.
+    """A number that can't be right. Exit code 1. The last good state has been kept.
 
     Args:
         rows: the rows of the batch whose log-probability is not finite.
@@ -34,6 +34,10 @@ class NumericalError(ArithmeticError):
     def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.rows = list(rows)
+
+
+class NotFinite(NumericalError):
+    """A loss or gradient that is not finite. A training may go on without that step."""
 
 
 def at_least(least: float, where: str = "", /, **settings: float | None) -> None:

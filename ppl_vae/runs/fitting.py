@@ -1,18 +1,15 @@
-"""Fit: check, train, keep the best, survive interruption. `start` makes a run, `go_on` continues one."""
+"""Fit: check, train, keep the best, survive interruption. `start` makes a run; `resuming` goes on with one."""
 
-import math
 import os
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from ppl_vae import objectives
-from ppl_vae.checks.pair import check_pair
-from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import Scratch
 from ppl_vae.core.randomness import kept
 from ppl_vae.data import Data
@@ -23,25 +20,17 @@ from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import lock
-from ppl_vae.runs.building import build
 from ppl_vae.runs.cells import cells_asked, for_cells
-from ppl_vae.runs.record import change_config, is_unfinished, record_data, write_record
-from ppl_vae.runs.recording import NOT_FINITE, Recording, disk_told, load, whole_step
+from ppl_vae.runs.record import is_unfinished, record_data, write_record
+from ppl_vae.runs.recording import disk_told
+from ppl_vae.runs.resuming import go_on
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.tables import table_asked
-from ppl_vae.runs.threads import ChosenThreads
 from ppl_vae.runs.trackers import check_packages
-from ppl_vae.runs.tracking import Tracking
+from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
 from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
-from ppl_vae.training.interrupt import Signals
-from ppl_vae.training.loop import Loop
 from ppl_vae.training.prepare import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
-from ppl_vae.training.progress import Progress
-from ppl_vae.training.step import TorchNoise, Trainer
-
-Set: TypeAlias = Mapping[str, Any] | str | Iterable[str]
-EXAMPLE_ROWS = 1000
 
 
 def fit(
@@ -171,17 +160,17 @@ def start(
     with isolated(config.seed, config.threads, config.precision):
         example = opened.first(EXAMPLE_ROWS)
         pair, made, named = built(config, model, guide, opened, example, given, objective)
-        loop = _loop(config, pair, opened, made)
+        loop = loop_of(config, pair, opened, made)
         with kept():  # a run that is gone on with from its start does not do all of this again
             loop.check_warmup()
-            _check(pair, opened, made)
+            refuse_or_warn(pair, opened, made)
             loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
             how = stepping.record(loop.stepper)
             with disk_told(place):
                 write_record(place, config, pair, opened, example, made, named.source, schema, how)
-        again = _again(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
+        again = again_of(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         with lock.training(place), disk_told(place):
-            return _train(loop, Run(place, scratch, again), progress, most)
+            return train(loop, Run(place, scratch, again), progress, most)
 
 
 def values_of(config: FitConfig, set: Set) -> dict[str, Any]:
@@ -205,139 +194,6 @@ def built(
     pair = resolve_for(data, model, guide, example, chosen, **how)  # type: ignore[arg-type]
     to_device(pair, config.device)
     return pair, make_objective(named, given, config.precision), named
-
-
-def go_on(
-    run: str | os.PathLike[str],
-    given: Mapping[str, Any],
-    *,
-    model: Spec | None = None,
-    guide: Spec | None = None,
-    data: Any = None,
-    set: Set = (),
-    objective: Any = None,
-    trust: bool = False,
-    force: bool = False,
-    progress: bool = False,
-) -> Run:
-    """Go on with a run from its last checkpoint, bit for bit as if it had not stopped. Errors as for `fit`.
-
-    Args:
-        given: options of `FitConfig` that are given, be it at their default; see `FitConfig.resumed_with`.
-        model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
-    """
-    run = Run.of(run)
-    with lock.training(run.folder), disk_told(run.folder):  # before anything of it is read
-        config = run.config.resumed_with(given, force=force)
-        at = whole_step(run) if run.checkpoints.steps else None
-        _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
-        check_packages(config.track)
-        opened = run.data(data, force=force)
-        values = settings.restore(run.config.set, set, run.folder)
-        most = torch.get_num_threads()
-        with isolated(config.seed, config.threads, config.precision):
-            example = opened.first(EXAMPLE_ROWS) if at is None else None
-            rows = opened.whole("train")[0] if config.standardize else None
-            named = {"model": model, "guide": guide}
-            notes = notes_of(config, values)
-            pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
-            made = make_objective(run.named_objective(objective, trust=trust, force=force), values, config.precision)
-            loop = _loop(config, pair, opened, made)
-            how = run.record.get("step", {"captured": False})
-            if at is not None and how.get("eager_from", math.inf) <= at:
-                how = {"captured": False}
-            with kept():
-                batch = loop.move(opened.first(config.batch_size))
-                loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
-            if at is not None:
-                load(loop, run, at)
-            _check(pair, opened, made)
-            if config != run.config:
-                _check_change(loop, run)
-                change_config(run.folder, config, loop.state.step)
-            again = {**run.again, **_again(pair, {**named, "set": notes})}
-            return _train(loop, Run(run.folder, run.keep, again), progress, most)
-
-
-def _loop(config: FitConfig, pair: Pair, data: Data, objective: Objective) -> Loop:
-    return Loop(Trainer(pair, objective, config.lr, config.clip, TorchNoise(config.device)), data, config)
-
-
-def _train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
-    """Wire the loop to the run's folder, and train to the end, with so many threads at most."""
-    signals = Signals()
-    recording, bar = Recording(run, signals), Progress(progress, loop.steps)
-    with Tracking(run, loop, quiet=not progress) as tracking:
-        loop.callbacks = (recording, bar, tracking)
-        recording.begin(loop)
-        with signals, bar:
-            with kept():
-                about = list(loop.about())
-            for line in about:
-                bar.say(line)
-            if loop.config.threads == "auto":
-                chosen = ChosenThreads(run.folder, threads, bar.say)
-                loop.callbacks = (*loop.callbacks, chosen)
-                chosen.begin(loop)
-            try:
-                loop.run()
-            except NumericalError as error:
-                recording.save(loop)
-                raise NumericalError(
-                    f"{error}, {run.folder} holds the state before it, and {NOT_FINITE} there the batch. Go on with "
-                    "a lower learning rate by ppl-vae resume --lr, or fit anew with --clip, or with a floor on a "
-                    "scale; --on-nan skip leaves such steps out",
-                    error.rows,
-                ) from error
-            recording.save(loop)
-        if signals.caught:
-            raise recording.stopped(signals.caught, loop)
-        recording.measure_best(loop)
-        tracking.end(loop)
-    loop.warn_of_warmup()
-    return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
-
-
-def _check_change(loop: Loop, run: Run) -> None:
-    """Warn where a run that has ended is not trained on by what is changed.
-
-    Raises:
-        InputError: another batch size within an epoch, whose rows would not be taken once each.
-    """
-    config, state = loop.config, loop.state
-    if config.batch_size != run.config.batch_size and state.batch:
-        raise InputError(
-            f"the last checkpoint, of step {state.step}, stands within an epoch, which goes on in batches of "
-            f"{run.config.batch_size} rows: leave out batch_size, or change it when an epoch has ended"
-        )
-    if loop.done() and state.epoch < config.epochs:
-        warnings.warn(
-            f"{run.folder} has ended: {state.waited} epochs without a better value; a larger patience trains it on",
-            stacklevel=4,
-        )
-
-
-def _check(pair: Pair, data: Data, objective: Objective) -> None:
-    """Warn of what `check` doubts.
-
-    Raises:
-        InputError: the first thing that it refuses.
-    """
-    for finding in check_pair(pair, data, objective).findings:
-        if finding.level == "error":
-            raise InputError(str(finding))
-        warnings.warn(str(finding), stacklevel=4)
-
-
-def notes_of(config: FitConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are recorded by a note alone."""
-    return {entry["name"]: given[entry["name"]] for entry in config.set if isinstance(entry, dict)}
-
-
-def _again(pair: Pair, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what was given, all that `Run.pair` would ask for again in another process."""
-    unnamed = {kind for kind, source in pair.sources.items() if not source.shipped} | {"set"}
-    return {name: value for name, value in given.items() if name in unnamed and value is not None}
 
 
 def _text(spec: Any) -> str:

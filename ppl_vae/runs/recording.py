@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.errors import InputError, NotFinite
 from ppl_vae.core.frames import write_arrays
 from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_python
 from ppl_vae.programs import load_owned, owned
@@ -78,7 +78,7 @@ class Recording(Callback):
         again = f"go on with ppl-vae resume {self.run.folder}"
         return Interrupted(caught, f"stopped at step {loop.state.step}, saved: {again}")
 
-    def refused(self, loop: Loop, batch: Batch, error: NumericalError) -> None:
+    def refused(self, loop: Loop, batch: Batch, error: NotFinite) -> None:
         """Keep the batch, by the names of its fields, with the numbers of its rows and what is wrong."""
         arrays = dict(zip(loop.data.fields, (x.numpy(force=True) for x in batch), strict=True))
         arrays |= {"row_of_the_data": loop.row_numbers().numpy(), "what": np.array(str(error))}

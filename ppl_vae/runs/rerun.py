@@ -13,9 +13,9 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import Scratch, write_bytes, write_json
 from ppl_vae.core.results import Result
 from ppl_vae.programs.find import Spec
-from ppl_vae.runs.fitting import go_on
 from ppl_vae.runs.machine import differences, machine, versions
 from ppl_vae.runs.record import FILE
+from ppl_vae.runs.resuming import go_on
 from ppl_vae.runs.run import Run
 
 TABLE = "columns.toml"

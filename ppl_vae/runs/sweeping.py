@@ -16,11 +16,13 @@ from ppl_vae.distributions.wrappers import support_of
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec
-from ppl_vae.runs.fitting import EXAMPLE_ROWS, Set, asked, built, go_on, notes_of, start, values_of
+from ppl_vae.runs.fitting import asked, built, start, values_of
 from ppl_vae.runs.grid import Setting
 from ppl_vae.runs.record import FILE
+from ppl_vae.runs.resuming import go_on
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sampling import likelihoods
+from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, notes_of
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.prepare import isolated, make_objective, open_config_data

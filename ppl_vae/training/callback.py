@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ppl_vae.core.errors import NumericalError
+from ppl_vae.core.errors import NotFinite
 
 if TYPE_CHECKING:
     from ppl_vae.programs.scores import Batch
@@ -19,5 +19,5 @@ class Callback:
     def stepped(self, loop: "Loop") -> None:
         """After each step, and after the evaluation where the step was the last of an epoch."""
 
-    def refused(self, loop: "Loop", batch: "Batch", error: NumericalError) -> None:
+    def refused(self, loop: "Loop", batch: "Batch", error: NotFinite) -> None:
         """A step is not taken, since a number of it is not finite; all is as before it."""

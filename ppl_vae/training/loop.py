@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.core.errors import NumericalError
+from ppl_vae.core.errors import NotFinite, NumericalError
 from ppl_vae.data import Data
 from ppl_vae.data.protocol import Split
 from ppl_vae.programs import parameters, terms
@@ -148,19 +148,18 @@ class Loop:
             NumericalError: it is not, or the epoch has too many of them.
         """
         state, most = self.state, min(MOST_SKIPPED, self.steps_per_epoch - 1)
-        told = NumericalError(
-            f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1}): "
-            f"{error}{self.rows_of_data(error.rows)}; {self.largest()}; the step was not taken",
-            error.rows,
+        where = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1})"
+        if not isinstance(error, NotFinite):
+            raise NumericalError(f"{where}: {error}; the step was not taken", error.rows) from error
+        told = NotFinite(
+            f"{where}: {error}{self.rows_of_data(error.rows)}; {self.largest()}; the step was not taken", error.rows
         )
         for callback in self.callbacks:
             callback.refused(self, next(self.batches()), told)
         if self.config.on_nan == "stop":
             raise told from error
         if state.skipped >= most:
-            raise NumericalError(
-                f"{told}; of this epoch {state.skipped} were skipped, the most that may be", error.rows
-            )
+            raise NotFinite(f"{told}; of this epoch {state.skipped} were skipped, the most that may be", error.rows)
         warnings.warn(f"{told} but skipped", stacklevel=2)
         state.skip()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.core.errors import NumericalError
+from ppl_vae.core.errors import NotFinite, NumericalError
 from ppl_vae.core.randomness import random_state, restore_random_state
 from ppl_vae.objectives import Objective
 from ppl_vae.objectives.numbers import followed
@@ -200,15 +200,15 @@ class Trainer:
         self.noise.restore(tensors)
 
 
-def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NumericalError:
+def diagnose(terms: Terms, trained: dict[str, nn.Parameter]) -> NotFinite:
     """Which number is not finite: a site's log-probability, with its rows of the batch, or a parameter's gradient."""
     for kind, sites in (("log q", terms.log_q), ("log p", terms.log_prior), ("log p", terms.log_lik)):
         for site, log_prob in sites.items():
             if rows := (~torch.isfinite(log_prob).all(0)).nonzero().flatten().tolist():
-                return NumericalError(f"{kind} of site {site!r} is not finite", rows)
+                return NotFinite(f"{kind} of site {site!r} is not finite", rows)
     for name, p in trained.items():
         if p.grad is not None and not torch.isfinite(p.grad).all():
-            return NumericalError(f"the gradient of {name} is not finite, though every log-probability is")
-    return NumericalError(
+            return NotFinite(f"the gradient of {name} is not finite, though every log-probability is")
+    return NotFinite(
         "the loss or the norm of the gradient overflows, though every log-probability and every gradient is finite"
     )

@@ -77,6 +77,7 @@ Guide = Annotated[Program, Flag(str)]
 Data = Annotated[Any, Flag(tuple[str, ...], (), listed)]
 Objective = Annotated[Any, Flag(str)]
 Settings = Annotated[Mapping[str, Any] | Sequence[str] | str, Flag(Several)]
+ObjectiveAgain = Annotated[Any, Doc("Name the objective again, if it is a class of your own."), Flag(str | None)]
 SettingsAgain = Annotated[
     Mapping[str, Any] | None,
     Doc("The settings again that were given from Python and have no text, such as a class."),

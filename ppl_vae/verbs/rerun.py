@@ -22,9 +22,7 @@ def rerun(
     data: o.DataAgain = None,
     model: o.ModelAgain = None,
     guide: o.GuideAgain = None,
-    objective: Annotated[
-        Any, Doc("Name the objective again, if it is a class of your own."), o.Flag(str | None)
-    ] = None,
+    objective: o.ObjectiveAgain = None,
     set: o.SettingsAgain = None,
     trust: o.Trust = False,
     force: o.Force = False,

@@ -184,7 +184,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     for name in ("begun", "told", "closed"):
         monkeypatch.setattr(Noted, name, [])
     monkeypatch.setattr(tracking, "TRACKERS", {"wandb": Noted})
-    monkeypatch.setattr("ppl_vae.runs.fitting.check_packages", lambda names: None)
+    for name in ("fitting", "resuming"):
+        monkeypatch.setattr(f"ppl_vae.runs.{name}.check_packages", lambda names: None)
     return Noted
 
 

@@ -1,0 +1,94 @@
+"""A run gone on with from its last checkpoint, bit for bit as if it had not stopped."""
+
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ppl_vae.core.errors import InputError
+from ppl_vae.core.randomness import kept
+from ppl_vae.programs.find import Spec
+from ppl_vae.runs import lock
+from ppl_vae.runs.building import build
+from ppl_vae.runs.record import change_config
+from ppl_vae.runs.recording import disk_told, load, whole_step
+from ppl_vae.runs.run import Run
+from ppl_vae.runs.trackers import check_packages
+from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
+from ppl_vae.training import settings, stepping
+from ppl_vae.training.loop import Loop
+from ppl_vae.training.prepare import isolated, make_objective
+
+
+def go_on(
+    run: str | os.PathLike[str],
+    given: Mapping[str, Any],
+    *,
+    model: Spec | None = None,
+    guide: Spec | None = None,
+    data: Any = None,
+    set: Set = (),
+    objective: Any = None,
+    trust: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Go on with a run from its last checkpoint, bit for bit as if it had not stopped. Errors as for `fit`.
+
+    Args:
+        given: options of `FitConfig` that are given, be it at their default; see `FitConfig.resumed_with`.
+        model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
+    """
+    run = Run.of(run)
+    with lock.training(run.folder), disk_told(run.folder):  # before anything of it is read
+        config = run.config.resumed_with(given, force=force)
+        at = whole_step(run) if run.checkpoints.steps else None
+        _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
+        check_packages(config.track)
+        opened = run.data(data, force=force)
+        values = settings.restore(run.config.set, set, run.folder)
+        most = torch.get_num_threads()
+        with isolated(config.seed, config.threads, config.precision):
+            example = opened.first(EXAMPLE_ROWS) if at is None else None
+            rows = opened.whole("train")[0] if config.standardize else None
+            named = {"model": model, "guide": guide}
+            notes = notes_of(config, values)
+            pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
+            made = make_objective(run.named_objective(objective, trust=trust, force=force), values, config.precision)
+            loop = loop_of(config, pair, opened, made)
+            how = run.record.get("step", {"captured": False})
+            if at is not None and how.get("eager_from", math.inf) <= at:
+                how = {"captured": False}
+            with kept():
+                batch = loop.move(opened.first(config.batch_size))
+                loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
+            if at is not None:
+                load(loop, run, at)
+            refuse_or_warn(pair, opened, made)
+            if config != run.config:
+                _check_change(loop, run)
+                change_config(run.folder, config, loop.state.step)
+            again = {**run.again, **again_of(pair, {**named, "set": notes})}
+            return train(loop, Run(run.folder, run.keep, again), progress, most)
+
+
+def _check_change(loop: Loop, run: Run) -> None:
+    """Warn where a run that has ended is not trained on by what is changed.
+
+    Raises:
+        InputError: another batch size within an epoch, whose rows would not be taken once each.
+    """
+    config, state = loop.config, loop.state
+    if config.batch_size != run.config.batch_size and state.batch:
+        raise InputError(
+            f"the last checkpoint, of step {state.step}, stands within an epoch, which goes on in batches of "
+            f"{run.config.batch_size} rows: leave out batch_size, or change it when an epoch has ended"
+        )
+    if loop.done() and state.epoch < config.epochs:
+        warnings.warn(
+            f"{run.folder} has ended: {state.waited} epochs without a better value; a larger patience trains it on",
+            stacklevel=4,
+        )

@@ -7,6 +7,7 @@ installed: on Python 3.11 it asks for pandas below 3.
 import contextlib
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.files import naming, whole, write_bytes
+from ppl_vae.core.files import write_bytes
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.data import sizes
 from ppl_vae.data.table import listing
@@ -153,8 +154,9 @@ def write_obsm(source: Any, arrays: Mapping[str, np.ndarray], path: Path) -> Non
     if is_annotated(source):
         made = source.copy()
         made.obsm.update(arrays)
-        with naming(path), whole(path) as beside:
-            made.write_h5ad(beside)
+        with tempfile.TemporaryDirectory() as scratch:  # HDF5 locks what it writes, as `core.files` does
+            made.write_h5ad(file := Path(scratch) / path.name)
+            write_bytes(path, file.read_bytes())
         return
     place = Path(source).expanduser()
     size = place.stat().st_size + sum(x.nbytes for x in arrays.values())

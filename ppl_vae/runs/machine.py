@@ -39,12 +39,12 @@ def machine() -> Machine:
     }
 
 
-def differences(record: Mapping[str, Any]) -> Iterator[str]:
-    """What is not as a run's record says it was, as `name: before, now`; what it does not say is left out."""
-    before = {**record.get("versions", {}), **record.get("machine", {})}
-    for name, now in [*versions().items(), *machine().items()]:
-        if before.get(name, now) != now:
-            yield f"{name}: {before[name]}, now {now}"
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What of versions and machine two records tell otherwise; what one of them does not tell is left out."""
+    ours, theirs = ({**record.get("versions", {}), **record.get("machine", {})} for record in (before, now))
+    for name, value in theirs.items():
+        if ours.get(name, value) != value:
+            yield f"{name}: {ours[name]}, now {value}"
 
 
 def _processor() -> str:

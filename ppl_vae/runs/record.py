@@ -31,6 +31,7 @@ from ppl_vae.training.config import FitConfig, config_from
 
 FORMAT = 1
 FILE = "config.json"
+LENGTH = ("epochs", "patience")
 FEW = 100  # rows that tell which fields are observed
 COPIED = re.compile(r".+-[0-9a-f]{8}\.py")
 DO = "Put the file back from a copy of the run, or fit anew"
@@ -76,6 +77,15 @@ def change_config(folder: Path, config: FitConfig, step: int) -> None:
     before = {name: x for name, x in config_of(record).asdict().items() if x != options[name]}
     changed = [*record.get("changed", []), {"step": step, "before": before}]
     write_json(folder / FILE, record | {"fit": options, "changed": changed})
+
+
+def altered(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The changes of a run's options that change its steps: not those of how many there are."""
+    found = [
+        {**each, "before": {k: x for k, x in each["before"].items() if k not in LENGTH}}
+        for each in record.get("changed", ())
+    ]
+    return [each for each in found if each["before"]]
 
 
 def note_threads(folder: Path, step: int, threads: int) -> None:

@@ -19,7 +19,7 @@ from ppl_vae.core.randomness import of_numpy_and_python, restore_numpy_and_pytho
 from ppl_vae.programs import load_owned, owned
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import history
-from ppl_vae.runs.record import FILE, note_eager
+from ppl_vae.runs.record import FILE, altered, note_eager
 from ppl_vae.runs.run import Run
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.evaluation import evaluate_afresh
@@ -155,7 +155,7 @@ def whole_step(run: Run) -> int:
     step, wrong = run.checkpoints.last_whole()
     if wrong:
         what = wrong[0].partition(": use another")[0]
-        if any(change["step"] > step for change in run.record.get("changed", ())):
+        if any(change["step"] > step for change in altered(run.record)):
             raise InputError(f"{what}, and after step {step}, the last whole one, options were changed: fit anew")
         warnings.warn(f"{what}: the run goes on from step {step}, the last that is whole", stacklevel=4)
     return step

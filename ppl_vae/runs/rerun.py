@@ -14,7 +14,7 @@ from ppl_vae.core.files import Scratch, write_bytes, write_json
 from ppl_vae.core.results import Result
 from ppl_vae.programs.find import Spec
 from ppl_vae.runs.machine import differences, machine, versions
-from ppl_vae.runs.record import FILE
+from ppl_vae.runs.record import FILE, altered
 from ppl_vae.runs.resuming import go_on
 from ppl_vae.runs.run import Run
 
@@ -107,7 +107,7 @@ def rerun(
         raise
     made = Run(made.folder, scratch, made.again)
     differs, compared = compare(run, made)
-    return Rerun(made, run.folder, not differs, differs, compared, tuple(differences(run.record)), notes)
+    return Rerun(made, run.folder, not differs, differs, compared, tuple(differences(run.record, made.record)), notes)
 
 
 def _laid_out(run: Run, place: Path) -> Iterator[str]:
@@ -119,14 +119,16 @@ def _laid_out(run: Run, place: Path) -> Iterator[str]:
         options["threads"] = chosen[0][1]
     if len(chosen) > 1:
         yield f"the run changed its threads at step {chosen[1][0]}; all steps were repeated with {chosen[0][1]}"
-    for change in record.pop("changed", ()):
+    for change in altered(record):
         before = ", ".join(f"{name} had been {value}" for name, value in change["before"].items())
         yield f"at step {change['step']} the run went on with other options; it was repeated with the last: {before}"
-    record.pop("tracked", None)
+    for name in ("changed", "tracked"):
+        record.pop(name, None)
     copytree(run.folder / "sources", place / "sources")
     if (run.folder / TABLE).is_file():
         write_bytes(place / TABLE, (run.folder / TABLE).read_bytes())
-    record |= {"fit": options, "versions": versions(), "machine": machine()}
+    own = {**machine(), **({"threads": options["threads"]} if options["threads"] else {})}
+    record |= {"fit": options, "versions": versions(), "machine": own}
     write_json(place / FILE, record | ({"step": how} if "step" in record else {}))
 
 

@@ -276,12 +276,16 @@ def _warn(
 ) -> None:
     """`warnings.showwarning` for a person: what, and not in which line of ours."""
     with contextlib.suppress(OSError):  # nobody reads it
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {shorten(str(message))}", file=sys.stderr)
 
 
 def shorten(message: str) -> str:
-    """Lines of at most `LONGEST` characters, the middle of a longer one left out, as of a name that fills pages."""
+    """Lines of at most `LONGEST` characters, the middle of a longer one left out, as of a name that fills pages.
+
+    Control characters, by which a name could command the terminal, are written as Python writes them.
+    """
     half = LONGEST // 2
+    message = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], message)
     return "\n".join(x if len(x) <= LONGEST else f"{x[:half]} … {x[-half:]}" for x in message.split("\n"))
 
 

@@ -532,3 +532,8 @@ def test_compare_takes_moved_data_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["compare", str(run.folder), "--draws", "2"]) == 2
     assert "give --data FILE" in capsys.readouterr().err
     assert main(["compare", str(run.folder), "--draws", "2", "--data", str(moved)]) == 0
+
+
+def test_a_name_can_t_command_the_terminal(capsys):
+    assert main(["sample", "no\x1b[2Jrun\r\x07\x9b"]) == 2
+    assert r"no\x1b[2Jrun\r\x07\x9b is no run" in capsys.readouterr().err

@@ -16,6 +16,8 @@ VALUE = st.one_of(st.sampled_from(ODD), st.text(st.characters(exclude_categories
 
 def sound(option: str, value: str) -> bool:
     """May a fit have this value? By rules of our own."""
+    if value == "None" and option in ("--clip", "--patience", "--keep-every"):
+        return True
     if option in ("--epochs", "--batch-size", "--checkpoint-every", "--keep-every", "--patience", "--warmup-cycles"):
         return value in ("1", "2") or (_whole(value) and int(value) >= 1)
     if option == "--seed" or option == "--split-seed":

@@ -183,6 +183,8 @@ def _filled(column: "pandas.Series", gone: np.ndarray, new: "pandas.Series") -> 
     """The column with new cells where some are gone; the others, and the type where it can hold them, stay."""
     if new.dtype.kind == "M" and column.dtype.kind != "M":
         new = new.dt.strftime("%Y-%m-%d" if (new == new.dt.normalize()).all() else "%Y-%m-%d %H:%M:%S")
+    if column.dtype.kind == "O" and column[~gone].map(lambda cell: isinstance(cell, str)).all():
+        new = new.map(str)  # texts before pandas 3
     try:
         return column.mask(gone, new.astype(column.dtype))
     except (TypeError, ValueError):

@@ -21,7 +21,7 @@ def how_to_repeat(run: Run) -> Section:
         section.add(
             note(f"It can't be typed as it stands: {', '.join(given)} came from Python. Give them to ppl_vae.fit.")
         )
-    section.add(note("This makes it again from its folder, and says whether the bits are the same:"))
+    section.add("This makes it again from its folder, and says whether the bits are the same:")
     section.add(commands([f"ppl-vae rerun {_quoted(str(run.folder))}"]))
     return section.add(definitions(dict(run.record["versions"]) | _machine(run) | hashes))
 

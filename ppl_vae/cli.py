@@ -25,7 +25,7 @@ import ppl_vae
 from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.core.memory import is_out_of_memory
-from ppl_vae.core.results import Result
+from ppl_vae.core.results import Result, printable
 from ppl_vae.training.config import FitConfig
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
@@ -280,13 +280,9 @@ def _warn(
 
 
 def shorten(message: str) -> str:
-    """Lines of at most `LONGEST` characters, the middle of a longer one left out, as of a name that fills pages.
-
-    Control characters, by which a name could command the terminal, are written as Python writes them.
-    """
+    """Lines of at most `LONGEST` characters, the middle of a longer one left out, as of a name that fills pages."""
     half = LONGEST // 2
-    message = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], message)
-    return "\n".join(x if len(x) <= LONGEST else f"{x[:half]} … {x[-half:]}" for x in message.split("\n"))
+    return "\n".join(x if len(x) <= LONGEST else f"{x[:half]} … {x[-half:]}" for x in printable(message).split("\n"))
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

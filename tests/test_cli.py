@@ -534,6 +534,11 @@ def test_compare_takes_moved_data_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["compare", str(run.folder), "--draws", "2", "--data", str(moved)]) == 0
 
 
-def test_a_name_can_t_command_the_terminal(capsys):
+def test_a_name_can_t_command_the_terminal(tmp_path, capsys):
     assert main(["sample", "no\x1b[2Jrun\r\x07\x9b"]) == 2
     assert r"no\x1b[2Jrun\r\x07\x9b is no run" in capsys.readouterr().err
+    (tmp_path / "a.csv").write_text("he\x1b]0;ight,b\n" + "".join(f"{i / 7},{i % 3}\n" for i in range(30)))
+    assert main(["describe", str(tmp_path / "a.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert r"he\x1b]0;ight" in told

@@ -1,6 +1,7 @@
 """What a verb returns: a result knows its fields, prints itself, and turns into JSON."""
 
 import io
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ppl_vae.core.files import finite, to_json
 
 WIDTH = 80
 TEXT = 16  # columns that a text is broken into lines of, at least
+COMMAND = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # of a terminal, but for colours
 UNBROKEN = 10_000  # columns, in which everything has a place
 
 
@@ -57,12 +59,17 @@ class Result:
                     pieces = fitted(part, console) if isinstance(part, Table) else [part]
                     for i, piece in enumerate(pieces):
                         console.print(*[""] * bool(i), piece, sep="\n")
-        print(text.get(), end="", file=console.file)
+        print(printable(text.get()), end="", file=console.file)
 
     def __str__(self) -> str:
         return as_text(self)
 
     __repr__ = __str__
+
+
+def printable(text: str) -> str:
+    """Control characters, by which a name in the data could command the terminal, as Python writes them."""
+    return COMMAND.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def as_text(result: Result, width: int = WIDTH) -> str:

@@ -118,7 +118,7 @@ class CapturedTrainer(Trainer):
         except BaseException:
             self.noise.restore(before)
             raise
-        self.adam(gradients, numbers[-1])
+        self.adam(gradients, numbers[-1] if seen is None else seen.gradient_norm)
         if seen is not None:
             return seen
         assert self.stopped is not None
@@ -195,7 +195,7 @@ class CapturedTrainer(Trainer):
         self.taken = max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
 
     @torch.no_grad()
-    def adam(self, gradients: Sequence[Tensor], norm: Tensor) -> None:
+    def adam(self, gradients: Sequence[Tensor], norm: Tensor | float) -> None:
         """The step of `torch.optim.Adam(fused=True)` from gradients that are not those of `backward`.
 
         Where steps are begun ahead, the kernel itself leaves out those that are stopped.
@@ -207,9 +207,11 @@ class CapturedTrainer(Trainer):
                 zero = torch.zeros((), dtype=torch.float32, device=p.device)
                 state[p] = {"step": zero, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         first, second, steps = ([state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step"))
-        if self.clip is not None:
+        if self.clip is not None and isinstance(norm, Tensor):
             share = (self.clip / norm.double()).clamp(max=1).to(gradients[0].dtype)
             gradients = torch._foreach_mul(list(gradients), share)
+        elif self.clip is not None and norm > self.clip:
+            gradients = torch._foreach_mul(list(gradients), self.clip / norm)
         bad = None if self.stopped is None else self.stopped.float()
         torch._foreach_add_(steps, 1 if bad is None else 1 - bad)
         torch._fused_adam_(

@@ -12,8 +12,8 @@ from ppl_vae.programs.scores import Batch
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.step import TorchNoise, Trainer
 
-AHEAD, ELSEWHERE = {"cpu": 1}, 50
-"""Steps that may have begun before their numbers are read, by device: on the CPU a step has ended with its call."""
+AHEAD = {"cuda": 50}
+"""Steps that may have begun before their numbers are read, by the kind of device; on others each ends in its call."""
 WORTH = 60.0
 """Seconds that a compiled step has to save over a training, for `auto`: some three times what compiling takes."""
 
@@ -60,7 +60,7 @@ def stepper(
     except (NotCaptured, NotCompiled) as error:
         eager.how = f"not compiled: {error}"
         return eager
-    ahead = AHEAD.get(torch.device(config.device).type, ELSEWHERE)
+    ahead = AHEAD.get(torch.device(config.device).type, 1)
     how = "compiled; matrix products by " + {"mm": "torch", "onednn": "oneDNN"}[captured.products or "mm"]
     if captured.graphs[0][0].rows is not None:
         how += "; one graph for each size of a batch, since the programs make a Python number of it"

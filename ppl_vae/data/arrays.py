@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppl_vae.data import protocol
 from ppl_vae.data.binarize import draw, drawn_once
-from ppl_vae.data.protocol import SPLITS, Batch, Data, Split
+from ppl_vae.data.protocol import SPLITS, WHOLE, Batch, Data, Shard, Split
 from ppl_vae.data.randomness import generator
 
 
@@ -61,13 +61,20 @@ class Dataset(Data):
         return self.places[split]
 
     def batches(
-        self, split: Split, batch_size: int, *, epoch: int | None = None, seed: int = 0, start: int = 0
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        epoch: int | None = None,
+        seed: int = 0,
+        start: int = 0,
+        shard: Shard = WHOLE,
     ) -> Iterator[Batch]:
         parts = protocol.from_start(self.parts(split, batch_size, epoch=epoch, seed=seed), start)
         first, *others = self._of(split)
         if epoch is not None and split == "train" and self.binarize == "epoch":
             first = draw(first, generator("epoch", seed, epoch))
-        return (tuple(x.index_select(0, indices) for x in (first, *others)) for indices in parts)
+        return (tuple(x.index_select(0, shard.of(indices)) for x in (first, *others)) for indices in parts)
 
     def fixed(self) -> "Dataset":
         if self.binarize != "epoch":

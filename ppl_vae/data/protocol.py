@@ -6,7 +6,7 @@ the same attributes and has the method `rows`; the other methods follow from it,
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +19,24 @@ Batch: TypeAlias = tuple[Tensor, ...]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 CHUNK = 1000
 """Rows at a time, where all of them are looked at."""
+
+
+class Shard(NamedTuple):
+    """The part of each batch that one of several processes takes: every `size`-th row, from number `rank` on."""
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, rows: Tensor) -> Tensor:
+        """The rows of a batch, `(n,)`, that this part has. A part without rows gets the first one, to count nothing."""
+        return rows[self.rank :: self.size] if self.rank < len(rows) else rows[:1]
+
+    def count(self, rows: int) -> int:
+        """How many of the rows of a batch this part has, which may be 0."""
+        return len(range(self.rank, rows, self.size))
+
+
+WHOLE = Shard()
 
 
 @runtime_checkable
@@ -73,18 +91,26 @@ class Data(Protocol):
         return torch.randperm(self.lengths[split], generator=generator("order", seed, epoch), device="cpu")
 
     def batches(
-        self, split: Split, batch_size: int, *, epoch: int | None = None, seed: int = 0, start: int = 0
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        epoch: int | None = None,
+        seed: int = 0,
+        start: int = 0,
+        shard: Shard = WHOLE,
     ) -> Iterator[Batch]:
         """The rows of a split, `batch_size` at a time, from batch `start` on; the last batch may be shorter.
 
         Args:
             epoch: shuffle for this epoch, by `seed`; without it the rows come in their own order.
+            shard: of each batch, the rows of this part alone; at least one, see `Shard.of`.
 
         Raises:
             InputError: before the first batch, for a batch size below 1 or a `start` outside the epoch.
         """
         parts = self.parts(split, batch_size, epoch=epoch, seed=seed)
-        return (self.rows(split, indices) for indices in from_start(parts, start))
+        return (self.rows(split, shard.of(indices)) for indices in from_start(parts, start))
 
     def parts(self, split: Split, batch_size: int, *, epoch: int | None = None, seed: int = 0) -> tuple[Tensor, ...]:
         """The indices of the rows of each batch; arguments and errors as for `batches`."""

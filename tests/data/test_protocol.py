@@ -13,7 +13,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data import Data, Dataset, as_data, open_data
 from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.data.newrows import rows_in_order
-from ppl_vae.data.protocol import SPLITS
+from ppl_vae.data.protocol import SPLITS, Shard
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.01, "set": {"hidden": 8, "latent_dim": 2}}
 
@@ -137,3 +137,22 @@ def test_a_built_in_set_is_a_class_in_a_file_of_its_own(name: str) -> None:
     assert len(np.bincount(labels)) == 10
     data = open_data(name)
     assert (data.image, data.binarize) == (built_in.image, built_in.binarize)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_the_parts_of_a_batch_are_all_of_its_rows(rows: int, size: int) -> None:
+    batch = torch.arange(10, 10 + rows)
+    shards = [Shard(rank, size) for rank in range(size)]
+    counted = [shard.of(batch)[: shard.count(rows)] for shard in shards]
+    assert sorted(torch.cat(counted).tolist()) == batch.tolist()
+    assert all(len(shard.of(batch)) == max(1, shard.count(rows)) for shard in shards)
+
+
+def test_batches_of_a_part() -> None:
+    data = open_data(np.arange(40.0).reshape(20, 2))
+    whole = list(data.batches("train", 7, epoch=3, seed=1, start=1))
+    parts = [list(data.batches("train", 7, epoch=3, seed=1, start=1, shard=Shard(rank, 2))) for rank in (0, 1)]
+    for (x,), (even,), (odd,) in zip(whole, *parts, strict=True):
+        assert x[0::2].equal(even)
+        assert x[1::2].equal(odd)

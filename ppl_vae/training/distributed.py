@@ -12,10 +12,11 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from ppl_vae.core.errors import InputError, NumericalError, ProcessLost
 from ppl_vae.core.randomness import draw_seed, seed_torch
 from ppl_vae.data.protocol import Shard
+from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, owned
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.interrupt import Interrupted, Signals
@@ -132,6 +134,25 @@ class World:
         said = self.gathered(None if made is None else record(made))[0]
         return make(said) if made is None else made
 
+    def divided(self, rows: int, work: Callable[[slice], T], *, last: bool) -> T:
+        """What `work` finds of all rows, of which each process does a range.
+
+        Args:
+            work: finds tensors and arrays of so many rows, in tuples, dicts and dataclasses, for a range of the rows.
+            last: the first process goes on alone with what was found, and the others end here.
+
+        Raises:
+            InputError, NumericalError: of any process, in all of them.
+        """
+        rank, size = self.shard
+        mine = slice(rows * rank // size, rows * (rank + 1) // size)
+        with self.agreed():
+            found = work(mine) if mine.start < mine.stop or self.alone else None
+        parts = [part for part in self.gathered(found) if part is not None]
+        if last and not self.first:
+            raise SystemExit(0)
+        return concatenated(parts)
+
     # ---- what they add up
 
     def reduce(self, numbers: Tensor, gradients: Sequence[Tensor], buffers: Sequence[Tensor], share: float) -> None:
@@ -157,6 +178,22 @@ class World:
         numbers[:-1], numbers[-1] = sums[-2], nn.utils.get_total_norm(gradients)
         told = [each for each, count in zip(SIGNALS, sums[-1].tolist(), strict=True) if count > 0]
         self.told = int(told[0]) if told else None
+
+    @contextlib.contextmanager
+    def means_of_batches(self, objective: Objective, share: float) -> Iterator[None]:
+        """In here, what an objective asks of all rows of a batch is asked of those of all processes."""
+
+        def together(mean: Tensor) -> Tensor:
+            mean = mean * share
+            with answering():
+                dist.all_reduce(mean)
+            return mean
+
+        objective.together = together
+        try:
+            yield
+        finally:
+            objective.together = None
 
     def caught(self) -> int | None:
         """The signal after which all of them stop: one that any had caught when the last step was added up."""
@@ -243,6 +280,27 @@ def follow(loop: "Loop", fresh: bool) -> None:
             raise Interrupted(caught, f"stopped at step {loop.state.step}")
 
 
+def concatenated(parts: Sequence[Any]) -> Any:
+    """The parts of a result, each of some rows, as one; of what is not of the rows, the first, and all remarks."""
+    one = parts[0]
+    if len(parts) == 1:
+        return one
+    if isinstance(one, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(one, np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(one, dict):
+        return {name: concatenated([part[name] for part in parts]) for name in one}
+    if isinstance(one, tuple) and all(isinstance(text, str) for part in parts for text in part):
+        return tuple(dict.fromkeys(text for part in parts for text in part))
+    if isinstance(one, tuple):
+        each = map(concatenated, zip(*parts, strict=True))
+        return type(one)(*each) if hasattr(one, "_fields") else tuple(each)
+    if is_dataclass(one) and not isinstance(one, type):
+        return replace(one, **{x.name: concatenated([getattr(part, x.name) for part in parts]) for x in fields(one)})
+    return one
+
+
 _joined: list[World] = []
 
 
@@ -253,6 +311,11 @@ def world() -> World:
     if not dist.is_available() or not dist.is_initialized():
         return World()
     return World(Shard(dist.get_rank(), dist.get_world_size()))
+
+
+def helpers() -> World:
+    """Those that share the work of a verb other than a training: of the command line under torchrun alone."""
+    return _joined[-1] if _joined else World()
 
 
 def restarted() -> bool:
@@ -304,7 +367,8 @@ def joined(verb: str) -> Iterator[World]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -237,8 +237,12 @@ class Loop:
         """
         pair, world = self.stepper.pair, self.world
         world.check_equal(pair)
-        rows = self.rows("valid", world.shard)
-        seen = summarized(pair, self.stepper.objective, rows, [world.seed(VALIDATION_SEED)], world)
+        objective = self.stepper.objective
+        if objective.of_batch or world.alone:  # a part of a batch would have another value
+            seen = summarized(pair, objective, self.rows("valid"), [VALIDATION_SEED])
+        else:
+            rows = self.rows("valid", world.shard)
+            seen = summarized(pair, objective, rows, [world.seed(VALIDATION_SEED)], world)
         value = -math.inf if math.isnan(seen["objective"]) else seen["objective"]
         better = value > self.state.best_value or self.state.step == 0
         self.state.waited = 0 if better or self.state.step <= self.rate_weight.steps else self.state.waited + 1

@@ -162,7 +162,8 @@ class Trainer:
         Raises:
             NumericalError: as `step`, and in all processes.
         """
-        terms, numbers = self.passed(batch)
+        with self.world.means_of_batches(self.objective, share):
+            terms, numbers = self.passed(batch)
         for p in self.parameters.values():
             if p.grad is None:
                 p.grad = torch.zeros_like(p)

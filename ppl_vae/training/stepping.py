@@ -73,6 +73,9 @@ def compiled(
             return eager
     if asked == "off":
         return eager
+    if objective.of_batch and not eager.world.alone:
+        eager.how = f"not compiled: in the midst of a step, {objective.name} asks all processes"
+        return eager
     from ppl_vae.graphs.captured import Captured  # here, so that a fit that is not compiled starts quicker
     from ppl_vae.graphs.compiled import NotCompiled
     from ppl_vae.graphs.graph import NotCaptured

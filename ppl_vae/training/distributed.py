@@ -111,8 +111,9 @@ class World:
         """Wait until all processes are here. Raises as `gathered`."""
         self.gathered(None)
 
-    def begin(self) -> None:
-        """Begin the training, in all processes at once. Raises as `gathered`."""
+    def begin(self, pair: Pair) -> None:
+        """Begin the training, in all processes at once and from the same weights. Raises as `check_equal`."""
+        self.check_equal(pair)
         self.wait()
         self.begun = True
 

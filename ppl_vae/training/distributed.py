@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -319,9 +320,9 @@ def helpers() -> World:
     return _joined[-1] if _joined else World()
 
 
-def restarted() -> bool:
-    """Has torchrun started this process again, after one of them had ended?"""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def restarts() -> int:
+    """How often torchrun has started the processes again, after one of them had ended."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextlib.contextmanager
@@ -338,7 +339,9 @@ def joined(verb: str) -> Iterator[World]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     with answering():
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        own = dist.PrefixStore(f"start {restarts()}", store)  # torchrun may keep one store, with addresses of before
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=TIMEOUT)
     here = World(Shard(dist.get_rank(), dist.get_world_size()))
     _joined.append(here)
     try:
@@ -383,7 +386,8 @@ def answering() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        told = re.sub(r"^\[\S*\] ", "", str(error).splitlines()[0]).partition(". ")[0]
         raise ProcessLost(
-            "another process of this training has ended, or does not answer: so this one ends, too. What the run "
-            f"holds is whole; ppl-vae resume goes on with it\n{str(error).splitlines()[0]}"
+            "another process of this job has ended, or does not answer, so that this one ends, too. What a run holds "
+            f"is whole, and ppl-vae resume goes on with it\n{told}"
         ) from error

@@ -143,29 +143,39 @@ class World:
 
     # ---- what they add up
 
-    def reduce(self, numbers: Tensor, gradients: Sequence[Tensor], buffers: Sequence[Tensor], share: float) -> None:
-        """Put in their place what they are for the whole batch, of which this process has the rows of a `share`.
+    def reduce(
+        self, numbers: Tensor, gradients: Sequence[Tensor], buffers: Sequence[Tensor], share: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Numbers and gradients of the whole batch, of which this process has the rows of a `share`.
+
+        All of it is one piece of memory, which is added up at once.
 
         Args:
             numbers: sums over rows, and at last the norm of the gradient: `(n + 1,)`.
             gradients: of a mean over rows.
-            buffers: such as the running mean of a BatchNorm: a mean over rows, too.
+            buffers: means over rows, too, such as the running mean of a BatchNorm; those of the whole batch are put in
+                their place.
 
         Raises:
             ProcessLost: a process has ended, or does not answer.
         """
         means = [*gradients, *buffers]
         caught = numbers.new_tensor([float(self.signals.caught == each) for each in SIGNALS])
-        parts = [*(x.flatten() * share for x in means), numbers[:-1] * (share > 0), caught]
-        flat = torch.cat(parts)
+        flat = torch.cat([*(x.flatten() for x in means), numbers[:-1], caught])
+        summed = flat[: flat.numel() - numbers.numel() + 1 - caught.numel()]
+        summed *= share
+        if not share:  # the row that stands in for none counts nothing
+            flat[summed.numel() : -caught.numel()] = 0
         with answering():
             dist.all_reduce(flat)
-        sums = flat.split([part.numel() for part in parts])
-        for x, total in zip(means, sums, strict=False):
-            x.copy_(total.view_as(x))
-        numbers[:-1], numbers[-1] = sums[-2], nn.utils.get_total_norm(gradients)
-        told = [each for each, count in zip(SIGNALS, sums[-1].tolist(), strict=True) if count > 0]
-        self.told = int(told[0]) if told else None
+        *sums, told, signals = flat.split([*(x.numel() for x in means), numbers.numel() - 1, caught.numel()])
+        found = [total.view_as(x).to(x.dtype) for x, total in zip(means, sums, strict=True)]
+        for x, total in zip(buffers, found[len(gradients) :], strict=True):
+            x.copy_(total)
+        found = found[: len(gradients)]
+        counts = signals.tolist()
+        self.told = next((int(each) for each, count in zip(SIGNALS, counts, strict=True) if count > 0), None)
+        return torch.cat([told, nn.utils.get_total_norm(found).reshape(1)]), found
 
     @contextlib.contextmanager
     def means_of_batches(self, objective: Objective, share: float) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import ppl_vae
 
@@ -169,3 +170,57 @@ def test_rows_are_shared_and_come_back_in_their_order(whole: Path) -> None:
     code, out, told = ended(start(whole, "evaluate", "whole", "--simulations", "0", "--calibrations", "0", "--json"))
     assert code == 0, told
     assert out.count('"log_px"') == 1
+
+
+SRUN = """#!/bin/bash
+for node in 1 2; do "$@" & jobs_of_all+=($!); done
+for each in "${jobs_of_all[@]}"; do wait "$each" || failed=1; done
+exit "${failed:-0}"
+"""
+"""Two nodes, both of which are this machine."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job, with commands of a cluster that start everything here."""
+    commands = {
+        "torchrun": f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"\n',
+        "scontrol": "#!/bin/bash\necho localhost\n",
+        "srun": SRUN,
+    }
+    for name, text in commands.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    np.save(tmp_path / "rows.npy", ROWS)
+    slurm = {"SLURM_CPUS_PER_TASK": "1", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "x"}
+    ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PROCESSES": "1", "OMP_NUM_THREADS": "1"}
+    return dict(os.environ) | slurm | ours
+
+
+def job(folder: Path, environment: dict[str, str], *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=WITHIN)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_job_of_slurm_works_as_it_is_and_goes_on(tmp_path: Path, cluster: dict[str, str]) -> None:
+    script = str(Path(__file__).parents[1] / "docs/jobs/slurm.sh")
+    job(tmp_path, cluster, "bash", script, *FIT[1:], "--data", "rows.npy", "--epochs", "2", "--compile", "off")
+    run = ppl_vae.Run(tmp_path / "run")
+    assert run.record["step"]["processes"] == 2
+    assert len(run.metrics) == 3
+    job(tmp_path, cluster, "bash", script)
+    assert len(run.metrics) == 3, "a job that is queued again goes on with the run"
+
+
+def test_the_job_of_kubernetes_runs(tmp_path: Path, cluster: dict[str, str]) -> None:
+    service, described = yaml.safe_load_all((Path(__file__).parents[1] / "docs/jobs/kubernetes.yaml").read_text())
+    assert (service["kind"], described["kind"]) == ("Service", "Job")
+    pod = described["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    told = {each["name"]: each["value"] for each in container["env"]}
+    assert int(told["NODES"]) == described["spec"]["completions"] == described["spec"]["parallelism"]
+    assert told["FIRST"] == f"{described['metadata']['name']}-0.{pod['subdomain']}"
+    assert pod["subdomain"] == service["metadata"]["name"]
+    here = cluster | told | {"NODES": "1", "PROCESSES": "2", "FIRST": "localhost"}
+    job(tmp_path, here, *container["command"], *FIT[1:], "--data", "rows.npy", "--epochs", "1", "--compile", "off")
+    assert ppl_vae.Run(tmp_path / "run").record["step"]["processes"] == 2

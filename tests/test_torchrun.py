@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import ppl_vae
+from ppl_vae.reports.repeat import command
 
 pytestmark = pytest.mark.slow
 ROWS = np.random.default_rng(0).normal(size=(101, 4)).astype("float32")
@@ -89,6 +90,9 @@ def test_one_of_two_processes_writes_the_run(whole: Path) -> None:
     assert run.record["step"] == {"captured": False, "processes": 2}
     assert run.metrics[-1]["valid"]["elbo"] > run.metrics[0]["valid"]["elbo"] + 0.1
     assert not (run.folder / ".lock").exists()
+    assert command(run).startswith("torchrun --nproc-per-node=2 -m ppl_vae fit --model gaussian")
+    with pytest.raises(ppl_vae.InputError, match="trained by 2 processes, and rerun is done by one"):
+        ppl_vae.rerun(run)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

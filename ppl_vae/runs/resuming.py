@@ -72,7 +72,7 @@ def go_on(
             if at is not None:
                 load(loop, run, at)
             refuse_or_warn(pair, opened, made)
-            if how.get("processes", 1) != here.shard.size:
+            if run.processes != here.shard.size:
                 here.once(note_processes, run.folder, here.shard.size)
             if config != run.config:
                 _check_change(loop, run)
@@ -87,7 +87,7 @@ def _check_processes(run: Run, here: World, force: bool) -> None:
     Raises:
         InputError: nobody has asked for it, be it by `force` or by a launcher that has started them again.
     """
-    before, now = run.record.get("step", {}).get("processes", 1), here.shard.size
+    before, now = run.processes, here.shard.size
     if before == now:
         return
     told = f"{run.folder} was trained by {before} process{'es' * (before > 1)}, not by {now}"

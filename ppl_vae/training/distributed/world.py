@@ -33,7 +33,7 @@ class World:
     Args:
         shard: which part of each batch is its own.
         signals: what it has caught, which all act upon after the same step.
-        begun: has the training begun?
+        begun: has the work begun, so that the others no longer wait to be told of an error?
         launched: did a launcher start them, so that those that are not the first may end when they are done?
     """
 
@@ -137,6 +137,7 @@ class World:
         with self.agreed():
             found = work(mine) if mine.start < mine.stop or self.alone else None
         parts = [part for part in self.gathered(found) if part is not None]
+        self.begun = self.begun or last
         if last and not self.first:
             raise SystemExit(0)
         return concatenated(parts)

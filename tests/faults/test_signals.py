@@ -53,7 +53,7 @@ def test_a_hundred_signals(small_fit, capsys, signum):
 def command(*args: object) -> subprocess.Popen[str]:
     """A process from its very start, as a scheduler starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ppl_vae.cli", *map(str, args)],
+        [sys.executable, "-m", "ppl_vae", *map(str, args)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

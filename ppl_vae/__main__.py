@@ -1,4 +1,4 @@
-"""The command `ppl-vae`, also as `python -m ppl_vae`: a signal ends it in words from its first moment to its last."""
+"""The command `ppl-vae`, also `python -m ppl_vae` as under torchrun: a signal ends it in words from first to last."""
 
 import signal
 import sys

@@ -14,9 +14,14 @@ from support.fuzzing import called, damages, few_or, for_all
 VALUES = st.one_of(st.integers(-3, 10**20), st.none(), st.text(max_size=3), st.lists(st.integers(-1, 9), max_size=3))
 
 
+def shapes(tensors: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Of the programs' own: the optimizer's are not for sampling."""
+    return {name: x.shape for name, x in tensors.items() if name.startswith(("model.", "guide."))}
+
+
 @few_or(500, few=12)
 def test_safetensors_that_are_damaged(place: Path, count: int) -> None:
-    """What is accepted is, for safetensors' own reader, tensors of the same names and shapes."""
+    """What is accepted is, for safetensors' own reader, tensors of the programs' names and shapes."""
     run, out = place / "hashed", place / "hashed.npz"
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(place / "run", run)
@@ -37,7 +42,7 @@ def test_safetensors_that_are_damaged(place: Path, count: int) -> None:
         manifest["checkpoints"][step]["state.safetensors"] = hashlib.sha256(damaged).hexdigest()
         (run / "manifest.json").write_text(json.dumps(manifest))
         out.unlink(missing_ok=True)
-        found = called("sample", run, "--num", "3", "--out", out, names=(str(run), step))
+        found = called("sample", run, "--num", "3", "--out", out, names=(str(run), step, "programs that were saved"))
         if found.code == 2:
             assert not out.exists()
             return
@@ -45,7 +50,7 @@ def test_safetensors_that_are_damaged(place: Path, count: int) -> None:
             read = load(damaged)
         except SafetensorError as error:
             raise AssertionError("it was accepted, and is no such file") from error
-        assert {name: x.shape for name, x in read.items()} == {name: x.shape for name, x in whole.items()}
+        assert shapes(read) == shapes(whole)
         with np.load(out) as arrays:
             assert all(len(x) == 3 for x in arrays.values())
 

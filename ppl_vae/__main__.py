@@ -1,8 +1,20 @@
-"""`python -m ppl_vae`: the command line, also as torchrun starts it."""
+"""The command `ppl-vae`, also `python -m ppl_vae` as under torchrun: a signal ends it in words from first to last."""
 
+import signal
 import sys
 
-from ppl_vae.cli import main
+from ppl_vae.core.stops import WORDS, end
+
+
+def main() -> int:
+    """Run one verb of the command line; its exit code."""
+    for signum in WORDS:
+        if signal.getsignal(signum) != signal.SIG_IGN:  # as of Ctrl-C in the background of a shell
+            signal.signal(signum, end)
+    from ppl_vae import cli  # which takes a while
+
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,8 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
-from types import FrameType
-from typing import Annotated, Any, Literal, NoReturn, TextIO, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
 import tyro
 from typing_extensions import Doc
@@ -26,6 +25,7 @@ from ppl_vae import verbs
 from ppl_vae.core.errors import InputError, NumericalError, ProcessLost
 from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.results import Result, printable
+from ppl_vae.core.stops import WORDS, end, interrupt
 from ppl_vae.training.config import FitConfig
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
@@ -206,24 +206,19 @@ def _discard(stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a verb with exit code 143, whenever it comes; `fit` saves its state first.
-
-    It raises nothing, since what is imported may pass over an exception, and go on broken. Files are whole or not there
-    whenever a process ends.
-    """
-
-    def end(signum: int, frame: FrameType | None) -> NoReturn:
-        os.write(2, b"error: terminated\n")
-        os._exit(128 + signum)
-
+    """SIGTERM ends a verb with exit code 143, whenever it comes, and Ctrl-C with 130; `fit` saves its state first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {signum: signal.getsignal(signum) for signum in WORDS}
+    signal.signal(signal.SIGTERM, end)
+    if before[signal.SIGINT] != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def parse(args: Sequence[str]) -> "Command | Completion":

@@ -190,7 +190,12 @@ def _matrix(stored: Any, where: str) -> Any:
     sizes.check_memory(where, sum(stored[name].nbytes for name in ("data", "indices", "indptr")))
     shape = tuple(stored.attrs.get("shape", stored.attrs.get("h5sparse_shape")))
     make = sparse.csr_matrix if kind == "csr" else sparse.csc_matrix
-    return make(tuple(stored[name][()] for name in ("data", "indices", "indptr")), shape=shape)
+    try:
+        found = make(tuple(stored[name][()] for name in ("data", "indices", "indptr")), shape=shape)
+        found.check_format()  # SciPy relies on it, and would read and write outside of its memory
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: {stored.name} is damaged: {error}") from error
+    return found
 
 
 def _column(stored: Any, store: Any) -> np.ndarray:

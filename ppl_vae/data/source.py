@@ -130,6 +130,8 @@ def _read(name: str, spec: Spec, first: bool) -> Raw:
 
 def no_file(path: str) -> str:
     """What is said of a file that does not exist."""
+    if os.path.islink(os.path.expanduser(path)):
+        return f"{path}: no such file: it is a link that leads nowhere"
     folder, base = os.path.split(os.path.expanduser(path))
     try:
         around = os.listdir(folder or ".")

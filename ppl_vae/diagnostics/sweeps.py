@@ -1,6 +1,7 @@
 """Runs of a sweep: fitted, several at a time, measured on the same validation rows, and paired by seed and row."""
 
 import contextlib
+import functools
 import itertools
 import math
 import multiprocessing
@@ -126,21 +127,23 @@ def sweep(
 
 def _all(planned: Sequence[Job], at_once: int) -> Iterator[Outcome]:
     """The outcome of each job, in their order: one at a time here, or several, each with its share of threads."""
+    at_once = min(at_once, len(planned))  # a process without a run would be idle
     if at_once == 1:
         yield from map(outcome_of, planned)
         return
     threads = max(1, joblib.cpu_count() // at_once)  # torch's threads spin, and would slow the neighbours down
     runs = [job.folder for job in planned]
     with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads), stopping(runs):
-        each = (joblib.delayed(_outcome_in)(Path.cwd(), job) for job in planned)
+        each = (joblib.delayed(_outcome_in)(os.getpid(), Path.cwd(), job) for job in planned)
         yield from joblib.Parallel(return_as="generator", batch_size=1)(each)
 
 
-def _outcome_in(folder: Path, job: Job) -> Outcome:
+def _outcome_in(parent: int, folder: Path, job: Job) -> Outcome:
     """The outcome of a job whose paths are relative to `folder`: a process of an earlier sweep may stand elsewhere.
 
     A process that is to end saves the run that it trains, and then waits for its end, since no other job is to begin.
     """
+    _end_after(parent)
     os.chdir(folder)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda signum, frame: _told_to_end.append(signum))
@@ -151,6 +154,21 @@ def _outcome_in(folder: Path, job: Job) -> Outcome:
         pass
     time.sleep(2 * LONGEST)
     return Outcome(None, "stopped", ())
+
+
+@functools.cache
+def _end_after(parent: int) -> None:
+    """From now on, end this process of a sweep as soon as the one that has begun it is gone, however that has ended.
+
+    It would train on, or wait for minutes for a job that never comes. Files are whole or not there whenever it ends.
+    """
+
+    def watch() -> NoReturn:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _told_to_end: list[int] = []

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -158,7 +159,7 @@ def blame(error: BaseException, path: Path | None) -> str:
 
 def _locate(place: str, kinds: Sequence[Kind]) -> Place:
     if place.endswith(".py") or "/" in place:
-        path = Path(place).expanduser().resolve()
+        path = Path(os.path.realpath(Path(place).expanduser()))  # resolve() raises at a loop of links
         if not path.is_file():
             for kind in kinds:
                 if path.parent == shipped_folder(kind) and path.stem in SHORTHANDS[kind]:

@@ -85,6 +85,9 @@ class Device:
     def device_count(self) -> int:
         return 0  # so that torch.random.fork_rng leaves it alone
 
+    def is_available(self) -> bool:  # what a torch built for CUDA asks
+        return False
+
     def draw(self) -> None:
         self.state = self.state + 1
 

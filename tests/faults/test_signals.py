@@ -53,7 +53,7 @@ def test_a_hundred_signals(small_fit, capsys, signum):
 def command(*args: object) -> subprocess.Popen[str]:
     """A process from its very start, as a scheduler starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ppl_vae.cli", *map(str, args)],
+        [sys.executable, "-m", "ppl_vae", *map(str, args)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -121,3 +121,20 @@ def test_sigterm_from_the_start_of_a_process(small_fit, capsys):
     with capsys.disabled():
         print(f"\nSIGTERM 0.8 to 3 s after the start: exit codes {codes}")
     assert set(codes) <= {143, -signal.SIGTERM, 0}
+
+
+@pytest.mark.faults
+def test_ctrl_c_from_the_start_of_a_process(small_fit, capsys):
+    """While it imports what it needs, which may pass over an exception or end in a traceback."""
+    rng, codes = random.Random(5), []
+    for _ in range(30):
+        process = command(*small_fit.fit(small_fit.folder("early")).args, "--epochs", "3000")
+        time.sleep(rng.uniform(0.3, 3.0))
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=WITHIN)
+        assert process.returncode == 130, told
+        assert "Traceback" not in told
+        assert told.splitlines()[-1].startswith(("error: interrupted", "error: stopped at step ")), told
+        codes.append(process.returncode)
+    with capsys.disabled():
+        print(f"\nSIGINT 0.3 to 3 s after the start: exit code 130 in {len(codes)} processes of {len(codes)}")

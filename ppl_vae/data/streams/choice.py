@@ -1,0 +1,78 @@
+"""Whether data are read as a stream, and as which kind."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from ppl_vae.core import memory
+from ppl_vae.core.errors import InputError
+from ppl_vae.data.columns import AnySchema
+from ppl_vae.data.source import Spec, parse
+from ppl_vae.data.streams.stores import STORES
+from ppl_vae.data.streams.stores.sparse import is_sparse
+
+SHARE = 0.5
+"""Of the memory that is available: what is larger is a stream. In memory there are two copies while it is split."""
+
+
+def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
+    """Are these data to be a stream?
+
+    Args:
+        stream: `on`, `off` or `auto`: folders, and files whose numbers take more than half of the memory available.
+
+    Raises:
+        InputError: `on` for what can't be streamed.
+    """
+    if stream not in ("on", "off", "auto"):
+        raise InputError(f"unknown stream {stream!r}: use one of auto, on, off")
+    specs = specs_of(source)
+    if specs is None or schema is not None:
+        if stream == "on":
+            what = "data that are in memory" if specs is None else "a table by a schema, and cells,"
+            raise InputError(f"{what} can't be streamed: leave out --stream on")
+        return False
+    kinds = [kind_of(spec) for spec in specs]
+    if stream == "off":
+        return False
+    if None in kinds:
+        if stream == "on":
+            spec = specs[kinds.index(None)]
+            raise InputError(f"{spec.path} can't be streamed: give {', '.join(STORES)}, or leave out --stream on")
+        return False
+    if stream == "on" or any(Path(spec.path).expanduser().is_dir() for spec in specs):
+        return True
+    return _size(specs) > SHARE * memory.available_memory()
+
+
+def specs_of(source: Any) -> list[Spec] | None:
+    """The files that are named, if it is files that are there."""
+    items = source if isinstance(source, list | tuple) else [source]
+    if not items or not all(isinstance(item, str | os.PathLike) for item in items):
+        return None
+    specs = [parse(os.fspath(item)) for item in items]
+    return specs if all(os.path.exists(os.path.expanduser(spec.path)) for spec in specs) else None
+
+
+def kind_of(spec: Spec) -> str | None:
+    """The name of the store that reads it, if there is one."""
+    path = Path(spec.path).expanduser()
+    if path.is_dir():
+        return ".parquet" if next(path.rglob("*.parquet"), None) is not None else "folder of pictures"
+    suffix = path.suffix.lower()
+    return suffix if suffix in STORES and (suffix != ".npz" or (spec.key is None and is_sparse(path))) else None
+
+
+def _size(specs: list[Spec]) -> float:
+    """Bytes that the numbers take in memory."""
+    total = 0.0
+    for spec in specs:
+        kind = kind_of(spec)
+        assert kind is not None
+        try:
+            store = STORES[kind](Path(spec.path).expanduser(), spec.path, spec.key)
+        except Exception:  # what is wrong is for the reader to say
+            return 0
+        total += store.rows * math.prod(store.shape) * max(4, store.dtype.itemsize)
+    return total

@@ -13,8 +13,8 @@ from ppl_vae.data.randomness import generator
 
 BLOCK = 2**19
 """Numbers of a block, about: 2 MiB of float32."""
-MOST_HELD_OUT = 100_000
-"""Rows that are held out at most for validation, and as many for a test: some numbers of each are kept in memory."""
+HELD = 2**24
+"""Numbers that are held in memory at most of validation rows: 64 MiB of float32."""
 
 
 def edges_of(rows: int, width: int, parts: np.ndarray | None) -> np.ndarray:
@@ -34,23 +34,33 @@ def edges_of(rows: int, width: int, parts: np.ndarray | None) -> np.ndarray:
     return np.array(edges if edges[-1] == rows else [*edges, rows])
 
 
+def most_held_out(width: int) -> int:
+    """Rows that are held out at most for validation, and as many for a test: 10,000 to 100,000, the wider the fewer.
+
+    They tell a mean as well as more would, and what is measured of them does not take memory that grows with the data.
+    """
+    return min(max(HELD // width, 10_000), 100_000)
+
+
 class Blocks:
     """The blocks of N rows, and the split, at random within each block: it takes memory by the block, not by the row.
 
     Args:
         edges: where the blocks begin and end.
+        width: how many numbers a row has.
         seed: by which the rows are split.
-        valid, test: which parts of the rows are held out, of each `MOST_HELD_OUT` at most.
+        valid, test: which parts of the rows are held out, of each `most_held_out` at most.
     """
 
-    def __init__(self, edges: np.ndarray, seed: int, valid: float, test: float) -> None:
+    def __init__(self, edges: np.ndarray, width: int, seed: int, valid: float, test: float) -> None:
         self.edges, self.seed = edges, seed
         self.rows, self.sizes = int(edges[-1]), np.diff(edges)
         if self.rows < 3:
             what = f"{self.rows} row{'s' * (self.rows > 1)} cannot be split into train, validation and test"
             raise InputError(f"{what}: give at least 3")
-        tested = min(max(round(self.rows * test), 1), self.rows - 2, MOST_HELD_OUT)
-        held_out = min(max(round(self.rows * valid), 1), self.rows - 1 - tested, MOST_HELD_OUT)
+        most = most_held_out(width)
+        tested = min(max(round(self.rows * test), 1), self.rows - 2, most)
+        held_out = min(max(round(self.rows * valid), 1), self.rows - 1 - tested, most)
         self.counts = self._counts(held_out, tested)
         self.ends = {split: np.append(0, np.cumsum(self.counts[split])) for split in SPLITS}
         self.lengths: dict[Split, int] = {split: int(self.ends[split][-1]) for split in SPLITS}

@@ -56,7 +56,7 @@ def open_stream(
         raise InputError(f"all fields need the same number of rows, but there are {told}")
     width = sum(math.prod(each.shape) for each in fields)
     parts = next((each.store.edges for each in fields if each.store.edges is not None), None)
-    blocks = Blocks(edges_of(rows.pop(), width, parts), int(split_seed), valid, test)
+    blocks = Blocks(edges_of(rows.pop(), width, parts), width, int(split_seed), valid, test)
     name = ", ".join(dict.fromkeys(os.path.basename(os.path.normpath(spec.path)) for spec in specs))
     memory.check_memory(
         4 * 4 * int(blocks.sizes.max()) * width,

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -17,13 +18,12 @@ from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.data.ahead import ahead
 from ppl_vae.data.binarize import binarized, draw
 from ppl_vae.data.dataset import image_shape
-from ppl_vae.data.protocol import SPLITS, WHOLE, Batch, Data, Extent, Shard, Split, counted
+from ppl_vae.data.protocol import CHUNK, SPLITS, WHOLE, Batch, Data, Extent, Shard, Split, counted, from_start
 from ppl_vae.data.randomness import generator, integer
-from ppl_vae.data.streams import windows
-from ppl_vae.data.streams.blocks import Blocks
+from ppl_vae.data.streams.blocks import HELD, Blocks
 from ppl_vae.data.streams.field import Field
 from ppl_vae.data.streams.scan import Scan, files_of, scan
-from ppl_vae.data.streams.windows import Windows
+from ppl_vae.data.streams.windows import Windows, joined
 
 PLACES = 16
 """From so many places of a split come the rows that stand for it."""
@@ -53,6 +53,7 @@ class Stream(Data):
     def __post_init__(self) -> None:
         self.files = files_of(self.sources)
         self.held: tuple[int, Batch] | None = None
+        self.valid: Batch | None = None
         known = self.recorded or {}
         self.state = hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
         self.checked = known.get("state") == self.state and known.get("blocks") == self.blocks.digest
@@ -193,6 +194,9 @@ class Stream(Data):
         taken = Windows(self.blocks, split, self.width, epoch, seed)
         if start > (count := math.ceil(taken.rows / size)):
             raise InputError(f"start={start} is past the end of an epoch of {count} batches")
+        if (kept := self._kept(split, epoch)) is not None:
+            places = from_start(torch.arange(taken.rows).split(size), start)
+            return (tuple(x.index_select(0, shard.of(each)) for x in kept) for each in places)
         self._check_files()
         found = self._batches(taken, split, size, start * size, epoch, seed)
         return found if shard == WHOLE else (_sharded(batch, shard) for batch in found)
@@ -214,14 +218,19 @@ class Stream(Data):
     ) -> Iterator[Batch]:
         first = taken.at(row)
         draws = None if epoch is None else (seed, epoch)
-        read = partial(self._window, taken, split, draws)
+        read = partial(self._window, taken, split, size, row, draws)
         with contextlib.closing(ahead(read, range(first, len(taken)))) as ready:
-            yield from windows.batches(_after(ready, row - int(taken.ends[first])), size)
+            yield from joined(_each(ready), size)
 
-    def _window(self, taken: Windows, split: Split, draws: tuple[int, int] | None, window: int) -> tuple[Batch, Tensor]:
-        """The rows of a window, block behind block, and the order in which they come."""
-        order = taken.order(window)
-        found, begin = self._empty(len(order)), 0
+    def _window(
+        self, taken: Windows, split: Split, size: int, row: int, draws: tuple[int, int] | None, window: int
+    ) -> deque[Batch]:
+        """The pieces of batches that are in a window, from a row of the epoch on, where a batch begins."""
+        begin, end = int(taken.ends[window]), int(taken.ends[window + 1])
+        pieces = taken.pieces(window, size)
+        while begin < row:
+            begin += len(pieces.pop(0))
+        found, begin = self._empty(end - int(taken.ends[window])), 0
         blocks = taken.blocks[window].tolist()
         read = map(self._read, blocks) if self.workers == 1 else ahead(self._read, blocks, self.workers)
         for block, rows in zip(blocks, read, strict=True):
@@ -229,13 +238,23 @@ class Stream(Data):
             for into, x in zip(found, self._bits(rows, block, split, draws), strict=True):
                 torch.index_select(x, 0, places, out=into[begin : begin + len(places)])
             begin += len(places)
-        return found, order
+        return deque(tuple(x.index_select(0, piece) for x in found) for piece in pieces)
 
     def _indices(self, taken: Windows, split: Split, window: int) -> Tensor:
         """The rows of a window in their order, as indices of their split."""
         ends = self.blocks.ends[split]
         rows = torch.cat([torch.arange(int(ends[b]), int(ends[b + 1])) for b in taken.blocks[window].tolist()])
         return rows[taken.order(window)]
+
+    def _kept(self, split: Split, epoch: int | None) -> Batch | None:
+        """The validation rows in their order, if they are few enough to be kept: each evaluation asks for them."""
+        if split != "valid" or epoch is not None or self.lengths["valid"] * self.width > HELD:
+            return None
+        if self.valid is None:
+            taken = Windows(self.blocks, "valid", self.width, None, 0)
+            parts = list(self._batches(taken, "valid", CHUNK, 0, None, 0))
+            self.valid = tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        return self.valid
 
     # ---- blocks
 
@@ -282,11 +301,11 @@ class Stream(Data):
                 raise InputError(f"{now[0]} was changed since it was opened: data must stay as they are in a fit")
 
 
-def _after(ready: Iterator[tuple[Batch, Tensor]], skipped: int) -> Iterator[tuple[Batch, Tensor]]:
-    """The windows without so many rows of the first."""
-    for rows, order in ready:
-        yield rows, order[skipped:]
-        skipped = 0
+def _each(windows: Iterator[deque[Batch]]) -> Iterator[Batch]:
+    """Their pieces, which are let go as they are taken."""
+    for pieces in windows:
+        while pieces:
+            yield pieces.popleft()
 
 
 def _sharded(batch: Batch, shard: Shard) -> Batch:

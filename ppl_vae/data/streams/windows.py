@@ -54,6 +54,12 @@ class Windows:
             return torch.arange(count)
         return torch.randperm(count, generator=generator("window", *self.seeds, window), device="cpu")
 
+    def pieces(self, window: int, size: int) -> list[Tensor]:
+        """The order of the rows of a window, cut where batches of a size end, counted from the start of the epoch."""
+        order = self.order(window)
+        until_end = -int(self.ends[window]) % size
+        return [piece for piece in (order[:until_end], *order[until_end:].split(size)) if len(piece)]
+
 
 def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
     """Blocks that follow each other and have at most so many rows together, or one of more."""
@@ -67,21 +73,18 @@ def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def batches(windows: Iterator[tuple[Batch, Tensor]], size: int) -> Iterator[Batch]:
-    """Rows, `size` at a time, from windows and the order of their rows; the last batch may be shorter."""
-    parts: list[Batch] = []
-    needed = size
-    for rows, order in windows:
-        while len(order):
-            taken, order = order[:needed], order[needed:]
-            parts.append(tuple(x.index_select(0, taken) for x in rows))
-            needed -= len(taken)
-            if not needed:
-                yield _joined(parts)
-                parts, needed = [], size
+def joined(pieces: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Batches from pieces of them; the last one may be shorter."""
+    parts, count = list[Batch](), 0
+    for piece in pieces:
+        parts.append(piece)
+        count += len(piece[0])
+        if count == size:
+            yield piece if len(parts) == 1 else _cat(parts)
+            parts, count = [], 0
     if parts:
-        yield _joined(parts)
+        yield _cat(parts)
 
 
-def _joined(parts: list[Batch]) -> Batch:
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))
+def _cat(parts: list[Batch]) -> Batch:
+    return tuple(torch.cat(each) for each in zip(*parts, strict=True))

@@ -39,7 +39,11 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
     if None in kinds:
         if stream == "on":
             spec = specs[kinds.index(None)]
-            raise InputError(f"{spec.path} can't be streamed: give {', '.join(STORES)}, or leave out --stream on")
+            kinds_told = ", ".join(sorted(name for name in STORES if name.startswith(".")))
+            raise InputError(
+                f"{spec.path} can't be streamed: give {kinds_told} (an .npz that scipy wrote), or a folder of Parquet "
+                "files or of pictures; or leave out --stream on"
+            )
         return False
     if stream == "on" or any(Path(spec.path).expanduser().is_dir() for spec in specs):
         return True

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import AnySchema
 from ppl_vae.data.dataset import open_data
 from ppl_vae.data.protocol import Data
@@ -33,7 +34,8 @@ def as_data(
     """
     if not isinstance(source, Data):
         if is_streamed(source, schema, stream):
-            return open_stream(source, recorded=recorded, **options)
+            cells = schema if isinstance(schema, CellFields) else None
+            return open_stream(source, cells=cells, recorded=recorded, **options)
         return open_data(source, schema=schema, **options)
     for name, value in options.items():
         said_alike = name == "missing" or (name == "binarize" and value == source.binarize)

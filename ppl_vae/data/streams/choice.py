@@ -7,7 +7,7 @@ from typing import Any
 
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
-from ppl_vae.data.columns import AnySchema
+from ppl_vae.data.columns import AnySchema, Schema
 from ppl_vae.data.source import Spec, parse
 from ppl_vae.data.streams.stores import STORES
 from ppl_vae.data.streams.stores.sparse import is_sparse
@@ -28,11 +28,11 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
     if stream not in ("on", "off", "auto"):
         raise InputError(f"unknown stream {stream!r}: use one of auto, on, off")
     specs = specs_of(source)
-    if specs is None or schema is not None:
+    if why := _unfit(specs, schema):
         if stream == "on":
-            what = "data that are in memory" if specs is None else "a table by a schema, and cells,"
-            raise InputError(f"{what} can't be streamed: leave out --stream on")
+            raise InputError(f"{why} can't be streamed: leave out --stream on")
         return False
+    assert specs is not None
     kinds = [kind_of(spec) for spec in specs]
     if stream == "off":
         return False
@@ -48,6 +48,15 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
     if stream == "on" or any(Path(spec.path).expanduser().is_dir() for spec in specs):
         return True
     return _size(specs) > SHARE * memory.available_memory()
+
+
+def _unfit(specs: list[Spec] | None, schema: AnySchema | None) -> str | None:
+    """What can't be a stream, whatever its size."""
+    if specs is None:
+        return "data that are in memory"
+    if isinstance(schema, Schema):
+        return "a table of columns of several kinds"
+    return "cells with a library size of their own" if schema is not None and schema.library is not None else None
 
 
 def specs_of(source: Any) -> list[Spec] | None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.cells import CellFields
 from ppl_vae.data.dataset import check_options, check_scale
-from ppl_vae.data.source import field_names
+from ppl_vae.data.source import Spec, field_names
 from ppl_vae.data.streams.blocks import Blocks, edges_of
+from ppl_vae.data.streams.cells import stores_of
 from ppl_vae.data.streams.choice import kind_of, specs_of
 from ppl_vae.data.streams.field import Field, field_of
 from ppl_vae.data.streams.stores import STORES, Store
@@ -26,12 +28,14 @@ def open_stream(
     split_seed: int = 0,
     valid: float = 0.1,
     test: float = 0.1,
+    cells: CellFields | None = None,
     recorded: Mapping[str, Any] | None = None,
 ) -> Stream:
     """Files as a stream: all rows are read once, to check them. Arguments as for `open_data`.
 
     Args:
         source: files or folders of which `choice.is_streamed` says that they are a stream.
+        cells: which parts of single-cell data the fields are.
         recorded: as for `Stream`.
 
     Raises:
@@ -42,12 +46,15 @@ def open_stream(
     assert specs is not None
     check_scale("", scale)
     check_options(missing, binarize, valid, test)
-    names = field_names(specs)
+    if cells is None:
+        stores = {name: _store(spec) for name, spec in zip(field_names(specs), specs, strict=True)}
+        keys = {name: spec.key for name, spec in zip(stores, specs, strict=True)}
+    else:
+        stores, keys = stores_of(specs[0], cells), {}
     fields = list[Field]()
-    for spec, name in zip(specs, names, strict=True):
+    for name, store in stores.items():
         first = not fields
-        store = _store(kind_of(spec), Path(spec.path).expanduser(), spec.path, spec.key)
-        single = not first and spec.key is not None and len(store.columns) == 1
+        single = not first and keys.get(name) is not None and len(store.columns) == 1
         own = {"scale": scale, "missing": missing == "nan", "binarize": binarize}
         fields.append(field_of(name, store, first=first, single=single, **own))  # type: ignore[arg-type]
     rows = {each.store.rows for each in fields}
@@ -68,12 +75,13 @@ def open_stream(
     return stream
 
 
-def _store(kind: str | None, path: Path, where: str, key: str | None) -> Store:
+def _store(spec: Spec) -> Store:
+    kind = kind_of(spec)
     assert kind is not None
     try:
-        return STORES[kind](path, where, key)
+        return STORES[kind](Path(spec.path).expanduser(), spec.path, spec.key)
     except InputError:
         raise
     except Exception as error:  # whatever a store raises is about the file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{where}: cannot be read as {kind}; write it anew\n{reason}") from error
+        raise InputError(f"{spec.path}: cannot be read as {kind}; write it anew\n{reason}") from error

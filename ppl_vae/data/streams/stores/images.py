@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.streams.stores import Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,7 +18,7 @@ MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB", "RGBA": "RGBA", "LA": "L"
 WORKERS = min(8, os.cpu_count() or 1)
 
 
-class Images:
+class Images(Store):
     """Pictures of one size, in the order of their names, also of those in folders within it.
 
     A grey picture is `(height, width)`, one of colours `(3 or 4, height, width)`; numbers are 0 to 255.
@@ -34,7 +35,7 @@ class Images:
         if not self.files:
             raise InputError(f"{where} is a folder without .parquet files and without pictures ({', '.join(SUFFIXES)})")
         self.where, self.path, self.rows = where, path, len(self.files)
-        self.columns: tuple[str, ...] = ()
+        self.columns = ()
         self.dtype, self.edges = np.dtype(np.uint8), None
         with self._opened(self.files[0]) as picture:
             self.size, self.mode = picture.size, self._mode(self.files[0], picture)

@@ -7,9 +7,10 @@ import numpy as np
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import sizes
+from ppl_vae.data.streams.stores import Store
 
 
-class Npy:
+class Npy(Store):
     """An array, as `numpy.save` writes it.
 
     Its rows are read, and not mapped into memory: mapped pages count as memory of the process, and a file that becomes
@@ -30,7 +31,7 @@ class Npy:
         if self.dtype.hasobject:
             raise InputError(f"{where} holds Python objects (a pickle); save it as numbers")
         self.where, self.rows, self.shape = where, shape[0], tuple(shape[1:])
-        self.columns: tuple[str, ...] = ()
+        self.columns = ()
         self.edges = None
         self.path, self.files = path, (path,)
 

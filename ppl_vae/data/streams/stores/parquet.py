@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.streams.stores import Store
 from ppl_vae.data.table import listing
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 
-class Parquet:
+class Parquet(Store):
     """A table of typed columns. Only those that are asked for are read, a row group at a time.
 
     Of a folder the files come in the order of their names. Each thread that reads holds one of them open.

@@ -7,9 +7,10 @@ import numpy as np
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.readers.numpy_files import SPARSE
+from ppl_vae.data.streams.stores import Store
 
 
-class Sparse:
+class Sparse(Store):
     """A matrix, as `scipy.sparse.save_npz` writes it: csr, or csc, which is turned into csr."""
 
     name = ".npz"
@@ -27,7 +28,7 @@ class Sparse:
         self.where, self.files = where, (path,)
         self.rows, self.shape = self.matrix.shape[0], self.matrix.shape[1:]
         self.dtype, self.edges = self.matrix.dtype, None
-        self.columns: tuple[str, ...] = ()
+        self.columns = ()
 
     def read(self, start: int, stop: int) -> np.ndarray:
         dense: np.ndarray = self.matrix[start:stop].toarray()

@@ -16,7 +16,6 @@ from ppl_vae.checks.lines import Lines, raised, sampled
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import Data
 from ppl_vae.data.binarize import binarized
-from ppl_vae.data.protocol import Split
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, Terms, draw, owned, score
 from ppl_vae.programs.find import Kind, blame
@@ -79,17 +78,17 @@ class Subject:
     def of(cls, pair: Pair, dataset: Data, objective: Objective) -> "Subject":
         device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
         probe, other = (
-            tuple(x.to(device) for x in _seen(dataset, "train", dataset.rows("train", rows)))
+            tuple(x.to(device) for x in _seen(dataset, dataset.rows("train", rows)))
             for rows in _ends(dataset, PROBE_ROWS)
         )
         return cls(pair, dataset, objective, probe, other)
 
     def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
         """Numbers and values of all rows, some at a time, as the checks look at them; fewer if they were checked."""
-        for i, (split, numbers, batch) in enumerate(self.dataset.chunks()):
+        for i, (numbers, batch) in enumerate(self.dataset.chunks()):
             if i and self.dataset.checked:
                 return
-            yield numbers, tuple(x.to(self.device) for x in _seen(self.dataset, split, batch))
+            yield numbers, tuple(x.to(self.device) for x in batch)
 
     @property
     def files(self) -> dict[Kind, str]:
@@ -209,9 +208,9 @@ def shapes(batch: Batch) -> str:
     return ", ".join(str(tuple(x.shape)) for x in batch)
 
 
-def _seen(dataset: Data, split: Split, batch: Batch) -> Batch:
+def _seen(dataset: Data, batch: Batch) -> Batch:
     """Under `binarize="epoch"`, 0 and 1 for the grey training values, which no step will see as they are."""
-    if dataset.binarize != "epoch" or split != "train":
+    if dataset.binarize != "epoch":
         return batch
     grey, *others = batch
     return (binarized(grey, "threshold"), *others)

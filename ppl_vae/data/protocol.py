@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.data.binarize import binarized
 from ppl_vae.data.randomness import generator, integer
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -156,11 +157,15 @@ class Data(Protocol):
         """The indices of the rows of one batch, that of a number from 0 on."""
         return self.parts(split, batch_size, epoch=epoch, seed=seed)[number]
 
-    def chunks(self) -> Iterator[tuple[Split, Tensor, Batch]]:
-        """All rows, some at a time, for who looks at each of them once: the split, their numbers, and the rows."""
+    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
+        """All rows, some at a time, for who looks at each of them once: their numbers, and the rows.
+
+        Under `binarize="epoch"`, values of 0 and 1 stand for training rows, as in an epoch.
+        """
         for split in SPLITS:
             for numbers, rows in zip(self.numbers(split).split(CHUNK), self.batches(split, CHUNK), strict=True):
-                yield split, numbers, rows
+                grey = self.binarize == "epoch" and split == "train"
+                yield numbers, ((binarized(rows[0], "threshold"), *rows[1:]) if grey else rows)
 
     def with_missing(self, count: int) -> list[int]:
         """The indices of the first training rows that have a missing cell, at most `count`."""

@@ -36,6 +36,7 @@ class Streamed(TypedDict):
     state: str
     blocks: str
     missing: list[int]
+    converted: NotRequired[list[str]]
 
 
 class About(TypedDict):

@@ -13,8 +13,8 @@ from ppl_vae.data import sizes
 from ppl_vae.data.table import listing
 
 _NUMPY = b"\x93NUMPY"
-SPARSE = {"data", "indices", "indptr", "format", "shape"}
-"""The arrays of an .npz that `scipy.sparse.save_npz` wrote."""
+SPARSE = {"data", "format", "shape"}
+"""Of the arrays of an .npz that `scipy.sparse.save_npz` wrote, those that every kind of matrix has."""
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip begins, and an empty one
 
 
@@ -73,7 +73,7 @@ def _dense(file: IO[bytes], path: str, loaded: Any) -> np.ndarray:
     """A matrix that scipy wrote. The dense one must fit into memory; what does not is a stream."""
     from scipy import sparse
 
-    for name in SPARSE:
+    for name in loaded:
         sizes.check_npz(loaded.zip, name, path)
     sizes.check_memory(path, math.prod(loaded["shape"].tolist()) * loaded["data"].dtype.itemsize, "takes when dense")
     file.seek(0)

@@ -83,6 +83,9 @@ def _size(specs: list[Spec]) -> float:
     for spec in specs:
         kind = kind_of(spec)
         assert kind is not None
+        if kind == ".csv":  # whose text is about as long as its numbers
+            total += Path(spec.path).expanduser().stat().st_size
+            continue
         try:
             store = STORES[kind](Path(spec.path).expanduser(), spec.path, spec.key)
         except Exception:  # what is wrong is for the reader to say

@@ -18,11 +18,12 @@ from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.data.ahead import ahead
 from ppl_vae.data.binarize import binarized, draw
 from ppl_vae.data.dataset import image_shape
-from ppl_vae.data.protocol import CHUNK, SPLITS, WHOLE, Batch, Data, Extent, Shard, Split, counted, from_start
+from ppl_vae.data.protocol import CHUNK, WHOLE, Batch, Data, Extent, Shard, Split, counted, from_start
 from ppl_vae.data.randomness import generator, integer
 from ppl_vae.data.streams.blocks import HELD, Blocks
 from ppl_vae.data.streams.field import Field
 from ppl_vae.data.streams.scan import Scan, files_of, scan
+from ppl_vae.data.streams.stores.csv import Csv
 from ppl_vae.data.streams.windows import Windows, joined
 
 PLACES = 16
@@ -109,7 +110,8 @@ class Stream(Data):
         """What a run keeps: `state` and `blocks`, by which the files and the split are known again."""
         size = sum(size for _, size, _ in self.files)
         known = {"files": len(self.files), "bytes": size, "state": self.state, "blocks": self.blocks.digest}
-        return known | {"missing": self.with_missing(PLACES)}
+        places = [str(each.store.converted) for each in self.sources if isinstance(each.store, Csv)]
+        return known | {"missing": self.with_missing(PLACES)} | ({"converted": places} if places else {})
 
     def describe(self) -> str:
         """One line: name, rows of each split, shape of each field, binarization, and from what they are read."""
@@ -201,17 +203,12 @@ class Stream(Data):
         found = self._batches(taken, split, size, start * size, epoch, seed)
         return found if shard == WHOLE else (_sharded(batch, shard) for batch in found)
 
-    def chunks(self) -> Iterator[tuple[Split, Tensor, Batch]]:
-        """All rows in one pass, block by block: of each the rows of all splits."""
+    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
+        """All rows in one pass, block by block; of those that were checked before, the first block."""
         blocks = range(1 if self.checked else len(self.blocks))
         with contextlib.closing(ahead(self._read, blocks, self.workers)) as read:
             for block, rows in zip(blocks, read, strict=True):
-                for split in SPLITS:
-                    places = self.blocks.places(block, split)
-                    if len(places):
-                        bits = self._bits(rows, block, split)
-                        numbers = int(self.blocks.edges[block]) + places
-                        yield split, numbers, tuple(x.index_select(0, places) for x in bits)
+                yield torch.arange(*self.blocks.of(block)), self._bits(rows, block, "test")
 
     def _batches(
         self, taken: Windows, split: Split, size: int, row: int, epoch: int | None, seed: int

@@ -19,13 +19,14 @@ from ppl_vae.data import Dataset, as_data, open_data
 from ppl_vae.data.protocol import SPLITS, Shard
 from ppl_vae.data.streams import Stream, blocks
 from ppl_vae.data.streams.blocks import Blocks, edges_of
+from ppl_vae.training.loop import Loop
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.01, "set": {"hidden": 8, "latent_dim": 2}}
 KINDS: dict[str, Callable[[Path], Path]] = {"npy": npy, "parquet": parquet}
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(monkeypatch: pytest.MonkeyPatch, no_waiting_for_the_disk: None) -> None:
     small_blocks(monkeypatch)
 
 
@@ -141,8 +142,8 @@ def test_the_parts_of_several_processes_are_all_of_a_batch(data: Stream) -> None
 def test_all_rows_in_one_pass_with_their_numbers(data: Stream) -> None:
     x = torch.from_numpy(table())
     seen = list(data.chunks())
-    assert torch.cat([numbers for _, numbers, _ in seen]).sort().values.equal(torch.arange(ROWS))
-    for _, numbers, (rows,) in seen:
+    assert torch.cat([numbers for numbers, _ in seen]).sort().values.equal(torch.arange(ROWS))
+    for numbers, (rows,) in seen:
         assert rows.equal(x[numbers])
 
 
@@ -375,7 +376,7 @@ def test_what_can_not_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data that are in memory can't be streamed: leave out --stream on"):
         as_data(table(), stream="on")
     np.savetxt(path := tmp_path / "x.txt", table())
-    with pytest.raises(InputError, match=r"x.txt can't be streamed: give \.npy, \.npz, \.parquet"):
+    with pytest.raises(InputError, match=r"x.txt can't be streamed: give \.csv, \.h5ad, \.npy, \.npz, \.parquet"):
         as_data(str(path), stream="on")
     with pytest.raises(InputError, match="one number per row: reshape to"):
         streamed(npy(tmp_path, table()[:, 0]))
@@ -404,3 +405,30 @@ def test_validation_rows_that_are_many_are_read_again(data: Stream, monkeypatch:
         warnings.simplefilter("error")
         assert [len(x) for (x,) in data.batches("valid", 16, start=3)] == [12]
     assert blocks.HELD == 2**24
+
+
+class Stopped(Exception):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("at", [7, 41])
+def test_a_fit_that_is_killed_within_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    path = npy(tmp_path)
+    options = OPTIONS | {"stream": "on", "checkpoint_every": 5}
+    whole = ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "whole", **options)
+    step = Loop.step
+
+    def killed(loop: Loop, batch: Any) -> None:
+        if loop.state.step == at:
+            raise Stopped
+        step(loop, batch)
+
+    monkeypatch.setattr(Loop, "step", killed)
+    with pytest.raises(Stopped):
+        ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "part", **options)
+    monkeypatch.setattr(Loop, "step", step)
+    part = ppl_vae.Run(tmp_path / "part")
+    assert part.step("last") == at // 5 * 5
+    assert outcome(ppl_vae.resume(part)) == outcome(whole)

@@ -28,13 +28,14 @@ class Parquet(Store):
 
     def __init__(self, path: Path, where: str, key: str | None = None) -> None:
         files = sorted(path.rglob(f"*{self.name}"), key=lambda file: file.as_posix()) if path.is_dir() else [path]
-        self.where, self.path, self.files = where, path, tuple(file for file in files if file.is_file())
+        self.where, self.path, self.parts = where, path, tuple(file for file in files if file.is_file())
+        self.files = self.parts
         wanted = None if key is None else tuple(key.split(","))
         self.opened = threading.local()
         self.columns: tuple[str, ...] = ()
         types: tuple[Any, ...] = ()
         rows, self.groups, partial = [0], list[tuple[int, int]](), set[str]()
-        for number, each in enumerate(self.files):
+        for number, each in enumerate(self.parts):
             about = self._open(number)
             columns, kinds = self._schema(about, self._told(each), wanted)
             if number and (columns, kinds) != (self.columns, types):
@@ -62,10 +63,10 @@ class Parquet(Store):
             table = self._open(number).read_row_group(inside, columns=list(self.columns), use_threads=False)
             begin = int(self.edges[group])
             if table.num_rows != int(self.edges[group + 1]) - begin:
-                raise InputError(f"{self._told(self.files[number])} was written anew since it was opened")
+                raise InputError(f"{self._told(self.parts[number])} was written anew since it was opened")
             part = table.slice(rows.start - begin, len(rows))
             if self.dtype.kind != "f" and (gone := [name for name in self.columns if part.column(name).null_count]):
-                raise InputError(f"{self._told(self.files[number])}: column {gone[0]!r} has missing cells")
+                raise InputError(f"{self._told(self.parts[number])}: column {gone[0]!r} has missing cells")
             for into, name in zip(found, self.columns, strict=True):
                 into[rows.start - start : rows.stop - start] = part.column(name).to_numpy(zero_copy_only=False)
         turned: np.ndarray = torch.from_numpy(found).t().contiguous().numpy()  # twice as fast as numpy
@@ -86,7 +87,7 @@ class Parquet(Store):
         if getattr(self.opened, "number", None) == number:
             file: ParquetFile = self.opened.file
             return file
-        path = self.files[number]
+        path = self.parts[number]
         try:
             self.opened.number, self.opened.file = number, ParquetFile(path)
             return self.opened.file
@@ -120,7 +121,7 @@ class Parquet(Store):
         return self.where if path == self.path else os.path.join(self.where, path.relative_to(self.path))
 
     def _other(self, path: Path, columns: tuple[str, ...], kinds: tuple[Any, ...], types: tuple[Any, ...]) -> str:
-        told, first = self._told(path), self._told(self.files[0])
+        told, first = self._told(path), self._told(self.parts[0])
         if columns != self.columns:
             return (
                 f"{told} has the columns {listing(columns)}, but {first} has {listing(self.columns)}: write them alike"

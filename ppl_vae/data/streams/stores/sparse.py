@@ -11,7 +11,7 @@ from ppl_vae.data.streams.stores import Store
 
 
 class Sparse(Store):
-    """A matrix, as `scipy.sparse.save_npz` writes it: csr, or csc, which is turned into csr."""
+    """A matrix, as `scipy.sparse.save_npz` writes it: csr, or another kind, which is turned into csr."""
 
     name = ".npz"
     workers = 1

@@ -23,7 +23,7 @@ from typing_extensions import Doc
 
 import ppl_vae
 from ppl_vae import verbs
-from ppl_vae.core.errors import InputError, NumericalError
+from ppl_vae.core.errors import InputError, NumericalError, ProcessLost
 from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.results import Result, printable
 from ppl_vae.training.config import FitConfig
@@ -54,15 +54,29 @@ class Command:
         options = {name: self._value(name, flag) for name, flag in flags(function).items()}
         said = {each.partition("=")[0].removeprefix("--").replace("-", "_") for each in typed if each.startswith("--")}
         defaults = inspect.signature(function).parameters
-        result: Result = function(**{n: x for n, x in options.items() if n in said or x != defaults[n].default})
-        if self.json:
-            print(result.to_json())
-        else:
-            result.print()
-        return result.exit_code
+        with _processes(verb):
+            result: Result = function(**{n: x for n, x in options.items() if n in said or x != defaults[n].default})
+            if self.json:
+                print(result.to_json())
+            else:
+                result.print()
+            return result.exit_code
 
     def _value(self, name: str, flag: Flag) -> Any:
         return flag.read(self.json or self.quiet if flag.type is None else getattr(self, name))
+
+
+def _processes(verb: str) -> contextlib.AbstractContextManager[Any]:
+    """The processes that torchrun has started, if it has: one reports, and an error is told once."""
+    if not SEVERAL.issubset(os.environ) or os.environ["WORLD_SIZE"] == "1":
+        return contextlib.nullcontext()
+    from ppl_vae.training.distributed import joined
+
+    return joined(verb)
+
+
+SEVERAL = {"MASTER_ADDR", "RANK", "WORLD_SIZE"}
+"""What a launcher says in the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +153,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except InputError as error:
         again = f"\nppl-vae {shlex.join([*args, *error.add])}" if error.add else ""
         return _fail(f"{error}{again}", error.exit_code, debug)
-    except NumericalError as error:
+    except (NumericalError, ProcessLost) as error:
         return _fail(str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", getattr(error, "exit_code", 128 + signal.SIGINT), debug)

@@ -40,6 +40,12 @@ class NotFinite(NumericalError):
     """A loss or gradient that is not finite. A training may go on without that step."""
 
 
+class ProcessLost(RuntimeError):
+    """Another process of the same training has ended, or does not answer. Exit code 1. What is on disk is whole."""
+
+    exit_code = 1
+
+
 def at_least(least: float, where: str = "", /, **settings: float | None) -> None:
     """Check that each setting is a finite number and not below `least`. None stands for a setting that is not given.
 

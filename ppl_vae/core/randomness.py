@@ -22,6 +22,13 @@ def seed_torch(seed: int) -> None:
     torch.manual_seed(_of_32_bits(seed))
 
 
+def seed_all(seed: int) -> None:
+    """Seed torch, `numpy.random` and `random`."""
+    seed_torch(seed)
+    np.random.seed(_of_32_bits(seed))  # noqa: NPY002
+    random.seed(seed)
+
+
 @contextlib.contextmanager
 def kept(seed: int | None = None) -> Iterator[None]:
     """Leave the random states of torch, of numpy and of Python behind as they were, and seed all of them in here."""
@@ -29,9 +36,7 @@ def kept(seed: int | None = None) -> Iterator[None]:
     try:
         with torch.random.fork_rng():
             if seed is not None:
-                seed_torch(seed)
-                np.random.seed(_of_32_bits(seed))  # noqa: NPY002
-                random.seed(seed)
+                seed_all(seed)
             yield
     finally:
         restore_numpy_and_python(theirs)

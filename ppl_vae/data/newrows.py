@@ -54,6 +54,11 @@ class Rows:
     numbers: Tensor
     take: Callable[[Tensor], Batch]
 
+    def part(self, part: slice) -> "Rows":
+        """The rows of a range."""
+        places = torch.arange(len(self.numbers))[part]
+        return Rows(self.numbers[part], lambda wanted: self.take(places[wanted]))
+
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All rows in order, `batch_size` at a time."""
         return (self.take(places) for places in torch.arange(len(self.numbers)).split(batch_size))

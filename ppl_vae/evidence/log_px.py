@@ -51,6 +51,12 @@ class LogPx:
         """Which rows are by this method, `(N,)`."""
         return self.method == METHODS.index(method)
 
+    def part(self, rows: slice) -> "LogPx":
+        """The same of a range of the rows."""
+        names = ("value", "se", "reliable", "khat", "method")
+        numbers = {name: getattr(self, name)[rows] for name in names}
+        return replace(self, **numbers, weighted=Weighted(*(x[rows] for x in self.weighted)))
+
     @property
     def counts(self) -> dict[Method, int]:
         """How many rows each method has."""

@@ -23,6 +23,7 @@ from ppl_vae.programs import Pair
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs.opening import rows_of, running
 from ppl_vae.runs.run import Run
+from ppl_vae.training.distributed import helpers
 from ppl_vae.training.progress import Progress
 
 LONGEST_NAME = 200
@@ -43,6 +44,7 @@ def measured(
     seed: int,
     progress: bool,
     stages: int = STAGES,
+    last: bool = True,
     **how: Any,
 ) -> Iterator[tuple[Pair, Rows, Batch, LogPx, Progress]]:
     """The pair of a run, its rows or those of `data`, the batch of them, log p(x) of it, and the bar that told of it.
@@ -54,6 +56,7 @@ def measured(
         test: of the run's own rows, the test rows alone.
         rows: so many of them, the first ones; by default all.
         stages: how much work the bar tells of, of which log p(x) is `STAGES`.
+        last: of several processes only the first has anything to do with them.
         how: the options of `log_px`.
     """
     with run.isolated(seed), running(f"the pair of {run.folder}"):
@@ -61,9 +64,14 @@ def measured(
         read = rows_of(run, pair, data, scale, test=test, force=opening.get("force", False))
         batch = tuple(x.to(run.config.device) for x in read.first(len(read.numbers) if rows is None else rows))
         with Progress(progress, stages * 100) as bar:
-            seed_torch(seed)
+            here = helpers()
+            seed_torch(here.seed(seed))
             how |= {"batch_size": run.config.batch_size, "advance": lambda part: bar.advance(100 * part)}
-            yield pair, read, batch, log_px(pair.model, pair.guide, batch, **how), bar
+
+            def found(part: slice) -> LogPx:
+                return log_px(pair.model, pair.guide, tuple(x[part] for x in batch), **how)
+
+            yield pair, read, batch, here.divided(len(batch[0]), found, last=last), bar
 
 
 def evaluate_on_run(

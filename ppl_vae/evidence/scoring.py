@@ -27,6 +27,7 @@ from ppl_vae.programs import terms
 from ppl_vae.programs.scores import Batch, ProgramLike, batches, sum_sites
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.wording import numbered
+from ppl_vae.training.distributed import helpers
 
 if TYPE_CHECKING:
     import pandas
@@ -206,23 +207,29 @@ def score_on_run(
     opening["checkpoint"] = checkpoint
     how: dict[str, Any] = {"method": method, "num_samples": num_samples, "most_annealed": annealed_rows}
     stages = STAGES + by_column
-    refused: dict[str, str] = {}
     with measured(
-        run, data, scale, opening, test=test, rows=rows, seed=seed, progress=progress, stages=stages, **how
+        run, data, scale, opening, test=test, rows=rows, seed=seed, progress=progress, stages=stages, last=False, **how
     ) as (pair, read, batch, found, bar):
-        count = len(batch[0])
-        seed_torch(seed)
-        rate, distortion = parts(pair.model, pair.guide, batch, num_samples, run.config.batch_size)
-        told = None
-        if by_column:
-            seed_torch(seed)
+        count, here = len(batch[0]), helpers()
+
+        def of_rows(part: slice) -> tuple[Tensor, Tensor, Columns | None, tuple[str, ...]]:
+            some, known = tuple(x[part] for x in batch), found.part(part)
+            seed_torch(here.seed(seed))
+            rate, distortion = parts(pair.model, pair.guide, some, num_samples, run.config.batch_size)
+            if not by_column:
+                return rate, distortion, None, ()
+            seed_torch(here.seed(seed))
             try:
                 told = columns(
-                    pair.model, pair.guide, batch, num_samples, known=found,
+                    pair.model, pair.guide, some, num_samples, known=known,
                     advance=lambda rows: bar.advance(100 * rows / count),
                 )  # fmt: skip
             except InputError as error:
-                refused["log p of each column"] = str(error)
+                return rate, distortion, None, (str(error),)
+            return rate, distortion, told, ()
+
+        rate, distortion, told, why = here.divided(count, of_rows, last=True)
+        refused = {"log p of each column": why[0]} if why else {}
         return Scores(
             data=name_of(run, data),
             step=run.step(checkpoint),

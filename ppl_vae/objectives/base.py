@@ -3,6 +3,7 @@
 import copy
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
@@ -68,6 +69,11 @@ class Objective(ELBO):
     warms_up: ClassVar[bool] = False
     """Is the value E_q[log p(x|z)] less a price of the latent, such as the rate, which a warm-up can weight?"""
 
+    of_batch: ClassVar[bool] = False
+    """Does the value of a row depend on which rows share its batch, by `mean_of_batch`?"""
+    together: Callable[[Tensor], Tensor] | None = None
+    """While several processes share a batch: the mean over its rows, from that over the rows of this process."""
+
     def __init__(self, num_particles: int = 1, **options: Any) -> None:
         at_least(1, getattr(self, "name", type(self).__name__), num_particles=num_particles)
         super().__init__(num_particles=num_particles, **{"vectorize_particles": True} | options)
@@ -80,6 +86,11 @@ class Objective(ELBO):
     def expect(self, terms: Terms, x: Tensor) -> Tensor:
         """E_q[x] of each example, `(B,)`, from x, `(K, B)`, at the draws that `estimate` has scored."""
         return x.mean(0)
+
+    def mean_of_batch(self, x: Tensor) -> Tensor:
+        """The mean of x, `(K, B, …)`, over draws and all rows of the batch, without a gradient."""
+        mean = x.detach().mean((0, 1))
+        return mean if self.together is None else self.together(mean)
 
     def how(self, terms: Terms) -> dict[str, str]:
         """How each site is estimated, in words, for an objective that does not treat all sites alike."""

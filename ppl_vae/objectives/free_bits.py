@@ -35,6 +35,7 @@ class FreeBits_ELBO(Objective):
 
     name: ClassVar[str] = "free-bits"
     warms_up: ClassVar[bool] = True
+    of_batch: ClassVar[bool] = True
 
     def __init__(self, num_particles: int = 1, floor: float = 0.1, **options: Any) -> None:
         super().__init__(num_particles, **options)
@@ -48,7 +49,7 @@ class FreeBits_ELBO(Objective):
             rate = torch.cat([by_dimension(site, terms) for site in terms.q], -1)
         except InputError as error:
             raise InputError(f"{self.name}: {error}; use trace or beta") from error
-        below = rate.mean((0, 1)) < self.floor
+        below = self.mean_of_batch(rate) < self.floor
         charged = torch.where(below, self.floor, rate).sum(-1)
         value = (sum_sites(terms.log_lik) - charged).mean(0)
         return value, value

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ppl_vae.core.errors import InputError, check_seeds
 from ppl_vae.core.frames import Arrays
+from ppl_vae.core.randomness import seed_torch
 from ppl_vae.distributions.wrappers import family
 from ppl_vae.graphs.calls import compilable
 from ppl_vae.programs import Pair, Terms, terms
@@ -16,6 +17,7 @@ from ppl_vae.programs.passes import mean_of
 from ppl_vae.programs.scores import Batch, ProgramLike
 from ppl_vae.runs.opening import moved, rows_of, running
 from ppl_vae.runs.run import Run
+from ppl_vae.training.distributed import helpers
 
 
 def encoded(
@@ -44,11 +46,17 @@ def encoded(
     with run.isolated(seed), torch.no_grad():
         pair = run.pair(**opening)
         rows = rows_of(run, pair, data, scale, test=False, force=opening.get("force", False))
-        found: dict[str, list[Tensor]] = {}
-        for batch in rows.batches(run.config.batch_size):
-            for name, x in codes_of(run, pair, batch, draws).items():
-                found.setdefault(name, []).append(x.cpu())
-    return {name: torch.cat(parts).numpy() for name, parts in found.items()}, rows.numbers.numpy()
+        here = helpers()
+        seed_torch(here.seed(seed))
+
+        def work(part: slice) -> Arrays:
+            found: dict[str, list[Tensor]] = {}
+            for batch in rows.part(part).batches(run.config.batch_size):
+                for name, x in codes_of(run, pair, batch, draws).items():
+                    found.setdefault(name, []).append(x.cpu())
+            return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+
+        return here.divided(len(rows.numbers), work, last=True), rows.numbers.numpy()
 
 
 def codes_of(run: Run, pair: Pair, batch: Batch, draws: int | None = None) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
 from ppl_vae.runs import lock
 from ppl_vae.runs.cells import cells_asked, for_cells
-from ppl_vae.runs.record import is_unfinished, record_data, write_record
+from ppl_vae.runs.record import FILE, is_unfinished, record_data, write_record
 from ppl_vae.runs.recording import disk_told
 from ppl_vae.runs.resuming import go_on
 from ppl_vae.runs.run import Run
@@ -30,6 +30,7 @@ from ppl_vae.runs.trackers import check_packages
 from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
 from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
+from ppl_vae.training.distributed import restarted
 from ppl_vae.training.prepare import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
 
 
@@ -84,14 +85,15 @@ def fit(
     if cells is not None:
         model, guide, options = for_cells(cells, model, guide, options)
     config, set, objective = asked(model, guide, data, options)
-    if not resume:
+    again = not resume and out is not None and restarted() and (Path(out).expanduser() / FILE).is_file()
+    if not resume and not again:
         table = None if found is None else found.table
         return start(
             model, guide, data, out, config, set=set, objective=objective, table=table, cells=cells, progress=progress
         )
     if out is None:
         raise InputError("fit needs out, the folder of the run to go on with")
-    given = {name: getattr(config, name) for name in options if name != "set"}
+    given = {} if again else {name: getattr(config, name) for name in options if name != "set"}
     return go_on(
         out, given, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
         progress=progress,
@@ -164,13 +166,16 @@ def start(
         with kept():  # a run that is gone on with from its start does not do all of this again
             loop.check_warmup()
             refuse_or_warn(pair, opened, made)
-            loop.stepper = stepping.stepper(pair, made, config, loop.move(opened.first(config.batch_size)), loop.steps)
+            batch = loop.move(opened.first(loop.rows_of_part))
+            loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, world=loop.world)
             how = stepping.record(loop.stepper)
+            loop.world.wait()  # until all have seen that the folder is free
             with disk_told(place):
-                write_record(place, config, pair, opened, example, made, named.source, schema, how)
+                loop.world.once(write_record, place, config, pair, opened, example, made, named.source, schema, how)
+            loop.world.wait()
         again = again_of(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
-        with lock.training(place), disk_told(place):
-            return train(loop, Run(place, scratch, again), progress, most)
+        with loop.world.context(lock.training, place), disk_told(place):
+            return train(loop, Run(place, scratch, again), progress, most, fresh=True)
 
 
 def values_of(config: FitConfig, set: Set) -> dict[str, Any]:

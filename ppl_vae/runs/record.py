@@ -100,6 +100,11 @@ def note_eager(folder: Path, step: int) -> None:
     _note(folder, {"eager_from": step})
 
 
+def note_processes(folder: Path, number: int) -> None:
+    """Record how many processes train a run from here on."""
+    _note(folder, {"processes": number})
+
+
 def note_tracked(folder: Path, name: str, id: str) -> None:
     """Record what a tracker calls the run."""
     record = read_record(folder)

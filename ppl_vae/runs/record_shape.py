@@ -65,6 +65,7 @@ class How(TypedDict):
     products: NotRequired[str]
     threads: NotRequired[list[list[int]]]
     eager_from: NotRequired[int]
+    processes: NotRequired[int]
 
 
 class Change(TypedDict):

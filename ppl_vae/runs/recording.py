@@ -22,8 +22,8 @@ from ppl_vae.runs import history
 from ppl_vae.runs.record import FILE, altered, note_eager
 from ppl_vae.runs.run import Run
 from ppl_vae.training.callback import Callback
-from ppl_vae.training.evaluation import evaluate_afresh
-from ppl_vae.training.interrupt import Interrupted, Signals
+from ppl_vae.training.evaluation import summarized
+from ppl_vae.training.interrupt import Interrupted
 from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
@@ -36,14 +36,14 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 class Recording(Callback):
     """A callback of the training loop, which keeps the run's folder up to date.
 
+    After Ctrl-C or SIGTERM the state is saved before they end the training.
+
     Args:
-        signals: what has been caught of Ctrl-C and SIGTERM; the state is saved before they end the training.
         best: step, tensors and state of the best so far, where they are not on disk yet.
         eager_from: after how many steps a compiled run is no longer compiled, as far as it is noted.
     """
 
     run: Run
-    signals: Signals
     best: tuple[int, dict[str, Tensor], dict[str, Any]] | None = None
     eager_from: int | None = None
 
@@ -67,7 +67,7 @@ class Recording(Callback):
         if eager_from is not None and eager_from != self.eager_from:
             note_eager(self.run.folder, eager_from)
             self.eager_from = eager_from
-        caught = self.signals.caught  # once: a signal may come at any moment
+        caught = loop.world.caught()  # once: a signal may come at any moment
         if caught or loop.state.step % loop.config.checkpoint_every == 0:
             self.save(loop)
         if caught:
@@ -108,7 +108,8 @@ class Recording(Callback):
         kept = {name: t.detach().clone() for name, t in owned(pair.model, pair.guide, pair.borrower)}
         load_owned(pair.model, pair.guide, self.run.checkpoints.load(step)[0], pair.borrower)
         try:
-            valid = evaluate_afresh(pair, loop.stepper.objective, lambda: loop.rows("valid"), FRESH_SEED, FRESH_DRAWS)
+            seeds = range(FRESH_SEED, FRESH_SEED + FRESH_DRAWS)
+            valid = summarized(pair, loop.stepper.objective, loop.rows("valid"), seeds)
         finally:
             load_owned(pair.model, pair.guide, kept, pair.borrower)
         history.write_fresh(self.run.folder, step, FRESH_SEED, FRESH_DRAWS, loop.reported(valid))
@@ -174,7 +175,7 @@ def load(loop: Loop, run: Run, step: int | None = None) -> None:
         raise InputError(f"{run.folder} was written by another version, which kept another state: fit anew")
     history.check_lines(run.folder, info["step"], info["epoch"])
     if info["step"] < run.step("last"):
-        run.checkpoints.go_back(info["step"], info["best_step"])
+        loop.world.once(run.checkpoints.go_back, info["step"], info["best_step"])
     loop.stepper.load(tensors)
     restore_numpy_and_python(tensors)
     loop.state = State(**info)

@@ -13,12 +13,13 @@ from ppl_vae.core.randomness import kept
 from ppl_vae.programs.find import Spec
 from ppl_vae.runs import lock
 from ppl_vae.runs.building import build
-from ppl_vae.runs.record import change_config
+from ppl_vae.runs.record import change_config, note_processes
 from ppl_vae.runs.recording import disk_told, load, whole_step
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.trackers import check_packages
 from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
 from ppl_vae.training import settings, stepping
+from ppl_vae.training.distributed import World, restarted, world
 from ppl_vae.training.loop import Loop
 from ppl_vae.training.prepare import isolated, make_objective
 
@@ -42,9 +43,11 @@ def go_on(
         given: options of `FitConfig` that are given, be it at their default; see `FitConfig.resumed_with`.
         model, guide, data, set, objective: again, what was given from Python or is not a shipped program.
     """
-    run = Run.of(run)
-    with lock.training(run.folder), disk_told(run.folder):  # before anything of it is read
+    run, here = Run.of(run), world()
+    with here.context(lock.training, run.folder), disk_told(run.folder):  # before anything of it is read
+        here.wait()
         config = run.config.resumed_with(given, force=force)
+        _check_processes(run, here, force)
         at = whole_step(run) if run.checkpoints.steps else None
         _ = run.metrics, run.checkpoints.steps and run.best  # a damaged file is refused before anything is written
         check_packages(config.track)
@@ -63,16 +66,34 @@ def go_on(
             if at is not None and how.get("eager_from", math.inf) <= at:
                 how = {"captured": False}
             with kept():
-                batch = loop.move(opened.first(config.batch_size))
-                loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how)
+                batch = loop.move(opened.first(loop.rows_of_part))
+                loop.stepper = stepping.stepper(pair, made, config, batch, loop.steps, how, here)
+            here.wait()  # until all have read what the first one may now change
             if at is not None:
                 load(loop, run, at)
             refuse_or_warn(pair, opened, made)
+            if how.get("processes", 1) != here.shard.size:
+                here.once(note_processes, run.folder, here.shard.size)
             if config != run.config:
                 _check_change(loop, run)
-                change_config(run.folder, config, loop.state.step)
+                here.once(change_config, run.folder, config, loop.state.step)
             again = {**run.again, **again_of(pair, {**named, "set": notes})}
-            return train(loop, Run(run.folder, run.keep, again), progress, most)
+            return train(loop, Run(run.folder, run.keep, again), progress, most, fresh=at is None)
+
+
+def _check_processes(run: Run, here: World, force: bool) -> None:
+    """Warn where another number of processes goes on with the run, which is not bit for bit the same then.
+
+    Raises:
+        InputError: nobody has asked for it, be it by `force` or by a launcher that has started them again.
+    """
+    before, now = run.record.get("step", {}).get("processes", 1), here.shard.size
+    if before == now:
+        return
+    told = f"{run.folder} was trained by {before} process{'es' * (before > 1)}, not by {now}"
+    if not force and not restarted():
+        raise InputError(f"{told}: start as many, or go on with other noise by --force")
+    warnings.warn(f"{told}: from here on its noise is other than it would have been", stacklevel=4)
 
 
 def _check_change(loop: Loop, run: Run) -> None:

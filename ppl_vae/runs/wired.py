@@ -15,10 +15,10 @@ from ppl_vae.runs.run import Run
 from ppl_vae.runs.threads import ChosenThreads
 from ppl_vae.runs.tracking import Tracking
 from ppl_vae.training.config import FitConfig
-from ppl_vae.training.interrupt import Signals
+from ppl_vae.training.distributed import follow, world
 from ppl_vae.training.loop import Loop
 from ppl_vae.training.progress import Progress
-from ppl_vae.training.step import TorchNoise, Trainer
+from ppl_vae.training.step import Trainer
 
 Set: TypeAlias = Mapping[str, Any] | str | Iterable[str]
 """Settings, as a user gives them."""
@@ -27,17 +27,30 @@ EXAMPLE_ROWS = 1000
 
 
 def loop_of(config: FitConfig, pair: Pair, data: Data, objective: Objective) -> Loop:
-    return Loop(Trainer(pair, objective, config.lr, config.clip, TorchNoise(config.device)), data, config)
+    here = world()
+    noise = here.noise(config.device, config.seed)
+    return Loop(Trainer(pair, objective, config.lr, config.clip, noise, here), data, config, world=here)
 
 
-def train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
-    """Wire the loop to the run's folder, and train to the end, with so many threads at most."""
-    signals = Signals()
-    recording, bar = Recording(run, signals), Progress(progress, loop.steps)
+def train(loop: Loop, run: Run, progress: bool, threads: int, *, fresh: bool) -> Run:
+    """Train to the end, all processes together; the first one writes the run's folder.
+
+    Args:
+        threads: so many at most.
+        fresh: the training is at its very start.
+    """
+    loop.world.begin(loop.stepper.pair)
+    loop.world.lead(lambda: lead(loop, run, progress, threads), lambda: follow(loop, fresh))
+    return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
+
+
+def lead(loop: Loop, run: Run, progress: bool, threads: int) -> None:
+    """Wire the loop to the run's folder, and train to the end."""
+    recording, bar = Recording(run), Progress(progress, loop.steps)
     with Tracking(run, loop, quiet=not progress) as tracking:
         loop.callbacks = (recording, bar, tracking)
         recording.begin(loop)
-        with signals, bar:
+        with loop.world.signals, bar:
             with kept():
                 about = list(loop.about())
             for line in about:
@@ -58,12 +71,11 @@ def train(loop: Loop, run: Run, progress: bool, threads: int) -> Run:
                     )
                 raise type(error)(told, error.rows) from error
             recording.save(loop)
-        if signals.caught:
-            raise recording.stopped(signals.caught, loop)
+        if (caught := loop.world.ended()) is not None:
+            raise recording.stopped(caught, loop)
         recording.measure_best(loop)
         tracking.end(loop)
     loop.warn_of_warmup()
-    return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed
 
 
 def refuse_or_warn(pair: Pair, data: Data, objective: Objective) -> None:

@@ -1,5 +1,6 @@
 """A step that runs the captured pass, with the fused kernel of Adam called directly."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_vae.core.errors import NumericalError
+from ppl_vae.core.errors import NotFinite, NumericalError
 from ppl_vae.graphs.captured import Captured
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.training.step import Step, Trainer, Undone
+from ppl_vae.training.step import OF_SUM, Step, Trainer, Undone
 
 AGREE = {torch.float32: 1e-3, torch.float64: 1e-8}
 """How far the captured gradient may be from the program's own, as a share of its norm."""
@@ -64,7 +65,7 @@ class CapturedTrainer(Trainer):
         device = next((p.device for p in self.parameters.values()), None)
         self.stopped = torch.zeros((), dtype=torch.bool, device=device) if self.ahead > 1 else None
 
-    def step(self, batch: Batch) -> Step:
+    def step(self, batch: Batch, share: float = 1.0) -> Step:
         """One gradient step.
 
         Raises:
@@ -72,13 +73,13 @@ class CapturedTrainer(Trainer):
             Undone: such a step was begun before.
         """
         if self.eager_from is not None and self.taken >= self.eager_from:
-            seen = super().step(batch)
+            seen = super().step(batch, share)
         else:
             try:
-                seen = self.captured_step(batch)
+                seen = self.captured_step(batch) if self.world.alone else self.captured_together(batch, share)
             except Differs as error:
                 self.fall_back(error)
-                seen = super().step(batch)
+                seen = super().step(batch, share)
         self.taken += 1
         return seen
 
@@ -101,7 +102,7 @@ class CapturedTrainer(Trainer):
             Differs: weights, buffers and noise are as before the step.
         """
         assert self.captured is not None
-        looked_at = not self.compared or self.taken & (self.taken + 1) == 0  # 0, 1, 3, 7, ...
+        looked_at = self.looked_at()
         if looked_at or len(self.begun) >= self.ahead:
             self.settle()
         before = self.noise.state()
@@ -124,6 +125,36 @@ class CapturedTrainer(Trainer):
         assert self.stopped is not None
         self.begun.append(Begun(numbers, batch, before, self.learning_rate, self.rate_weight))
         return Step(*numbers.double().masked_fill(self.stopped, 0).unbind())  # type: ignore[arg-type]
+
+    def captured_together(self, batch: Batch, share: float) -> Step:
+        """One gradient step by the captured pass, of a batch of which this process has a share. Raises as `step`."""
+        assert self.captured is not None
+        before = self.noise.state()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.noise.restore, before)
+            self.noise.begin()
+            if self.looked_at():
+                with self.world.agreed():
+                    self.compare(batch)
+                self.compared, self.agreed = True, self.taken + 1
+            kept = buffers_kept(*self.with_buffers)
+            stack.enter_context(kept)
+            numbers, gradients = self.captured(batch, self.rate_weight)
+            seen, finite = self.reduced(numbers, gradients, share, kept)
+            if not all(map(math.isfinite, seen)):
+                self.noise.restore(before)
+                self.noise.begin()
+                with self.world.agreed():
+                    if not finite:
+                        self.explain(batch)
+                raise NotFinite(OF_SUM)
+            stack.pop_all()
+        self.adam(gradients, seen.gradient_norm)
+        return seen
+
+    def looked_at(self) -> bool:
+        """Is the captured pass compared with that of the programs at this step, 1, 2, 4, 8, …?"""
+        return not self.compared or self.taken & (self.taken + 1) == 0  # 0, 1, 3, 7, ...
 
     def explain(self, batch: Batch) -> None:
         """Raise what is not finite, at the present weights and noise, by the programs as they are.

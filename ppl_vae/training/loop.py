@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ppl_vae.core.errors import NotFinite, NumericalError
 from ppl_vae.data import Data
-from ppl_vae.data.protocol import Split
+from ppl_vae.data.protocol import WHOLE, Shard, Split
 from ppl_vae.programs import parameters, terms
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import evaluating
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.config import FitConfig
-from ppl_vae.training.evaluation import evaluate
+from ppl_vae.training.distributed import World
+from ppl_vae.training.evaluation import summarized
 from ppl_vae.training.schedule import Warmup, schedule
 from ppl_vae.training.step import Step, Stepper, Undone
 
@@ -84,6 +85,7 @@ class Loop:
     Args:
         config: its epochs, batch size, seed, learning rate, schedule, patience and device.
         callbacks: told of each step and evaluation, in this order.
+        world: the processes that train together, each on its part of each batch.
     """
 
     stepper: Stepper
@@ -91,6 +93,7 @@ class Loop:
     config: FitConfig
     callbacks: Sequence[Callback] = ()
     state: State = field(default_factory=State)
+    world: World = field(default_factory=World)
 
     def __post_init__(self) -> None:
         self.steps_per_epoch = self.data.steps_per_epoch(self.config.batch_size)
@@ -120,10 +123,11 @@ class Loop:
                     self.refuse(undone.error)
                     self.stepped()
 
-    def batches(self) -> Iterator[Batch]:
-        """The batches of the present epoch that are still to come."""
+    def batches(self, shard: Shard | None = None) -> Iterator[Batch]:
+        """The batches of the present epoch that are still to come: of each the part of this process, or `shard`."""
         epoch, size, seed = self.state.epoch, self.config.batch_size, self.config.seed
-        return self.data.batches("train", size, epoch=epoch, seed=seed, start=self.state.batch)
+        shard = self.world.shard if shard is None else shard
+        return self.data.batches("train", size, epoch=epoch, seed=seed, start=self.state.batch, shard=shard)
 
     def stepped(self) -> None:
         """Finish the epoch with its last step, and tell of the step."""
@@ -139,7 +143,19 @@ class Loop:
     def step(self, batch: Batch) -> None:
         self.stepper.learning_rate = self.learning_rate(self.state.step)
         self.stepper.rate_weight = self.rate_weight(self.state.step)
-        self.state.add(self.stepper.step(self.move(batch)), len(batch[0]))
+        rows, here = self.rows_of_batch("train", self.state.batch), self.move(batch)
+        share = self.world.shard.count(rows) / rows
+        self.state.add(self.stepper.step(here) if self.world.alone else self.stepper.step(here, share), rows)
+
+    @property
+    def rows_of_part(self) -> int:
+        """How many rows of a full batch this process has."""
+        return max(1, self.world.shard.count(self.config.batch_size))
+
+    def rows_of_batch(self, split: Split, number: int) -> int:
+        """How many rows a batch has, in all processes together."""
+        size = self.config.batch_size
+        return min(size, self.data.lengths[split] - number * size)
 
     def refuse(self, error: NumericalError) -> None:
         """Tell of the step that can't be taken, and skip it, if that is wished for.
@@ -155,7 +171,7 @@ class Loop:
             f"{where}: {error}{self.rows_of_data(error.rows)}; {self.largest()}; the step was not taken", error.rows
         )
         for callback in self.callbacks:
-            callback.refused(self, next(self.batches()), told)
+            callback.refused(self, next(self.batches(WHOLE)), told)
         if self.config.on_nan == "stop":
             raise told from error
         if state.skipped >= most:
@@ -219,7 +235,14 @@ class Loop:
         Args:
             about: what else to tell.
         """
-        seen = evaluate(self.stepper.pair, self.stepper.objective, self.rows("valid"), VALIDATION_SEED).summary()
+        pair, world = self.stepper.pair, self.world
+        world.check_equal(pair)
+        objective = self.stepper.objective
+        if objective.of_batch or world.alone:  # a part of a batch would have another value
+            seen = summarized(pair, objective, self.rows("valid"), [VALIDATION_SEED])
+        else:
+            rows = self.rows("valid", world.shard)
+            seen = summarized(pair, objective, rows, [world.seed(VALIDATION_SEED)], world)
         value = -math.inf if math.isnan(seen["objective"]) else seen["objective"]
         better = value > self.state.best_value or self.state.step == 0
         self.state.waited = 0 if better or self.state.step <= self.rate_weight.steps else self.state.waited + 1
@@ -271,9 +294,11 @@ class Loop:
         left_out = OWN_VALUE if self.stepper.objective.target == "ELBO" else ()
         return {name: x for name, x in numbers.items() if name not in left_out}
 
-    def rows(self, split: Split) -> Iterator[Batch]:
-        """The rows of a split in their order, in batches, on the device."""
-        return map(self.move, self.data.batches(split, self.config.batch_size))
+    def rows(self, split: Split, shard: Shard = WHOLE) -> Iterator[Batch]:
+        """The rows of a split in their order, in batches, on the device; of each batch a part, which may be empty."""
+        for number, batch in enumerate(self.data.batches(split, self.config.batch_size, shard=shard)):
+            if shard.count(self.rows_of_batch(split, number)):
+                yield self.move(batch)
 
     def move(self, batch: Batch) -> Batch:
         return tuple(x.to(self.config.device) for x in batch)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.core.errors import NotFinite, NumericalError
-from ppl_vae.core.randomness import random_state, restore_random_state
 from ppl_vae.objectives import Objective
 from ppl_vae.objectives.numbers import followed
 from ppl_vae.programs import Pair, Terms, load_owned, owned, parameters
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept
+from ppl_vae.training.distributed import World
+from ppl_vae.training.noise import Noise, TorchNoise
 
 
 class Step(NamedTuple):
@@ -32,6 +33,9 @@ class Step(NamedTuple):
     gradient_norm: float
 
 
+OF_SUM = "the loss or the gradient overflows as the parts of the processes are added up, though each part is finite"
+
+
 class Undone(Exception):
     """Steps that were begun are as if they had not been, since one of them could not be taken: the first of them.
 
@@ -46,38 +50,6 @@ class Undone(Exception):
         self.steps, self.rows, self.error = steps, rows, error
 
 
-class Noise(Protocol):
-    """Where the random numbers of the steps come from."""
-
-    def begin(self) -> None:
-        """Called before each step: a source that is not torch's own sets here what the step will draw."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """All that the draws to come depend on, by name."""
-        ...
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` returned; other tensors are ignored."""
-        ...
-
-
-@dataclass(frozen=True)
-class TorchNoise:
-    """Torch's own generators: the one of the CPU and the one of `device`."""
-
-    device: str = "cpu"
-
-    def begin(self) -> None:
-        """Nothing: a generator goes on where it stands."""
-
-    def state(self) -> dict[str, Tensor]:
-        return random_state(self.device)
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        restore_random_state(dict(state), self.device)
-
-
 class Stepper(Protocol):
     """How a pair is moved by one batch. The loop asks for nothing else, so that a captured step can stand here."""
 
@@ -87,8 +59,11 @@ class Stepper(Protocol):
     rate_weight: float
     how: str
 
-    def step(self, batch: Batch) -> Step:
+    def step(self, batch: Batch, share: float = 1.0) -> Step:
         """Take one step. Raises `NumericalError`, with everything as it was before, where a number is not finite.
+
+        Of a batch that several processes share, `batch` has the rows of this one, which are a `share` of all. What is
+        returned is of the whole batch.
 
         On a device that works while the host goes on, a step may only begin here. Its numbers are tensors then, 0 where
         it will not have been taken, and `Undone` is raised by a later step or by `settle`.
@@ -115,6 +90,7 @@ class Trainer:
     The loss is `Pass.loss`, the mean over the batch. A step whose loss or gradient is not finite is not taken.
 
     Args:
+        world: the processes that take each step together.
         rate_weight: how much the rate counts in the loss, which a warm-up changes from step to step.
         how: what is to be said of how steps are taken.
     """
@@ -124,6 +100,7 @@ class Trainer:
     lr: float = 1e-3
     clip: float | None = None
     noise: Noise = field(default_factory=TorchNoise)
+    world: World = field(default_factory=World)
     rate_weight: float = 1.0
     how: str = ""
 
@@ -131,9 +108,10 @@ class Trainer:
         self.parameters = parameters(self.pair.model, self.pair.guide, self.pair.borrower)
         everything = [*self.pair.model.modules(), *self.pair.guide.modules()]
         self.with_buffers = [module for module in everything if module._buffers]
+        self.moving: list[bool] | None = None  # which buffers a pass moves
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.lr, fused=True)
 
-    def step(self, batch: Batch) -> Step:
+    def step(self, batch: Batch, share: float = 1.0) -> Step:
         """One gradient step.
 
         Raises:
@@ -143,8 +121,9 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             stack.callback(self.noise.restore, self.noise.state())
             self.noise.begin()
-            stack.enter_context(buffers_kept(*self.with_buffers))  # as a BatchNorm's, which the pass moves
-            seen = self.backward(batch)
+            kept = buffers_kept(*self.with_buffers)  # as a BatchNorm's, which the pass moves
+            stack.enter_context(kept)
+            seen = self.backward(batch) if self.world.alone else self.backward_together(batch, share, kept)
             stack.pop_all()  # all is finite: they stay moved
         if self.clip is not None and seen.gradient_norm > self.clip:
             for p in self.parameters.values():
@@ -158,16 +137,55 @@ class Trainer:
 
     def backward(self, batch: Batch) -> Step:
         """The gradients of one batch. Raises as `step`."""
+        terms, numbers = self.passed(batch)
+        seen = Step(*numbers.tolist())
+        if not all(map(math.isfinite, seen)):
+            raise diagnose(terms, self.parameters)
+        return seen
+
+    def passed(self, batch: Batch) -> tuple[Terms, Tensor]:
+        """The pass over a batch, whose gradients are in the parameters; and the numbers of `Step`."""
         weight = None if self.rate_weight == 1 else self.rate_weight
         estimate, numbers = followed(self.objective, self.pair.model, self.pair.guide, batch, weight)
         for p in self.parameters.values():
             p.grad = None
         estimate.loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
-        seen = Step(*torch.stack([*numbers, norm]).tolist())
+        return estimate.terms, torch.stack([*numbers, norm])
+
+    def backward_together(self, batch: Batch, share: float, kept: buffers_kept) -> Step:
+        """The gradients of a batch of which this process has a share.
+
+        Args:
+            kept: holds the buffers as they were before.
+
+        Raises:
+            NumericalError: as `step`, and in all processes.
+        """
+        with self.world.means_of_batches(self.objective, share):
+            terms, numbers = self.passed(batch)
+        for p in self.parameters.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        seen, finite = self.reduced(numbers, gradients, share, kept)
         if not all(map(math.isfinite, seen)):
-            raise diagnose(estimate.terms, self.parameters)
+            with self.world.agreed():
+                if not finite:
+                    raise diagnose(terms, self.parameters)
+            raise NotFinite(OF_SUM)
         return seen
+
+    def reduced(
+        self, numbers: Tensor, gradients: Sequence[Tensor], share: float, kept: buffers_kept
+    ) -> tuple[Step, bool]:
+        """The numbers of the whole batch, whose gradients and buffers are put in place; is the own part finite?"""
+        finite = bool(numbers.isfinite().all())
+        if self.moving is None:
+            self.moving = self.world.any_of([not getattr(m, name).equal(before) for m, name, _, before in kept.buffers])
+        buffers = [getattr(m, name) for (m, name, *_), moved in zip(kept.buffers, self.moving, strict=True) if moved]
+        self.world.reduce(numbers, gradients, [b for b in buffers if b.is_floating_point()], share)
+        return Step(*numbers.tolist()), finite
 
     @property
     def learning_rate(self) -> float:

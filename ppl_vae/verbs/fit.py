@@ -114,7 +114,10 @@ def fit(
         if columns is not None or drop or only or label is not None:
             raise InputError("--columns, --drop, --only and --label are for one run, and not for several of a sweep")
         from ppl_vae.diagnostics.sweeps import sweep as fit_all
+        from ppl_vae.training.distributed import world
 
+        if not world().alone:
+            raise InputError("--seeds and --sweep fit each run in one process: leave out torchrun, and give --jobs")
         number = 1 if seeds is None else seeds
         found = fit_all(
             model, guide, data, out, seeds=number, swept=sweep, at_once=jobs, progress=progress, **cells, **options
@@ -126,12 +129,13 @@ def fit(
     if jobs != 1:
         raise InputError("jobs is for several runs: give seeds or a sweep")
     from ppl_vae.runs.fitting import fit as train
+    from ppl_vae.training.distributed import world
 
     run = train(
         model, guide, data, out, columns=columns, drop=drop, only=only, label=label, resume=resume, trust=trust,
         force=force, progress=progress, **cells, **options,
     )  # fmt: skip
-    draw_learning(run)
+    world().once(draw_learning, run)
     return run
 
 

@@ -38,10 +38,11 @@ def resume(
     """
     from ppl_vae.runs.fitting import fit as train
     from ppl_vae.runs.run import Run
+    from ppl_vae.training.distributed import world
 
     run = Run.of(run)
     options = {"epochs": epochs, "lr": lr, "patience": patience, "objective": objective, "set": set}
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     run = train(model, guide, data, run.folder, resume=True, trust=trust, force=force, progress=progress, **asked)
-    draw_learning(run)
+    world().once(draw_learning, run)
     return run

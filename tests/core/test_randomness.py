@@ -19,9 +19,9 @@ from ppl_vae.runs.fitting import fit
 from ppl_vae.runs.recording import Recording, load
 from ppl_vae.runs.run import Run
 from ppl_vae.training.evaluation import evaluate
-from ppl_vae.training.interrupt import Signals
 from ppl_vae.training.loop import Loop
-from ppl_vae.training.step import TorchNoise, Trainer
+from ppl_vae.training.noise import TorchNoise
+from ppl_vae.training.step import Trainer
 
 ROWS = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 10, "set": {"hidden": 4, "latent_dim": 2}}
@@ -112,7 +112,7 @@ def test_the_state_of_the_cpu_and_of_a_device_come_back(device):
 def on_device(run: Run) -> tuple[Loop, Recording]:
     """A loop that believes that it trains on a device, and whose tensors lie on the CPU."""
     trainer = Trainer(run.pair(checkpoint="last"), Trace_ELBO(), noise=TorchNoise("cuda:0"))
-    return Loop(trainer, run.data(ROWS), run.config), Recording(run, Signals())
+    return Loop(trainer, run.data(ROWS), run.config), Recording(run)
 
 
 def test_a_checkpoint_holds_the_state_of_the_runs_device(tmp_path, device):

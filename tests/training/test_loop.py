@@ -18,9 +18,10 @@ from ppl_vae.runs.fitting import fit
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.config import FitConfig
 from ppl_vae.training.loop import Loop
+from ppl_vae.training.noise import TorchNoise
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.schedule import SCHEDULES, schedule
-from ppl_vae.training.step import Step, TorchNoise, Trainer
+from ppl_vae.training.step import Step, Trainer
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
 SET = {"hidden": 8, "latent_dim": 2}

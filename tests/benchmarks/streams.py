@@ -76,8 +76,8 @@ def trained(path: Path, stream: str, batch_size: int, limit: float, hidden: int)
     waits, times, resident = list[float](), list[float](), list[float]()
     batches, step, begun = Loop.batches, Loop.step, time.perf_counter()
 
-    def timed_batches(loop: Loop) -> Iterator[Any]:
-        found = batches(loop)
+    def timed_batches(loop: Loop, *part: Any) -> Iterator[Any]:
+        found = batches(loop, *part)
         while True:
             before = time.perf_counter()
             batch = next(found, None)

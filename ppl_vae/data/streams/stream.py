@@ -150,11 +150,6 @@ class Stream(Data):
         return found
 
     def whole(self, split: Split) -> Batch:
-        size = sum(
-            self.lengths[split] * math.prod(shape) * dtype.itemsize
-            for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
-        )
-        memory.check_memory(2 * size, f"the {split} rows of {self.name} together take", "ask for some of them")
         return self.rows(split, torch.arange(self.lengths[split]))
 
     def first(self, count: int, split: Split = "train") -> Batch:
@@ -215,19 +210,24 @@ class Stream(Data):
     ) -> Iterator[Batch]:
         first = taken.at(row)
         draws = None if epoch is None else (seed, epoch)
-        read = partial(self._window, taken, split, size, row, draws)
+        room = self._empty(taken.most)
+        read = partial(self._window, taken, split, size, row, draws, room)
         with contextlib.closing(ahead(read, range(first, len(taken)))) as ready:
             yield from joined(_each(ready), size)
 
     def _window(
-        self, taken: Windows, split: Split, size: int, row: int, draws: tuple[int, int] | None, window: int
+        self, taken: Windows, split: Split, size: int, row: int, draws: tuple[int, int] | None, room: Batch, window: int
     ) -> deque[Batch]:
-        """The pieces of batches that are in a window, from a row of the epoch on, where a batch begins."""
+        """The pieces of batches that are in a window, from a row of the epoch on, where a batch begins.
+
+        Args:
+            room: where the rows are laid down as they are read, which each window writes over.
+        """
         begin, end = int(taken.ends[window]), int(taken.ends[window + 1])
         pieces = taken.pieces(window, size)
         while begin < row:
             begin += len(pieces.pop(0))
-        found, begin = self._empty(end - int(taken.ends[window])), 0
+        found, begin = tuple(x[: end - int(taken.ends[window])] for x in room), 0
         blocks = taken.blocks[window].tolist()
         read = map(self._read, blocks) if self.workers == 1 else ahead(self._read, blocks, self.workers)
         for block, rows in zip(blocks, read, strict=True):
@@ -286,6 +286,10 @@ class Stream(Data):
             yield block, at, self.blocks.places(block, split)[indices[at] - int(self.blocks.ends[split][block])]
 
     def _empty(self, count: int) -> Batch:
+        if count * self.width > HELD:
+            size = count * sum(math.prod(each.shape) * each.dtype.itemsize for each in self.sources)
+            what = f"{count} rows of {self.name} together take"
+            memory.check_memory(2 * size, what, "ask for fewer, such as by --rows")
         return tuple(torch.empty(count, *each.shape, dtype=each.dtype) for each in self.sources)
 
     def _check_files(self) -> None:

@@ -43,6 +43,11 @@ class Windows:
     def rows(self) -> int:
         return int(self.ends[-1])
 
+    @property
+    def most(self) -> int:
+        """The rows of the largest window."""
+        return int(np.diff(self.ends).max())
+
     def at(self, row: int) -> int:
         """The window of the row at a place of the epoch; their number for the place behind the last."""
         return int(np.searchsorted(self.ends, row, side="right")) - 1

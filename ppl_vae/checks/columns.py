@@ -14,8 +14,10 @@ def varies(s: Subject) -> Iterator[Finding]:
     """In the training rows no column of a table is constant, and no column has only missing cells.
 
     In a table without column names, a constant column of the smallest number of all is allowed: it may be the margin of
-    an image that was written as a row.
+    an image that was written as a row. Rows that were checked before are not looked at again.
     """
+    if s.dataset.checked:
+        return
     for i, (field, shape) in enumerate(zip(s.dataset.fields, s.dataset.shapes, strict=True)):
         names = s.dataset.columns.get(field, ())
         flat = len(shape) == 1 or (not shape and names)

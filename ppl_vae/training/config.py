@@ -48,7 +48,7 @@ class FitConfig:
         tuple[str, ...],
         Doc(
             f"{_SETS}, or a file ({_SUFFIXES}), with columns or an array of it after a colon, as in "
-            "a.csv:height,weight; several fields as x=FILE y=FILE."
+            "a.csv:height,weight; a folder of Parquet files or of pictures; several fields as x=FILE y=FILE."
         ),
     ] = ()
     objective: Annotated[

@@ -68,7 +68,8 @@ def is_table(source: Any) -> bool:
         return True
     if not isinstance(source, str | os.PathLike):
         return False
-    return Path(path_and_key(os.fspath(source))[0]).suffix.lower() in TABLES
+    path = Path(path_and_key(os.fspath(source))[0]).expanduser()
+    return path.suffix.lower() in TABLES and not path.is_dir()
 
 
 def read_table(source: Any) -> Table:

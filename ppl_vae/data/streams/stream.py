@@ -4,10 +4,9 @@ import contextlib
 import hashlib
 import json
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,15 +15,15 @@ from torch import Tensor
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.data.ahead import ahead
-from ppl_vae.data.binarize import binarized, draw
 from ppl_vae.data.dataset import image_shape
-from ppl_vae.data.protocol import CHUNK, WHOLE, Batch, Data, Extent, Shard, Split, counted, from_start
-from ppl_vae.data.randomness import generator, integer
+from ppl_vae.data.protocol import CHUNK, WHOLE, Batch, Data, Extent, Shard, Split, counted
+from ppl_vae.data.randomness import integer
 from ppl_vae.data.streams.blocks import HELD, Blocks
+from ppl_vae.data.streams.epoch import Epoch
 from ppl_vae.data.streams.field import Field
+from ppl_vae.data.streams.rows import BlockRows
 from ppl_vae.data.streams.scan import Scan, files_of, scan
 from ppl_vae.data.streams.stores.csv import Csv
-from ppl_vae.data.streams.windows import Windows, joined
 
 PLACES = 16
 """From so many places of a split come the rows that stand for it."""
@@ -53,13 +52,11 @@ class Stream(Data):
 
     def __post_init__(self) -> None:
         self.files = files_of(self.sources)
-        self.held: tuple[int, Batch] | None = None
+        self.read = BlockRows(self.name, self.sources, self.blocks, self.binarize)
         self.valid: Batch | None = None
         known = self.recorded or {}
         self.state = hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
         self.checked = known.get("state") == self.state and known.get("blocks") == self.blocks.digest
-        self.workers = max(each.store.workers for each in self.sources)
-        self.width = sum(math.prod(shape) for shape in self.shapes)
 
     # ---- what every kind of data says
 
@@ -126,54 +123,40 @@ class Stream(Data):
     # ---- rows
 
     def numbers(self, split: Split, indices: Tensor | None = None) -> Tensor:
-        indices = torch.arange(self.lengths[split]) if indices is None else indices
-        found = torch.empty(len(indices), dtype=torch.int64)
-        for block, at, places in self._by_block(split, indices):
-            found[at] = int(self.blocks.edges[block]) + places
-        return found
+        return self.read.numbers(split, torch.arange(self.lengths[split]) if indices is None else indices)
 
     def rows(self, split: Split, indices: Tensor) -> Batch:
-        found = self._empty(len(indices))
-        for block, at, places in self._by_block(split, indices):
-            for into, x in zip(found, self._bits(self._held(block), block, split), strict=True):
-                into[at] = x.index_select(0, places)
-        return found
+        return self.read.of_split(split, indices)
 
     def by_number(self, numbers: Tensor) -> Batch:
         """The rows that stand at these places of the files, `(n,)`, whatever split they are in."""
-        found = self._empty(len(numbers))
-        of = self.blocks.of_numbers(numbers)
-        for block in of.unique().tolist():
-            at = (of == block).nonzero().flatten()
-            for into, x in zip(found, self._bits(self._held(block), block, "test"), strict=True):
-                into[at] = x.index_select(0, numbers[at] - int(self.blocks.edges[block]))
-        return found
-
-    def whole(self, split: Split) -> Batch:
-        return self.rows(split, torch.arange(self.lengths[split]))
+        return self.read.of_numbers(numbers)
 
     def first(self, count: int, split: Split = "train") -> Batch:
         """Rows from some places that are spread over the whole split: files are often sorted."""
         length = self.lengths[split]
         if count >= length:
-            return self.whole(split)
+            return self.rows(split, torch.arange(length))
         places = min(count, PLACES)
         starts = torch.arange(places) * length // places
         each = [len(part) for part in torch.arange(count).tensor_split(places)]
         return self.rows(split, torch.cat([start + torch.arange(n) for start, n in zip(starts, each, strict=True)]))
 
+    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
+        """All rows in one pass, block by block; of those that were checked before, the first block."""
+        blocks = range(1 if self.checked else len(self.blocks))
+        with contextlib.closing(ahead(self.read.read, blocks, self.read.workers)) as read:
+            for block, rows in zip(blocks, read, strict=True):
+                yield torch.arange(*self.blocks.of(block)), self.read.bits(rows, block, "test")
+
     # ---- batches
 
     def order(self, split: Split, epoch: int, seed: int) -> Tensor:
-        taken = Windows(self.blocks, split, self.width, epoch, seed)
-        return torch.cat([self._indices(taken, split, window) for window in range(len(taken))])
+        return Epoch(self.read, split, epoch, seed).indices(0, self.lengths[split])
 
     def part(self, split: Split, batch_size: int, number: int, *, epoch: int | None = None, seed: int = 0) -> Tensor:
-        taken = Windows(self.blocks, split, self.width, epoch, seed)
-        start, stop = number * batch_size, min((number + 1) * batch_size, taken.rows)
-        around = range(taken.at(start), taken.at(stop - 1) + 1)
-        indices = torch.cat([self._indices(taken, split, window) for window in around])
-        return indices[start - int(taken.ends[around[0]]) :][: stop - start]
+        start = number * batch_size
+        return Epoch(self.read, split, epoch, seed).indices(start, min(start + batch_size, self.lengths[split]))
 
     def batches(
         self,
@@ -188,109 +171,23 @@ class Stream(Data):
         size = integer("batch_size", batch_size)
         at_least(1, batch_size=size)
         at_least(0, start=integer("start", start))
-        taken = Windows(self.blocks, split, self.width, epoch, seed)
-        if start > (count := math.ceil(taken.rows / size)):
+        if start > (count := math.ceil(self.lengths[split] / size)):
             raise InputError(f"start={start} is past the end of an epoch of {count} batches")
         if (kept := self._kept(split, epoch)) is not None:
-            places = from_start(torch.arange(taken.rows).split(size), start)
+            places = torch.arange(self.lengths[split]).split(size)[start:]
             return (tuple(x.index_select(0, shard.of(each)) for x in kept) for each in places)
         self._check_files()
-        found = self._batches(taken, split, size, start * size, epoch, seed)
+        found = Epoch(self.read, split, epoch, seed).batches(size, start * size)
         return found if shard == WHOLE else (_sharded(batch, shard) for batch in found)
-
-    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
-        """All rows in one pass, block by block; of those that were checked before, the first block."""
-        blocks = range(1 if self.checked else len(self.blocks))
-        with contextlib.closing(ahead(self._read, blocks, self.workers)) as read:
-            for block, rows in zip(blocks, read, strict=True):
-                yield torch.arange(*self.blocks.of(block)), self._bits(rows, block, "test")
-
-    def _batches(
-        self, taken: Windows, split: Split, size: int, row: int, epoch: int | None, seed: int
-    ) -> Iterator[Batch]:
-        first = taken.at(row)
-        draws = None if epoch is None else (seed, epoch)
-        room = self._empty(taken.most)
-        read = partial(self._window, taken, split, size, row, draws, room)
-        with contextlib.closing(ahead(read, range(first, len(taken)))) as ready:
-            yield from joined(_each(ready), size)
-
-    def _window(
-        self, taken: Windows, split: Split, size: int, row: int, draws: tuple[int, int] | None, room: Batch, window: int
-    ) -> deque[Batch]:
-        """The pieces of batches that are in a window, from a row of the epoch on, where a batch begins.
-
-        Args:
-            room: where the rows are laid down as they are read, which each window writes over.
-        """
-        begin, end = int(taken.ends[window]), int(taken.ends[window + 1])
-        pieces = taken.pieces(window, size)
-        while begin < row:
-            begin += len(pieces.pop(0))
-        found, begin = tuple(x[: end - int(taken.ends[window])] for x in room), 0
-        blocks = taken.blocks[window].tolist()
-        read = map(self._read, blocks) if self.workers == 1 else ahead(self._read, blocks, self.workers)
-        for block, rows in zip(blocks, read, strict=True):
-            places = self.blocks.places(block, split)
-            for into, x in zip(found, self._bits(rows, block, split, draws), strict=True):
-                torch.index_select(x, 0, places, out=into[begin : begin + len(places)])
-            begin += len(places)
-        return deque(tuple(x.index_select(0, piece) for x in found) for piece in pieces)
-
-    def _indices(self, taken: Windows, split: Split, window: int) -> Tensor:
-        """The rows of a window in their order, as indices of their split."""
-        ends = self.blocks.ends[split]
-        rows = torch.cat([torch.arange(int(ends[b]), int(ends[b + 1])) for b in taken.blocks[window].tolist()])
-        return rows[taken.order(window)]
 
     def _kept(self, split: Split, epoch: int | None) -> Batch | None:
         """The validation rows in their order, if they are few enough to be kept: each evaluation asks for them."""
-        if split != "valid" or epoch is not None or self.lengths["valid"] * self.width > HELD:
+        if split != "valid" or epoch is not None or self.lengths["valid"] * self.read.width > HELD:
             return None
         if self.valid is None:
-            taken = Windows(self.blocks, "valid", self.width, None, 0)
-            parts = list(self._batches(taken, "valid", CHUNK, 0, None, 0))
+            parts = list(Epoch(self.read, "valid", None, 0).batches(CHUNK))
             self.valid = tuple(torch.cat(each) for each in zip(*parts, strict=True))
         return self.valid
-
-    # ---- blocks
-
-    def _read(self, block: int) -> Batch:
-        return tuple(each.read(*self.blocks.of(block)) for each in self.sources)
-
-    def _held(self, block: int) -> Batch:
-        """A block, of which the last is held: who asks for rows one after another asks for it again."""
-        held = self.held
-        if held is None or held[0] != block:
-            self.held = held = block, self._read(block)
-        return held[1]
-
-    def _bits(self, rows: Batch, block: int, split: Split, draws: tuple[int, int] | None = None) -> Batch:
-        """The rows of a block with the first field as 0 and 1, where that is asked for.
-
-        Args:
-            draws: seed and epoch, by which training rows are drawn under `epoch`.
-        """
-        x, *others = rows
-        if self.binarize == "threshold":
-            return (binarized(x, "threshold"), *others)
-        if self.binarize == "epoch" and split == "train":
-            return rows if draws is None else (draw(x, generator("epoch", *draws, block)), *others)
-        return rows if self.binarize == "none" else (draw(x, generator("once", block)), *others)
-
-    def _by_block(self, split: Split, indices: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """For each block that holds some of the rows: which of them they are, and their places in the block."""
-        of = self.blocks.of_split(split, indices)
-        for block in of.unique().tolist():
-            at = (of == block).nonzero().flatten()
-            yield block, at, self.blocks.places(block, split)[indices[at] - int(self.blocks.ends[split][block])]
-
-    def _empty(self, count: int) -> Batch:
-        if count * self.width > HELD:
-            size = count * sum(math.prod(each.shape) * each.dtype.itemsize for each in self.sources)
-            what = f"{count} rows of {self.name} together take"
-            memory.check_memory(2 * size, what, "ask for fewer, such as by --rows")
-        return tuple(torch.empty(count, *each.shape, dtype=each.dtype) for each in self.sources)
 
     def _check_files(self) -> None:
         """
@@ -300,13 +197,6 @@ class Stream(Data):
         for before, now in zip(self.files, files_of(self.sources), strict=True):
             if before != now:
                 raise InputError(f"{now[0]} was changed since it was opened: data must stay as they are in a fit")
-
-
-def _each(windows: Iterator[deque[Batch]]) -> Iterator[Batch]:
-    """Their pieces, which are let go as they are taken."""
-    for pieces in windows:
-        while pieces:
-            yield pieces.popleft()
 
 
 def _sharded(batch: Batch, shard: Shard) -> Batch:

@@ -27,7 +27,7 @@ class Parquet(Store):
     workers = 1
 
     def __init__(self, path: Path, where: str, key: str | None = None) -> None:
-        files = sorted(path.rglob(f"*{self.name}"), key=lambda file: file.as_posix()) if path.is_dir() else [path]
+        files = sorted(path.rglob("[!._]*.parquet"), key=lambda file: file.as_posix()) if path.is_dir() else [path]
         self.where, self.path, self.parts = where, path, tuple(file for file in files if file.is_file())
         self.files = self.parts
         wanted = None if key is None else tuple(key.split(","))

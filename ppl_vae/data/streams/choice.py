@@ -7,10 +7,11 @@ from typing import Any
 
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
+from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.data.columns import AnySchema, Schema
 from ppl_vae.data.source import Spec, parse
 from ppl_vae.data.streams.stores import STORES
-from ppl_vae.data.streams.stores.sparse import is_sparse
+from ppl_vae.data.streams.stores.sparse import is_sparse, shape_of
 
 SHARE = 0.5
 """Of the memory that is available: what is larger is a stream. In memory there are two copies while it is split."""
@@ -33,6 +34,8 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
             raise InputError(f"{why} can't be streamed: leave out --stream on")
         return False
     assert specs is not None
+    if not all(_path(spec).exists() for spec in specs):
+        return False  # the reader says it
     kinds = [kind_of(spec) for spec in specs]
     if stream == "off":
         return False
@@ -45,14 +48,14 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
                 "files or of pictures; or leave out --stream on"
             )
         return False
-    if stream == "on" or any(Path(spec.path).expanduser().is_dir() for spec in specs):
+    if stream == "on" or any(_path(spec).is_dir() for spec in specs):
         return True
     return _size(specs) > SHARE * memory.available_memory()
 
 
 def _unfit(specs: list[Spec] | None, schema: AnySchema | None) -> str | None:
     """What can't be a stream, whatever its size."""
-    if specs is None:
+    if specs is None or any(spec.path in BUILTIN and not _path(spec).exists() for spec in specs):
         return "data that are in memory"
     if isinstance(schema, Schema):
         return "a table of columns of several kinds"
@@ -60,19 +63,18 @@ def _unfit(specs: list[Spec] | None, schema: AnySchema | None) -> str | None:
 
 
 def specs_of(source: Any) -> list[Spec] | None:
-    """The files that are named, if it is files that are there."""
+    """The files that are named, if it is files."""
     items = source if isinstance(source, list | tuple) else [source]
     if not items or not all(isinstance(item, str | os.PathLike) for item in items):
         return None
-    specs = [parse(os.fspath(item)) for item in items]
-    return specs if all(os.path.exists(os.path.expanduser(spec.path)) for spec in specs) else None
+    return [parse(os.fspath(item)) for item in items]
 
 
 def kind_of(spec: Spec) -> str | None:
     """The name of the store that reads it, if there is one."""
-    path = Path(spec.path).expanduser()
+    path = _path(spec)
     if path.is_dir():
-        return ".parquet" if next(path.rglob("*.parquet"), None) is not None else "folder of pictures"
+        return ".parquet" if next(path.rglob("[!._]*.parquet"), None) is not None else "folder of pictures"
     suffix = path.suffix.lower()
     return suffix if suffix in STORES and (suffix != ".npz" or (spec.key is None and is_sparse(path))) else None
 
@@ -84,11 +86,18 @@ def _size(specs: list[Spec]) -> float:
         kind = kind_of(spec)
         assert kind is not None
         if kind == ".csv":  # whose text is about as long as its numbers
-            total += Path(spec.path).expanduser().stat().st_size
+            total += _path(spec).stat().st_size
             continue
         try:
-            store = STORES[kind](Path(spec.path).expanduser(), spec.path, spec.key)
+            if kind == ".npz":  # which would be loaded
+                total += math.prod(shape_of(_path(spec))) * 4
+                continue
+            store = STORES[kind](_path(spec), spec.path, spec.key)
         except Exception:  # what is wrong is for the reader to say
             return 0
         total += store.rows * math.prod(store.shape) * max(4, store.dtype.itemsize)
     return total
+
+
+def _path(spec: Spec) -> Path:
+    return Path(spec.path).expanduser()

@@ -1,7 +1,6 @@
 """An epoch over a split: its windows are read ahead, and laid out as batches by the thread that reads them."""
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -24,10 +23,11 @@ class Epoch:
 
     def batches(self, size: int, row: int = 0) -> Iterator[Batch]:
         """So many rows at a time, from a row of the epoch on, where a batch begins."""
-        room = self.read.empty(self.windows.most)
+        read, *laid = (self.read.empty(self.windows.most) for _ in range(3))
         wanted = range(self.windows.at(row), len(self.windows))
-        with contextlib.closing(ahead(lambda window: self._window(window, size, row, room), wanted)) as ready:
-            yield from joined(_each(ready), size)
+        work = lambda window: self._window(window, read, laid[window % 2])  # noqa: E731
+        with contextlib.closing(ahead(work, wanted)) as ready:
+            yield from joined(self._pieces(ready, wanted, size, row), size)
 
     def indices(self, start: int, stop: int) -> Tensor:
         """The rows from one place of the epoch up to another, as indices of their split, `(stop - start,)`."""
@@ -35,24 +35,30 @@ class Epoch:
         found = torch.cat([self._indices(window) for window in range(first, last + 1)])
         return found[start - int(self.windows.ends[first]) :][: stop - start]
 
-    def _window(self, window: int, size: int, row: int, room: Batch) -> deque[Batch]:
-        """The pieces of batches that are in a window.
+    def _pieces(self, ready: Iterator[Batch], wanted: range, size: int, row: int) -> Iterator[Batch]:
+        """The rows of windows from a row of the epoch on, cut where batches end."""
+        for window, rows in zip(wanted, ready, strict=True):
+            for start, stop in self.windows.cuts(window, size, row):
+                yield tuple(x[start:stop] for x in rows)
+
+    def _window(self, window: int, room: Batch, laid: Batch) -> Batch:
+        """The rows of a window in their order.
 
         Args:
-            room: where the rows are laid down as they are read, which each window writes over.
+            room: where they are put down as they are read, which each window writes over.
+            laid: where they are in their order, which the window after the next writes over.
         """
-        begin, end = int(self.windows.ends[window]), int(self.windows.ends[window + 1])
-        pieces = deque(self.windows.pieces(window, size))
-        found, filled = tuple(x[: end - begin] for x in room), 0
-        while begin < row:
-            begin += len(pieces.popleft())
+        order, filled = self.windows.order(window), 0
+        found, laid = (tuple(x[: len(order)] for x in each) for each in (room, laid))
         read, blocks = self.read, self.windows.blocks[window].tolist()
         for block, rows in zip(blocks, _read(read, blocks), strict=True):
             places = read.blocks.places(block, self.split)
             for into, x in zip(found, read.bits(rows, block, self.split, self.draws), strict=True):
                 torch.index_select(x, 0, places, out=into[filled : filled + len(places)])
             filled += len(places)
-        return deque(tuple(x.index_select(0, piece) for x in found) for piece in pieces)
+        for x, into in zip(found, laid, strict=True):
+            torch.index_select(x, 0, order, out=into)
+        return laid
 
     def _indices(self, window: int) -> Tensor:
         """The rows of a window in their order, as indices of their split."""
@@ -63,10 +69,3 @@ class Epoch:
 
 def _read(rows: BlockRows, blocks: list[int]) -> Iterator[Batch]:
     return map(rows.read, blocks) if rows.workers == 1 else ahead(rows.read, blocks, rows.workers)
-
-
-def _each(windows: Iterator[deque[Batch]]) -> Iterator[Batch]:
-    """Their pieces, which are let go as they are taken."""
-    for pieces in windows:
-        while pieces:
-            yield pieces.popleft()

@@ -59,11 +59,14 @@ class Windows:
             return torch.arange(count)
         return torch.randperm(count, generator=generator("window", *self.seeds, window), device="cpu")
 
-    def pieces(self, window: int, size: int) -> list[Tensor]:
-        """The order of the rows of a window, cut where batches of a size end, counted from the start of the epoch."""
-        order = self.order(window)
-        until_end = -int(self.ends[window]) % size
-        return [piece for piece in (order[:until_end], *order[until_end:].split(size)) if len(piece)]
+    def cuts(self, window: int, size: int, row: int) -> Iterator[tuple[int, int]]:
+        """Where batches of a size, counted from the start of the epoch, begin and end in a window, from a row on."""
+        begin, end = int(self.ends[window]), int(self.ends[window + 1])
+        start = max(begin, row)
+        while start < end:
+            stop = min(end, (start // size + 1) * size)
+            yield start - begin, stop - begin
+            start = stop
 
 
 def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
@@ -79,17 +82,17 @@ def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
 
 
 def joined(pieces: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Batches from pieces of them; the last one may be shorter."""
+    """Batches, as tensors of their own, from pieces of them; the last one may be shorter."""
     parts, count = list[Batch](), 0
     for piece in pieces:
-        parts.append(piece)
+        parts.append(tuple(x.clone() for x in piece))
         count += len(piece[0])
         if count == size:
-            yield piece if len(parts) == 1 else _cat(parts)
+            yield _cat(parts)
             parts, count = [], 0
     if parts:
         yield _cat(parts)
 
 
 def _cat(parts: list[Batch]) -> Batch:
-    return tuple(torch.cat(each) for each in zip(*parts, strict=True))
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))

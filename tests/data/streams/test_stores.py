@@ -44,13 +44,17 @@ def same_rows(data: Stream, other: Data) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
-def test_a_sparse_matrix_stays_sparse_until_it_is_asked_for(tmp_path: Path, kind: str) -> None:
+def test_a_sparse_matrix_stays_sparse_until_it_is_asked_for(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = sparse.random(300, 12, 0.2, random_state=0, dtype="float32", format=kind)
     sparse.save_npz(path := tmp_path / "x.npz", x)
     data = streamed(path)
     assert sparse.issparse(data.sources[0].store.matrix)  # type: ignore[attr-defined]
     assert same_rows(data, open_data(path))
     np.testing.assert_array_equal(data.by_number(torch.arange(300))[0], x.toarray())
+    monkeypatch.setattr("ppl_vae.data.streams.choice.SHARE", 0.0)
+    assert isinstance(as_data(str(path)), Stream)
 
 
 def test_another_npz_is_not_streamed(tmp_path: Path) -> None:

@@ -379,6 +379,10 @@ def test_damaged_files_and_folders_of_other_things_are_refused(tmp_path: Path) -
 def test_what_can_not_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data that are in memory can't be streamed: leave out --stream on"):
         as_data(table(), stream="on")
+    with pytest.raises(InputError, match="data that are in memory can't be streamed"):
+        as_data("digits", stream="on")
+    with pytest.raises(InputError, match=r"none\.npy: no such file"):
+        as_data(str(tmp_path / "none.npy"), stream="on")
     np.savetxt(path := tmp_path / "x.txt", table())
     with pytest.raises(InputError, match=r"x.txt can't be streamed: give \.csv, \.h5ad, \.npy, \.npz, \.parquet"):
         as_data(str(path), stream="on")

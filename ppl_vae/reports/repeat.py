@@ -44,7 +44,11 @@ def command(run: Run) -> str:
 
     Of a table that was fitted by its columns, what follows from these is left out; they are in RUN/columns.toml.
     """
-    words, usual = ["ppl-vae fit"], {field.name: field.default for field in fields(FitConfig)}
+    several = f"torchrun --nproc-per-node={run.processes} -m ppl_vae"
+    words, usual = (
+        [f"{'ppl-vae' if run.processes == 1 else several} fit"],
+        {field.name: field.default for field in fields(FitConfig)},
+    )
     config = run.config
     if run.schema is not None:
         usual |= {"model": "table", "guide": "table", "missing": "nan"}

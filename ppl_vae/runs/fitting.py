@@ -30,7 +30,7 @@ from ppl_vae.runs.trackers import check_packages
 from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
 from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
-from ppl_vae.training.distributed import restarted
+from ppl_vae.training.distributed import restarts
 from ppl_vae.training.prepare import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
 
 
@@ -85,7 +85,7 @@ def fit(
     if cells is not None:
         model, guide, options = for_cells(cells, model, guide, options)
     config, set, objective = asked(model, guide, data, options)
-    again = not resume and out is not None and restarted() and (Path(out).expanduser() / FILE).is_file()
+    again = not resume and out is not None and restarts() and (Path(out).expanduser() / FILE).is_file()
     if not resume and not again:
         table = None if found is None else found.table
         return start(

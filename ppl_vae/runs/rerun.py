@@ -91,6 +91,11 @@ def rerun(
     """
     if not run.checkpoints.steps:
         raise InputError(f"{run.folder} has no checkpoint to compare with: ppl-vae resume {run.folder} starts it")
+    if run.processes > 1:
+        raise InputError(
+            f"{run.folder} was trained by {run.processes} processes, and rerun is done by one: fit it anew under "
+            "torchrun, as its report says, and compare the two"
+        )
     scratch = Scratch() if out is None else None
     place = scratch.folder / "run" if scratch else Path(out or "").expanduser()
     if place.exists():

@@ -140,6 +140,11 @@ class Run(Result):
         return config_of(self.record)
 
     @property
+    def processes(self) -> int:
+        """How many processes train it together."""
+        return self.record.get("step", {}).get("processes", 1)
+
+    @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder, self.config.keep_every)
 

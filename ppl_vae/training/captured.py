@@ -140,7 +140,7 @@ class CapturedTrainer(Trainer):
             kept = buffers_kept(*self.with_buffers)
             stack.enter_context(kept)
             numbers, gradients = self.captured(batch, self.rate_weight)
-            seen, finite = self.reduced(numbers, gradients, share, kept)
+            seen, gradients, finite = self.reduced(numbers, gradients, share, kept)
             if not all(map(math.isfinite, seen)):
                 self.noise.restore(before)
                 self.noise.begin()

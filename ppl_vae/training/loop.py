@@ -239,7 +239,7 @@ class Loop:
         world.check_equal(pair)
         objective = self.stepper.objective
         if objective.of_batch or world.alone:  # a part of a batch would have another value
-            seen = summarized(pair, objective, self.rows("valid"), [VALIDATION_SEED])
+            seen = world.gathered(summarized(pair, objective, self.rows("valid"), [VALIDATION_SEED]))[0]
         else:
             rows = self.rows("valid", world.shard)
             seen = summarized(pair, objective, rows, [world.seed(VALIDATION_SEED)], world)

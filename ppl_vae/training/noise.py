@@ -1,9 +1,10 @@
 """Where the random numbers of training steps come from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ppl_vae.core.randomness import random_state, restore_random_state, seed_torch
@@ -43,3 +44,30 @@ class TorchNoise:
             seed_torch(int(state["noise.step"]))
         else:
             restore_random_state(dict(state), self.device)
+
+
+@dataclass
+class SeededNoise:
+    """Noise of a seed for each step. Where the seed is also that of a process, all processes share one state.
+
+    Args:
+        seed: of a step, by its number from 0.
+        step: how many steps have begun.
+    """
+
+    seed: Callable[[int], int]
+    step: int = 0
+
+    def begin(self) -> None:
+        seed_torch(self.seed(self.step))
+        self.step += 1
+
+    def state(self) -> dict[str, Tensor]:
+        return {"noise.step": torch.tensor(self.step)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` returned; from a training by one process, go on at the number of steps taken."""
+        taken = [int(x) for name, x in state.items() if name == "noise.step" or name.startswith("optimizer.step.")]
+        self.step = int(state["noise.step"]) if "noise.step" in state else max(taken, default=0)
+        if self.step:
+            seed_torch(self.seed(self.step - 1))  # as it was when that step began

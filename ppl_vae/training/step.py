@@ -168,7 +168,9 @@ class Trainer:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        seen, finite = self.reduced(numbers, gradients, share, kept)
+        seen, gradients, finite = self.reduced(numbers, gradients, share, kept)
+        for p, gradient in zip(self.parameters.values(), gradients, strict=True):
+            p.grad = gradient
         if not all(map(math.isfinite, seen)):
             with self.world.agreed():
                 if not finite:
@@ -178,14 +180,15 @@ class Trainer:
 
     def reduced(
         self, numbers: Tensor, gradients: Sequence[Tensor], share: float, kept: buffers_kept
-    ) -> tuple[Step, bool]:
-        """The numbers of the whole batch, whose gradients and buffers are put in place; is the own part finite?"""
+    ) -> tuple[Step, list[Tensor], bool]:
+        """Numbers and gradients of the whole batch, whose buffers are put in place; and is the own part finite?"""
         finite = bool(numbers.isfinite().all())
         if self.moving is None:
             self.moving = self.world.any_of([not getattr(m, name).equal(before) for m, name, _, before in kept.buffers])
         buffers = [getattr(m, name) for (m, name, *_), moved in zip(kept.buffers, self.moving, strict=True) if moved]
-        self.world.reduce(numbers, gradients, [b for b in buffers if b.is_floating_point()], share)
-        return Step(*numbers.tolist()), finite
+        averaged = [b for b in buffers if b.is_floating_point()]
+        numbers, of_all = self.world.reduce(numbers, gradients, averaged, share)
+        return Step(*numbers.tolist()), of_all, finite
 
     @property
     def learning_rate(self) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ppl_vae.data.protocol import Shard
 from ppl_vae.programs import parameters, resolve_pair
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.config import FitConfig
-from ppl_vae.training.distributed import SeededNoise, World
+from ppl_vae.training.distributed import World
 from ppl_vae.training.loop import VALIDATION_SEED, Loop
+from ppl_vae.training.noise import SeededNoise
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.step import Trainer
 
@@ -98,7 +100,7 @@ def trained(world: World, case: str) -> tuple[list[dict[str, Any]], Tensor]:
     data, told = open_data(rows), Lines()
     with isolated(config.seed):
         pair = resolve_pair(model, guide, data.train, settings | ({} if guide in ("ladder", "auto") else SETTINGS))
-        stepper = Trainer(pair, named.make({}), config.lr, None, SeededNoise(world, config.seed), world)
+        stepper = Trainer(pair, named.make({}), config.lr, None, SeededNoise(partial(world.seed, config.seed)), world)
         loop = Loop(stepper, data, config, (told,), world=world)
         assert loop.steps == steps
         with OfAllRows():

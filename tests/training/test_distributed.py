@@ -1,5 +1,6 @@
 """Several processes that train together take the steps of one, and whatever happens in one of them happens in all."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from support.ranks import together
 from support.shared_noise import CASES
 
 from ppl_vae.data.protocol import Shard
-from ppl_vae.training.distributed import SeededNoise, World, world
-from ppl_vae.training.noise import TorchNoise
+from ppl_vae.training.distributed import World, world
+from ppl_vae.training.noise import SeededNoise, TorchNoise
 
 Told = list[dict[str, Any]]
 
@@ -110,7 +111,7 @@ def test_a_process_alone_exchanges_nothing() -> None:
 
 def test_the_noise_of_a_step_depends_on_seed_process_and_step() -> None:
     def drawn(rank: int, steps: int) -> list[float]:
-        noise, found = SeededNoise(World(Shard(rank, 3)), 7), []
+        noise, found = SeededNoise(partial(World(Shard(rank, 3)).seed, 7)), []
         for _ in range(steps):
             noise.begin()
             found.append(torch.rand(()).item())
@@ -118,14 +119,14 @@ def test_the_noise_of_a_step_depends_on_seed_process_and_step() -> None:
 
     assert drawn(0, 4) == drawn(0, 4)
     assert len({*drawn(0, 4), *drawn(1, 4), *drawn(2, 4)}) == 12
-    noise = SeededNoise(World(Shard(1, 3)), 7)
+    noise = SeededNoise(partial(World(Shard(1, 3)).seed, 7))
     noise.restore({"noise.step": torch.tensor(2)})
     noise.begin()
     assert torch.rand(()).item() == drawn(1, 3)[2]
 
 
 def test_noise_put_back_within_a_step_is_that_of_the_step() -> None:
-    noise = SeededNoise(World(Shard(1, 2)), 7)
+    noise = SeededNoise(partial(World(Shard(1, 2)).seed, 7))
     noise.begin()
     before = noise.state()
     first = torch.rand(3)
@@ -134,6 +135,6 @@ def test_noise_put_back_within_a_step_is_that_of_the_step() -> None:
 
 
 def test_noise_of_one_process_goes_on_as_that_of_several_at_the_same_step() -> None:
-    noise = SeededNoise(World(Shard(1, 2)), 7)
+    noise = SeededNoise(partial(World(Shard(1, 2)).seed, 7))
     noise.restore({"optimizer.step.a": torch.tensor(12.0), "rng": torch.zeros(3)})
     assert noise.step == 12

@@ -1,0 +1,93 @@
+"""The processes that torchrun, or another launcher that says the same in the environment, has started."""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ppl_vae.core.errors import InputError, NumericalError, ProcessLost
+from ppl_vae.data.protocol import Shard
+from ppl_vae.training.distributed.world import World, answering
+from ppl_vae.training.interrupt import Interrupted
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others."""
+TOGETHER = ("fit", "resume", "evaluate", "encode", "score")
+"""What several processes do together."""
+_joined: list[World] = []
+
+
+def world() -> World:
+    """Those that this process trains with: by `joined`, or since the user has begun `torch.distributed`."""
+    if _joined:
+        return _joined[-1]
+    if not dist.is_available() or not dist.is_initialized():
+        return World()
+    return World(Shard(dist.get_rank(), dist.get_world_size()))
+
+
+def helpers() -> World:
+    """Those that share the work of a verb other than a training: of the command line under torchrun alone."""
+    return _joined[-1] if _joined else World()
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes again, after one of them had ended."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+@contextlib.contextmanager
+def joined(verb: str) -> Iterator[World]:
+    """Be one of the processes that a launcher has started, and leave them at the end.
+
+    Those that are not the first print nothing. An error before the training begins is told to all of them, so that it
+    is printed once, and nobody waits.
+
+    Raises:
+        InputError: the verb is none that several processes do together.
+    """
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    with answering():
+        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        own = dist.PrefixStore(f"start {restarts()}", store)  # torchrun may keep one store, with addresses of before
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=TIMEOUT)
+    here = World(Shard(rank, size), launched=True)
+    _joined.append(here)
+    try:
+        with contextlib.nullcontext() if here.first else _silent():
+            try:
+                if verb not in TOGETHER:
+                    raise InputError(
+                        f"{verb} is done by one process: start it without torchrun, which is for {', '.join(TOGETHER)}"
+                    )
+                yield here
+            except (InputError, NumericalError) as error:
+                if not here.begun and not hasattr(error, "common"):
+                    here.gathered(error)
+                raise
+    except (InputError, NumericalError, Interrupted) as error:
+        alike = hasattr(error, "common") or (here.begun and not isinstance(error, InputError))
+        if alike:
+            with contextlib.suppress(ProcessLost):
+                here.wait()  # for the first, which may be writing: a launcher ends all when one of them has failed
+        if here.first or not alike:
+            raise
+        raise SystemExit(error.exit_code) from None  # the first process tells it
+    finally:
+        _joined.remove(here)
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

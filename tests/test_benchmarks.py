@@ -12,6 +12,7 @@ import profile_step
 import pytest
 import scaling
 import start_up
+import streams
 import time_to_quality
 import torch
 import training_step
@@ -144,3 +145,14 @@ def test_the_slope_of_a_power_is_its_exponent() -> None:
         work.Work(7, work.SMALL), work.Work(100, work.SMALL, particles=7),
     ]  # fmt: skip
     assert scaling.work("hidden", 7).settings == {"hidden": 7, "latent_dim": 20}
+
+
+def test_a_stream_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    for kind in ("npy", "parquet"):
+        path = streams.make(kind, tmp_path, 1000, 8)
+        assert (path.stat().st_size == 128 + 4 * 8000) if kind == "npy" else len(list(path.iterdir())) == 1
+    found = streams.in_process(tmp_path / "rows.npy", "on", 50, 2 * streams.GIB, 8)
+    assert (found["rows"], found["steps"]) == (1000, 16)
+    assert 0 < found["waiting"] < 1
+    assert math.isfinite(found["elbo"])
+    assert "1,000 rows" in streams.told("npy", found | {"growth": 0.0, "resident": 0.0})

@@ -1,12 +1,11 @@
 """Columns of the data from which nothing can be learned."""
 
-import math
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
+from ppl_vae.data.binarize import BIT
 
 SHOWN, FEWEST = 12, 10  # at most so many columns in a message; data of fewer rows are not checked
 
@@ -15,14 +14,18 @@ def varies(s: Subject) -> Iterator[Finding]:
     """In the training rows no column of a table is constant, and no column has only missing cells.
 
     In a table without column names, a constant column of the smallest number of all is allowed: it may be the margin of
-    an image that was written as a row.
+    an image that was written as a row. Rows that were checked before are not looked at again.
     """
+    if s.dataset.checked:
+        return
     for i, (field, shape) in enumerate(zip(s.dataset.fields, s.dataset.shapes, strict=True)):
         names = s.dataset.columns.get(field, ())
         flat = len(shape) == 1 or (not shape and names)
         if not flat or s.dataset.lengths["train"] < FEWEST or (i == 0 and s.dataset.image):
             continue
-        low, high, seen = _extremes(s, i)
+        low, high, seen = s.dataset.extent(i)
+        if i == 0 and s.dataset.binarize == "epoch":
+            low, high = low > BIT, high > BIT
         constant = (low == high) & ((low > low.min()) | bool(names))
         if (~seen).any():
             yield s.warning(f"{_columns(~seen, field, names)} no value in any training row: leave out such columns")
@@ -31,21 +34,6 @@ def varies(s: Subject) -> Iterator[Finding]:
                 f"{_columns(constant, field, names)} one value in all training rows: nothing is learned from it, and a "
                 "density there may grow without bound. Leave out such columns"
             )
-
-
-def _extremes(s: Subject, field: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The smallest and the largest number of each column over the training rows, and whether there is one, `(D,)`."""
-    parts = [_of_chunk(batch[field]) for batch in s.chunks("train")]
-    low, high, seen = (torch.stack(each) for each in zip(*parts, strict=True))
-    return low.amin(0), high.amax(0), seen.any(0)
-
-
-def _of_chunk(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    x = x.unsqueeze(1) if x.dim() == 1 else x
-    seen = ~x.isnan()
-    low = x.where(seen, x.new_full((), math.inf) if x.is_floating_point() else x).amin(0)
-    high = x.where(seen, x.new_full((), -math.inf) if x.is_floating_point() else x).amax(0)
-    return low, high, seen.any(0)
 
 
 def _columns(chosen: Tensor, field: str, names: Sequence[str]) -> str:

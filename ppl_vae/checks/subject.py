@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from typing import Literal
 
 import torch
@@ -15,7 +16,6 @@ from ppl_vae.checks.lines import Lines, raised, sampled
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import Data
 from ppl_vae.data.binarize import binarized
-from ppl_vae.data.protocol import CHUNK, Split
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, Terms, draw, owned, score
 from ppl_vae.programs.find import Kind, blame
@@ -77,16 +77,18 @@ class Subject:
     @classmethod
     def of(cls, pair: Pair, dataset: Data, objective: Objective) -> "Subject":
         device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
-        order = _missing_first(dataset)
         probe, other = (
-            tuple(x.to(device) for x in _seen(dataset, "train", dataset.rows("train", rows)))
-            for rows in (order[:PROBE_ROWS], order.flip(0)[:PROBE_ROWS])
+            tuple(x.to(device) for x in _seen(dataset, dataset.rows("train", rows)))
+            for rows in _ends(dataset, PROBE_ROWS)
         )
         return cls(pair, dataset, objective, probe, other)
 
-    def chunks(self, split: Split) -> Iterator[Batch]:
-        """The rows of a split in their order, `CHUNK` at a time, as the checks look at them."""
-        return (_seen(self.dataset, split, batch) for batch in self.dataset.batches(split, CHUNK))
+    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
+        """Numbers and values of all rows, some at a time, as the checks look at them; fewer if they were checked."""
+        for i, (numbers, batch) in enumerate(self.dataset.chunks()):
+            if i and self.dataset.checked:
+                return
+            yield numbers, tuple(x.to(self.device) for x in batch)
 
     @property
     def files(self) -> dict[Kind, str]:
@@ -206,23 +208,18 @@ def shapes(batch: Batch) -> str:
     return ", ".join(str(tuple(x.shape)) for x in batch)
 
 
-def _seen(dataset: Data, split: Split, batch: Batch) -> Batch:
+def _seen(dataset: Data, batch: Batch) -> Batch:
     """Under `binarize="epoch"`, 0 and 1 for the grey training values, which no step will see as they are."""
-    if dataset.binarize != "epoch" or split != "train":
+    if dataset.binarize != "epoch":
         return batch
     grey, *others = batch
     return (binarized(grey, "threshold"), *others)
 
 
-def _missing_first(dataset: Data) -> Tensor:
-    """The indices of all training rows, of which up to three rows with missing cells come first."""
-    missing = torch.cat([_with_missing(batch) for batch in dataset.batches("train", CHUNK)])
-    first = missing.nonzero().flatten()[:3]
-    rest = torch.ones(len(missing), dtype=torch.bool)
-    rest[first] = False
-    return torch.cat([first, rest.nonzero().flatten()])
-
-
-def _with_missing(batch: Batch) -> Tensor:
-    """Does a row have a missing cell? `(rows,)`."""
-    return torch.stack([x.reshape(len(x), -1).isnan().any(1) for x in batch]).any(0).cpu()
+def _ends(dataset: Data, count: int) -> tuple[Tensor, Tensor]:
+    """The indices of `count` training rows from the start and from the end, up to three with missing cells first."""
+    first, rows = dataset.with_missing(3), range(dataset.lengths["train"])
+    rest, back = ((i for i in way if i not in first) for way in (rows, reversed(rows)))
+    ways = chain(first, rest), chain(back, reversed(first))
+    here, there = (torch.tensor(list(islice(way, count))) for way in ways)
+    return here, there

@@ -13,7 +13,6 @@ from torch.distributions.utils import lazy_property
 
 from ppl_vae.blocks.likelihoods.table import Cells
 from ppl_vae.checks.subject import KINDS, Finding, Subject, samples, shapes
-from ppl_vae.data.protocol import CHUNK, SPLITS
 from ppl_vae.distributions.wrappers import describe, family, mask_of, support_of
 from ppl_vae.programs.layout import DATA
 from ppl_vae.programs.scores import Batch, ProgramLike
@@ -33,7 +32,7 @@ def supports(s: Subject) -> Iterator[Finding]:
     """Check all rows, in chunks, and report the first value of each site that is outside its support."""
     seen: set[str] = set()
     columns = dict(enumerate(s.dataset.columns.get(name, ()) for name in s.dataset.fields))
-    for rows, batch in _chunks(s):
+    for rows, batch in s.chunks():
         try:
             guide = s.trace("guide", batch)
             traces = dict(zip(KINDS, (guide, s.trace("model", batch, guide)), strict=True))
@@ -97,13 +96,6 @@ def _space(fn: Any) -> str | None:
         return "separate values"
     surfaces = {sphere: "a sphere", constraints.simplex: "a simplex"}
     return surfaces.get(support, "numbers")
-
-
-def _chunks(s: Subject) -> Iterator[tuple[torch.Tensor, Batch]]:
-    """Numbers and values of the rows of all splits."""
-    for split in SPLITS:
-        for rows, chunk in zip(s.dataset.numbers(split).split(CHUNK), s.chunks(split), strict=True):
-            yield rows, tuple(x.to(s.device) for x in chunk)
 
 
 def squashed(s: Subject) -> Iterator[Finding]:

@@ -123,7 +123,7 @@ def opened(file: IO[bytes] | str | os.PathLike[str], where: str) -> Iterator[Ann
         yield Annotated(
             where,
             _texts(obs[obs.attrs["_index"]]).tolist(),
-            tuple(_texts(var[var.attrs["_index"]]).tolist()),
+            names_of(var),
             tuple(store.get("layers", ())),
             tuple(map(str, obs.attrs["column-order"])),
             lambda key: _matrix(store[key], where) if key in store else None,
@@ -179,14 +179,27 @@ def _texts(stored: Any) -> np.ndarray:
     return stored.asstr()[()] if text else stored[()].astype(str)
 
 
-def _matrix(stored: Any, where: str) -> Any:
+def names_of(table: Any) -> tuple[str, ...]:
+    """The names of the rows of `obs` or `var` in a file."""
+    return tuple(_texts(table[table.attrs["_index"]]).tolist())
+
+
+def kind_of_matrix(stored: Any, where: str) -> str:
+    """`dense`, `csr` or `csc`. Raises `InputError` for what is no matrix."""
     import h5py
 
     if isinstance(stored, h5py.Dataset):
-        return stored[()]
+        return "dense"
     kind = str(stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", "")))[:3]
     if kind not in ("csr", "csc"):
         raise InputError(f"{where}: {stored.name} is neither a matrix nor a sparse one (csr, csc)")
+    return kind
+
+
+def _matrix(stored: Any, where: str) -> Any:
+    kind = kind_of_matrix(stored, where)
+    if kind == "dense":
+        return stored[()]
     sizes.check_memory(where, sum(stored[name].nbytes for name in ("data", "indices", "indptr")))
     shape = tuple(stored.attrs.get("shape", stored.attrs.get("h5sparse_shape")))
     make = sparse.csr_matrix if kind == "csr" else sparse.csc_matrix

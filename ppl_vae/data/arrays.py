@@ -57,8 +57,8 @@ class Dataset(Data):
     def rows(self, split: Split, indices: Tensor) -> Batch:
         return tuple(x.index_select(0, indices) for x in self._of(split))
 
-    def numbers(self, split: Split) -> Tensor:
-        return self.places[split]
+    def numbers(self, split: Split, indices: Tensor | None = None) -> Tensor:
+        return self.places[split] if indices is None else self.places[split][indices]
 
     def batches(
         self,

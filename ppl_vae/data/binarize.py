@@ -8,11 +8,13 @@ from ppl_vae.data.randomness import generator
 from ppl_vae.data.raw import Raw
 
 BINARIZE = ("none", "threshold", "once", "epoch")
+BIT = 0.5
+"""The threshold: what is above is 1."""
 
 
 def binarized(grey: Tensor, binarize: str) -> Tensor:
     """0 or 1 for each value of `grey`, `(rows, *shape)`: 1 above a half under `threshold`, else the draw of `once`."""
-    return (grey > 0.5).to(grey.dtype) if binarize == "threshold" else draw(grey, generator("once"))
+    return (grey > BIT).to(grey.dtype) if binarize == "threshold" else draw(grey, generator("once"))
 
 
 def draw(grey: Tensor, random: torch.Generator) -> Tensor:

@@ -51,7 +51,7 @@ class CellFields:
             library = self.unit * _library(data, x, self.library)
             found = {"x": (x, self.genes), "library": (library.astype(np.float32), ())}
             if self.batch is not None:
-                found["batch"] = (self._codes(data), ())
+                found["batch"] = (batch_codes(data, self), ())
         raws = [as_raw(f"field {name} ({data.where})", values, names) for name, (values, names) in found.items()]
         return os.path.basename(data.where), tuple(found), raws
 
@@ -59,22 +59,24 @@ class CellFields:
     def key(self) -> str:
         return X if self.layer in (None, X) else f"{LAYERS}{self.layer}"
 
-    def _codes(self, data: Annotated) -> np.ndarray:
-        assert self.batch is not None
-        codes = {label: i for i, label in enumerate(self.labels)}
-        labels = _labels(data, self.batch)
-        unknown = next((row for row, label in enumerate(labels) if label not in codes), None)
-        if unknown is not None:
-            raise InputError(
-                f"{data.where}: {data.cell(unknown)} is of the {self.batch} {labels[unknown]!r}, which the run does "
-                f"not know: known are {listing(self.labels)}"
-            )
-        return np.array([codes[label] for label in labels])
-
     def asdict(self) -> dict[str, Any]:
         """What the record of a run says; the genes are there as the columns of x."""
         names = ("layer", "library", "unit", "batch")
         return {name: getattr(self, name) for name in names} | {"labels": list(self.labels)}
+
+
+def batch_codes(data: Annotated, cells: CellFields) -> np.ndarray:
+    """The code of the batch of each cell, `(N,)`. Raises `InputError` for a batch that the run does not know."""
+    assert cells.batch is not None
+    codes = {label: i for i, label in enumerate(cells.labels)}
+    labels = _labels(data, cells.batch)
+    unknown = next((row for row, label in enumerate(labels) if label not in codes), None)
+    if unknown is not None:
+        raise InputError(
+            f"{data.where}: {data.cell(unknown)} is of the {cells.batch} {labels[unknown]!r}, which the run does "
+            f"not know: known are {listing(cells.labels)}"
+        )
+    return np.array([codes[label] for label in labels])
 
 
 def cell_fields(

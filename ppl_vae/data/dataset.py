@@ -15,7 +15,7 @@ from ppl_vae.data.arrays import Dataset
 from ppl_vae.data.binarize import BINARIZE, binarized, check_unit
 from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.data.columns import AnySchema, fields_of
-from ppl_vae.data.protocol import SPLITS, Data
+from ppl_vae.data.protocol import SPLITS
 from ppl_vae.data.randomness import generator
 from ppl_vae.data.raw import Raw
 from ppl_vae.data.source import Source
@@ -56,7 +56,7 @@ def open_data(
     usual, divisor = (BUILTIN[name].binarize, BUILTIN[name].largest) if name in BUILTIN else ("none", scale)
     binarize = usual if binarize is None else binarize
     check_scale(name, scale)
-    _check_options(missing, binarize, valid, test)
+    check_options(missing, binarize, valid, test)
     rows = {len(raw.values) for raw in raws}
     if len(rows) > 1:
         each = ", ".join(f"{len(raw.values)} in {raw.where}" for raw in raws)
@@ -88,22 +88,6 @@ def open_data(
     )
 
 
-def as_data(source: Source | Data, schema: AnySchema | None = None, **options: Any) -> Data:
-    """`open_data(source, **options)`, or the `Data` that was given, which is read, split and binarized already.
-
-    Raises:
-        InputError: as `open_data`; an option that data of this kind have settled themselves.
-    """
-    if not isinstance(source, Data):
-        return open_data(source, schema=schema, **options)
-    usual = {"scale": None, "missing": "error", "binarize": None, "split_seed": 0, "valid": 0.1, "test": 0.1}
-    for name, value in options.items():
-        said_alike = name == "missing" or (name == "binarize" and value == source.binarize)
-        if value != usual[name] and not said_alike:
-            raise InputError(f"{source.name} is data that are read and split already: leave out {name}")
-    return source
-
-
 def image_of(name: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The shape of the picture that a datum of a set is: what a built-in set says, else what the shape tells."""
     return BUILTIN[name].image if name in BUILTIN else image_shape(shape)
@@ -119,14 +103,26 @@ def _converted(raw: Raw, scale: float | None, first: bool, missing: bool = False
     """Cast and scale `(rows, *shape)`; raises `InputError` unless all is finite, or NaN where that is `missing`."""
     values = raw.values
     if first and values.ndim == 1:
-        raise InputError(f"{raw.where} has one number per row: reshape to (rows, 1)")
+        raise InputError(one_number(raw.where))
     if not raw.keeps_dtype:
-        floats = first or values.is_floating_point()
-        values = values.to(torch.get_default_dtype() if floats else torch.int64)
+        values = values.to(dtype_of(first or values.is_floating_point()))
     values = finite(raw, values, scale, first, missing)
     if values.isnan().all():
-        raise InputError(f"{raw.where} holds no number: every cell is missing")
+        raise InputError(no_number(raw.where))
     return values
+
+
+def dtype_of(floats: bool) -> torch.dtype:
+    """What numbers become that come without a dtype of torch."""
+    return torch.get_default_dtype() if floats else torch.int64
+
+
+def one_number(where: str) -> str:
+    return f"{where} has one number per row: reshape to (rows, 1)"
+
+
+def no_number(where: str) -> str:
+    return f"{where} holds no number: every cell is missing"
 
 
 def finite(raw: Raw, values: Tensor, scale: float | None, first: bool, missing: bool) -> Tensor:
@@ -152,7 +148,7 @@ def check_scale(name: str, scale: Any) -> None:
         raise InputError(f"scale={scale} must be a finite number above 0, e.g. 255 for uint8 images")
 
 
-def _check_options(missing: Any, binarize: Any, valid: Any, test: Any) -> None:
+def check_options(missing: Any, binarize: Any, valid: Any, test: Any) -> None:
     if binarize not in BINARIZE:
         raise InputError(f"unknown binarize {binarize!r}: use one of {', '.join(BINARIZE)}")
     if missing not in MISSING:

@@ -16,6 +16,7 @@ from ppl_vae.data.dataset import check_scale, finite
 from ppl_vae.data.protocol import SPLITS, Batch, Data
 from ppl_vae.data.raw import Raw
 from ppl_vae.data.source import default_names
+from ppl_vae.data.streams import Stream
 from ppl_vae.data.table import listing
 
 
@@ -74,6 +75,8 @@ class Rows:
 
 def rows_in_order(data: Data) -> Rows:
     """All rows of a data set, in the order in which they were read."""
+    if isinstance(data, Stream):
+        return Rows(torch.arange(data.blocks.rows), data.by_number)
     numbers = {split: data.numbers(split) for split in SPLITS}
     splits = torch.cat([torch.full((len(numbers[split]),), i) for i, split in enumerate(SPLITS)])
     places = torch.cat([torch.arange(len(numbers[split])) for split in SPLITS])

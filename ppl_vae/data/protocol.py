@@ -1,7 +1,8 @@
 """What data are to every room above: rows of several fields in three splits, asked for in batches.
 
-`Dataset` holds all rows in memory. A streamed file, a memory-mapped array or a sharded set is another class that states
-the same attributes and has the method `rows`; the other methods follow from it, and a class may have faster ones.
+`Dataset` holds all rows in memory, and `streams.Stream` reads them from files as they are needed. Another kind of data
+is a class that states the same attributes and has the method `rows`; the others follow from it, and a class may have
+faster ones.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.data.binarize import binarized
 from ppl_vae.data.randomness import generator, integer
 
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -37,6 +39,36 @@ class Shard(NamedTuple):
 
 
 WHOLE = Shard()
+
+
+class Extent(NamedTuple):
+    """Of each column of a field: its smallest and its largest number, and whether there is one at all, `(D,)` each.
+
+    A field of one number a row has one column. A column without a number is from ∞ to −∞.
+    """
+
+    low: Tensor
+    high: Tensor
+    seen: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Extent":
+        """That of rows, `(rows, *shape)`."""
+        x = x.unsqueeze(1) if x.dim() == 1 else x
+        seen = ~x.isnan()
+        low = x.where(seen, x.new_full((), math.inf) if x.is_floating_point() else x).amin(0)
+        high = x.where(seen, x.new_full((), -math.inf) if x.is_floating_point() else x).amax(0)
+        return cls(low, high, seen.any(0))
+
+    def with_(self, other: "Extent") -> "Extent":
+        """That of both together."""
+        low, high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
+        return Extent(low, high, self.seen | other.seen)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest number of all columns."""
+        return self.low.min().item(), self.high.max().item()
 
 
 @runtime_checkable
@@ -65,6 +97,8 @@ class Data(Protocol):
     are values in [0, 1] in `rows`, and 0 or 1 in the batches of an epoch, for which `batches` draws them anew."""
     sha256: str
     """Fingerprint of the content: a run refuses data that have another one."""
+    checked: bool = False
+    """Were these very rows checked with the programs of a run before, so that some of them are enough now?"""
 
     def rows(self, split: Split, indices: Tensor) -> Batch:
         """The rows at `indices` of a split, `(n,)`, each from 0 to `lengths[split]` − 1, in the order asked for."""
@@ -75,16 +109,16 @@ class Data(Protocol):
         return self.first(self.lengths[split], split)
 
     def first(self, count: int, split: Split = "train") -> Batch:
-        """The first rows of a split, `count` or as many as there are."""
+        """Rows of a split to look at, `count` or as many as there are: the first, or some that stand for all of it."""
         return self.rows(split, torch.arange(min(count, self.lengths[split])))
 
-    def numbers(self, split: Split) -> Tensor:
-        """Where each row of a split stands in the data as read, `(lengths[split],)`; messages name rows so.
+    def numbers(self, split: Split, indices: Tensor | None = None) -> Tensor:
+        """Where the rows at `indices` of a split, or all of them, stand in the data as read; messages name rows so.
 
         By default the splits follow each other: train, valid, test.
         """
         before = sum(self.lengths[each] for each in SPLITS[: SPLITS.index(split)])
-        return torch.arange(before, before + self.lengths[split])
+        return before + (torch.arange(self.lengths[split]) if indices is None else indices)
 
     def order(self, split: Split, epoch: int, seed: int) -> Tensor:
         """In which order an epoch takes the rows of a split, `(lengths[split],)`; it depends on both numbers only."""
@@ -119,6 +153,40 @@ class Data(Protocol):
         indices = torch.arange(self.lengths[split]) if epoch is None else self.order(split, epoch, seed)
         return indices.split(size)
 
+    def part(self, split: Split, batch_size: int, number: int, *, epoch: int | None = None, seed: int = 0) -> Tensor:
+        """The indices of the rows of one batch, that of a number from 0 on."""
+        return self.parts(split, batch_size, epoch=epoch, seed=seed)[number]
+
+    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
+        """All rows, some at a time, for who looks at each of them once: their numbers, and the rows.
+
+        Under `binarize="epoch"`, values of 0 and 1 stand for training rows, as in an epoch.
+        """
+        for split in SPLITS:
+            for numbers, rows in zip(self.numbers(split).split(CHUNK), self.batches(split, CHUNK), strict=True):
+                grey = self.binarize == "epoch" and split == "train"
+                yield numbers, ((binarized(rows[0], "threshold"), *rows[1:]) if grey else rows)
+
+    def with_missing(self, count: int) -> list[int]:
+        """The indices of the first training rows that have a missing cell, at most `count`."""
+        missing = torch.cat([with_missing(batch) for batch in self.batches("train", CHUNK)])
+        return missing.nonzero().flatten()[:count].tolist()
+
+    def extent(self, field: int = 0) -> Extent:
+        """The extent of each column of a field over the training rows."""
+        parts = [Extent.of(batch[field]) for batch in self.batches("train", CHUNK)]
+        low, high, seen = (torch.stack(each) for each in zip(*parts, strict=True))
+        return Extent(low.amin(0), high.amax(0), seen.any(0))
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each column of the first field over the training rows, in float64.
+
+        Missing cells are left out; a constant has spread 1.
+        """
+        from ppl_vae.blocks.likelihoods.base import moments  # here, since it imports Pyro
+
+        return moments(self.whole("train")[0].double())
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """The number of batches in an epoch, a short last one included. Raises `InputError` for a size below 1."""
         at_least(1, batch_size=integer("batch_size", batch_size))
@@ -132,6 +200,11 @@ class Data(Protocol):
         """One line: name, rows of each split, shape of each field, binarization."""
         fields = ", ".join(f"{name} {shape}" for name, shape in zip(self.fields, self.shapes, strict=True))
         return f"{self.name}: {counted(self)} rows, {fields}, binarize {self.binarize}"
+
+
+def with_missing(batch: Batch) -> Tensor:
+    """Does a row have a missing cell? `(rows,)`."""
+    return torch.stack([x.reshape(len(x), -1).isnan().any(1) for x in batch]).any(0).cpu()
 
 
 def from_start(parts: tuple[Tensor, ...], start: int) -> tuple[Tensor, ...]:

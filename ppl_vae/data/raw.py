@@ -13,12 +13,16 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Raw(NamedTuple):
-    """A field as read: `values` `(rows, *shape)`, where they come from, and a table's column names."""
+    """A field as read: `values` `(rows, *shape)`, where they come from, and a table's column names.
+
+    `begin` is the number of the first row, where these are some of many.
+    """
 
     where: str
     values: Tensor
     columns: tuple[str, ...] = ()
     keeps_dtype: bool = False
+    begin: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -30,7 +34,7 @@ class Raw(NamedTuple):
         row, *rest = index = tuple(offends.nonzero()[0].tolist())
         column = f", column {rest[0] if len(rest) == 1 else tuple(rest)}" if rest else ""
         named = f" ({self.columns[rest[0]]!r})" if self.columns and rest else ""
-        return f"row {row}{column}{named} holds {values[index].item():g}"
+        return f"row {self.begin + row}{column}{named} holds {values[index].item():g}"
 
 
 def as_raw(where: str, values: np.ndarray | Tensor, columns: tuple[str, ...] = ()) -> Raw:

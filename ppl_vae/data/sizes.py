@@ -19,17 +19,39 @@ def check_npy(file: IO[bytes], path: str, size: int) -> None:
         InputError: a damaged file, or one too large.
         ValueError: what numpy says of a header that is none.
     """
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, _, dtype = _header(file)
     if dtype.hasobject:
         return  # of no fixed size; it is refused when it is read
+    check_memory(path, math.prod(shape) * dtype.itemsize)
+    _check_claim(shape, dtype, path, size - file.tell())
+
+
+def npy_header(file: IO[bytes], path: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is in Fortran order, and dtype of an npy file of `size` bytes, which is read up to the numbers.
+
+    Raises:
+        InputError: a damaged file.
+        ValueError: what numpy says of a header that is none.
+    """
+    shape, fortran, dtype = _header(file)
+    if not dtype.hasobject:
+        _check_claim(shape, dtype, path, size - file.tell())
+    return shape, fortran, dtype
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
+
+
+def _check_claim(shape: tuple[int, ...], dtype: np.dtype, path: str, size: int) -> None:
     claimed = math.prod(shape) * dtype.itemsize
-    check_memory(path, claimed)
     if min(shape, default=0) < 0:
         raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}; write it anew")
-    if claimed != size - file.tell():
-        other = "shorter" if claimed > size - file.tell() else "longer"
+    if claimed != size:
+        other = "shorter" if claimed > size else "longer"
         raise InputError(f"{path} is damaged: it says that it holds {shape} of {dtype}, but is {other}; write it anew")
 
 

@@ -58,7 +58,7 @@ def gather(source: Any) -> tuple[str, tuple[str, ...], list[Raw]]:
     if len(texts) == 1 and texts[0] in BUILTIN:
         return texts[0], ("x",), [as_raw(f"field x ({texts[0]})", BUILTIN[texts[0]].read())]
     specs = [parse(text) for text in texts]
-    fields = _field_names(specs)
+    fields = field_names(specs)
     raws = [_read(name, spec, name == fields[0]) for name, spec in zip(fields, specs, strict=True)]
     return ", ".join(dict.fromkeys(os.path.basename(spec.path) for spec in specs)), fields, raws
 
@@ -88,7 +88,7 @@ def default_names(count: int) -> tuple[str, ...]:
     return ("x", "y", *(f"x{i}" for i in range(2, count)))[:count]
 
 
-def _field_names(specs: list[Spec]) -> tuple[str, ...]:
+def field_names(specs: list[Spec]) -> tuple[str, ...]:
     names = [spec.name for spec in specs if spec.name is not None]
     if not names:
         return default_names(len(specs))

@@ -29,18 +29,19 @@ def resolve_standardized(
     guide: Spec,
     batch: Batch,
     settings: Mapping[str, Any] | None = None,
-    rows: Tensor | None = None,
+    moments: tuple[Tensor, Tensor] | None = None,
     others: Sequence[str] = (),
 ) -> Pair:
     """Do what `resolve_pair` does, for standardized data. The programs that it returns take the data as they are.
 
     Args:
-        rows: the rows of the first field that give each column's mean and standard deviation; by default those of
-            `batch`.
+        moments: each column's mean and standard deviation, of the first field; by default those of `batch`.
         others: as for `resolve_pair`.
     """
     x, *rest = batch
-    scale = Standardized(tuple(x.shape[1:]), x if rows is None else rows, always=True)
+    scale = Standardized(tuple(x.shape[1:]), x if moments is None else None, always=True)
+    if moments is not None:
+        scale.center, scale.spread = (part.to(x) for part in moments)
     pair = resolve_pair(model, guide, (scale(x), *rest), settings, others)
     return replace(pair, model=StandardizedModel(pair.model, scale), guide=StandardizedGuide(pair.guide, scale))
 

@@ -20,7 +20,7 @@ def build(
     run: "Run",
     named: Mapping[str, Spec | None],
     example: Batch | None = None,
-    rows: Tensor | None = None,
+    moments: tuple[Tensor, Tensor] | None = None,
     *,
     set: Mapping[str, Any],
     trust: bool = False,
@@ -30,14 +30,14 @@ def build(
 
     Args:
         named: the programs that the user names again, by kind.
-        rows: those by which columns are standardized, where the run does that.
+        moments: by which columns are standardized, where the run does that; weights that are loaded hold them.
         set: the settings again that were given from Python and have no text.
     """
     specs = run.trust.programs(named, trust=trust, force=force)
     chosen, _ = split_objective(settings.restore(run.config.set, set, run.folder))
     batch = run.zeros(run.record["batch"]["rows"]) if example is None else example
     if run.config.standardize:
-        pair = resolve_standardized(specs["model"], specs["guide"], batch, chosen, rows)
+        pair = resolve_standardized(specs["model"], specs["guide"], batch, chosen, moments)
     else:
         pair = resolve_pair(specs["model"], specs["guide"], batch, chosen)
     to_device(pair, run.config.device)

@@ -1,6 +1,5 @@
 """`config.json`, the record of a run: written last when the run is made, read and checked when it is opened."""
 
-import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -17,8 +16,9 @@ from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import AnySchema, Schema, schema_from, write_toml
 from ppl_vae.data.dataset import image_of
 from ppl_vae.data.newrows import Rules
-from ppl_vae.data.protocol import CHUNK, SPLITS
+from ppl_vae.data.protocol import SPLITS
 from ppl_vae.data.source import absolute
+from ppl_vae.data.streams import Stream
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, owned
 from ppl_vae.programs.find import Source
@@ -243,8 +243,9 @@ def _about(data: Data) -> dict[str, Any]:
         "rows": [data.lengths[split] for split in SPLITS],
         "binarize": data.binarize,
         "columns": {name: list(names) for name, names in data.columns.items()},
-        "range": _range(data),
+        "range": list(data.extent().range),
         "image": None if data.image is None else list(data.image),
+        **({"stream": data.about()} if isinstance(data, Stream) else {}),
     }
 
 
@@ -253,16 +254,6 @@ def _two(data: Data, pair: Pair) -> tuple[Batch, Batch]:
     device = next((t.device for _, t in owned(pair.model, pair.guide, pair.borrower)), torch.device("cpu"))
     rows = tuple(x.to(device) for x in data.first(FEW))
     return rows, tuple(x.flip(0) for x in rows)
-
-
-def _range(data: Data) -> list[float]:
-    """The smallest and the largest number of the first field of the training rows."""
-    low, high = math.inf, -math.inf
-    for x, *_ in data.batches("train", CHUNK):
-        seen = x[~x.isnan()]
-        if len(seen):
-            low, high = min(low, seen.min().item()), max(high, seen.max().item())
-    return [low, high]
 
 
 def _copied(source: Source, folder: Path) -> dict[str, Any]:

@@ -30,6 +30,15 @@ class Rows(TypedDict):
     dtypes: list[str]
 
 
+class Streamed(TypedDict):
+    files: int
+    bytes: int
+    state: str
+    blocks: str
+    missing: list[int]
+    converted: NotRequired[list[str]]
+
+
 class About(TypedDict):
     name: str
     sha256: str
@@ -39,6 +48,7 @@ class About(TypedDict):
     range: NotRequired[list[float | None]]
     image: NotRequired[list[int] | None]
     given: NotRequired[list[str]]
+    stream: NotRequired[Streamed]
 
 
 class Machine(TypedDict):

@@ -56,10 +56,10 @@ def go_on(
         most = torch.get_num_threads()
         with isolated(config.seed, config.threads, config.precision):
             example = opened.first(EXAMPLE_ROWS) if at is None else None
-            rows = opened.whole("train")[0] if config.standardize else None
+            moments = opened.moments() if config.standardize and at is None else None
             named = {"model": model, "guide": guide}
             notes = notes_of(config, values)
-            pair = build(run, named, example, rows, set=notes, trust=trust, force=force)
+            pair = build(run, named, example, moments, set=notes, trust=trust, force=force)
             made = make_objective(run.named_objective(objective, trust=trust, force=force), values, config.precision)
             loop = loop_of(config, pair, opened, made)
             how = run.record.get("step", {"captured": False})

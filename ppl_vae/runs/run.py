@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ppl_vae.core.shape import damaged
 from ppl_vae.data import Data
 from ppl_vae.data.columns import Schema
 from ppl_vae.data.newrows import Rules
+from ppl_vae.data.streams import Stream
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned
 from ppl_vae.programs.find import Spec
@@ -294,10 +295,20 @@ class Run(Result):
         config = self.config
         if data is None and not config.data:
             raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
-        found = data if isinstance(data, Data) else open_config_data(config, data, self.rules.schema)
+        if isinstance(data, Data):
+            found = data
+        else:
+            known = self.record["data"] | self.record["data"].get("stream", {})
+            how = replace(config, stream="on" if "stream" in self.record["data"] else "off")
+            found = open_config_data(how, data, self.rules.schema, None if force else known)
         if found.sha256 != self.record["data"]["sha256"] and not force:
             raise InputError(
                 f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"
+            )
+        if isinstance(found, Stream) and found.blocks.digest != known["blocks"]:
+            raise InputError(
+                f"{found.name} holds the rows that {self.folder} was fitted to, but in other blocks, so that others "
+                "would be held out: give the files as they were"
             )
         return found
 

@@ -16,6 +16,7 @@ Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
 Compile: TypeAlias = Literal["auto", "on", "off"]
 Missing: TypeAlias = Literal["error", "nan"]
 OnNan: TypeAlias = Literal["stop", "skip"]
+Streamed: TypeAlias = Literal["auto", "on", "off"]
 Track: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 Precision: TypeAlias = Literal["float32", "float64", "bfloat16"]
 
@@ -47,7 +48,7 @@ class FitConfig:
         tuple[str, ...],
         Doc(
             f"{_SETS}, or a file ({_SUFFIXES}), with columns or an array of it after a colon, as in "
-            "a.csv:height,weight; several fields as x=FILE y=FILE."
+            "a.csv:height,weight; a folder of Parquet files or of pictures; several fields as x=FILE y=FILE."
         ),
     ] = ()
     objective: Annotated[
@@ -107,6 +108,13 @@ class FitConfig:
         Missing,
         Doc("With nan, cells of the first field may be missing, for programs that leave them out, such as table."),
     ] = "error"
+    stream: Annotated[
+        Streamed,
+        Doc(
+            "Read the rows from their files while it trains, in place of all at once: on, off, or, with auto, where "
+            "they would take more than half of the memory that is available, and of folders (Parquet files, pictures)."
+        ),
+    ] = "auto"
     set: Annotated[
         tuple[str | dict[str, str], ...],
         Doc(

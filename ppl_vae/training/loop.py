@@ -197,8 +197,8 @@ class Loop:
     def row_numbers(self) -> Tensor:
         """Where each row of the present batch stands in the data as read."""
         config, state = self.config, self.state
-        parts = self.data.parts("train", config.batch_size, epoch=state.epoch, seed=config.seed)
-        return self.data.numbers("train")[parts[state.batch]]
+        part = self.data.part("train", config.batch_size, state.batch, epoch=state.epoch, seed=config.seed)
+        return self.data.numbers("train", part)
 
     def rows_of_data(self, rows: list[int]) -> str:
         """Rows of the present batch, by their numbers in the data."""

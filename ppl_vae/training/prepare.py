@@ -42,12 +42,21 @@ def isolated(seed: int | None = None, threads: Threads = None, precision: Precis
             torch.set_default_dtype(dtype)
 
 
-def open_config_data(config: FitConfig, data: Any = None, schema: AnySchema | None = None) -> Data:
-    """The data of `config`, or `data` in its place, split, scaled and binarized as it says; a table by its schema."""
+def open_config_data(
+    config: FitConfig,
+    data: Any = None,
+    schema: AnySchema | None = None,
+    recorded: Mapping[str, Any] | None = None,
+) -> Data:
+    """The data of `config`, or `data` in its place, split, scaled and binarized as it says; a table by its schema.
+
+    Args:
+        recorded: what a run knows of its stream, as for `as_data`.
+    """
     source = list(config.data) if data is None else data
-    names = ("scale", "missing", "binarize", "split_seed")
+    names = ("scale", "missing", "binarize", "split_seed", "stream")
     with isolated(precision=config.precision):
-        found = as_data(source, schema, **{name: getattr(config, name) for name in names})
+        found = as_data(source, schema, recorded=recorded, **{name: getattr(config, name) for name in names})
     if config.precision == "float64" and torch.float32 in found.dtypes:
         raise InputError(f"precision is float64, and {found.name} is given as float32: give it as float64")
     return found
@@ -73,7 +82,7 @@ def resolve_for(
     if not standardize:
         return resolve_pair(model, guide, example, settings, others)
     check_standardizable(dataset.binarize, missing)
-    return resolve_standardized(model, guide, example, settings, dataset.whole("train")[0], others)
+    return resolve_standardized(model, guide, example, settings, dataset.moments(), others)
 
 
 def split_objective(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

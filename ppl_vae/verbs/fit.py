@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, OnNan, Precision, Schedule, Track
+from ppl_vae.training.config import Binarize, Compile, FitConfig, Missing, OnNan, Precision, Schedule, Streamed, Track
 from ppl_vae.verbs import _options as o
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def fit(
     scale: float | None = FitConfig.scale,
     standardize: bool = FitConfig.standardize,
     missing: Missing = FitConfig.missing,
+    stream: Streamed = FitConfig.stream,
     columns: o.ColumnsFile = None,
     drop: o.Drop = None,
     only: o.Only = None,

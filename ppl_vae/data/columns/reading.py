@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import TABLES, is_frame
 from ppl_vae.core.results import counted
@@ -67,7 +68,8 @@ def is_table(source: Any) -> bool:
         return True
     if not isinstance(source, str | os.PathLike):
         return False
-    return Path(path_and_key(os.fspath(source))[0]).suffix.lower() in TABLES
+    path = Path(path_and_key(os.fspath(source))[0]).expanduser()
+    return path.suffix.lower() in TABLES and not path.is_dir()
 
 
 def read_table(source: Any) -> Table:
@@ -88,6 +90,12 @@ def read_table(source: Any) -> Table:
     path = Path(where).expanduser()
     if not path.is_file():
         raise InputError(no_file(where))
+    memory.check_memory(
+        path.stat().st_size,
+        f"{where} holds",
+        "a table with texts, dates or missing cells has to fit into it. Give a part of the rows; or choose columns of "
+        f"numbers, {where}:a,b, and name a model, such as --model gaussian: these are read while it trains",
+    )
     frame, how = _parquet(path, where) if path.suffix.lower() == ".parquet" else _csv(path, where)
     shape = f"{counted(len(frame), 'row')}, {counted(frame.shape[1], 'column')}"
     return Table(frame, where, tuple(key.split(",")) if key else (), f"{where}: {shape}; {how}")

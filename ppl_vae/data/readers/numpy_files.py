@@ -1,9 +1,10 @@
 """`.npy`, one array, and `.npz`, several by name. Which of the two a file is, its first bytes say."""
 
+import math
 import os
 import zipfile
 import zlib
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ppl_vae.data import sizes
 from ppl_vae.data.table import listing
 
 _NUMPY = b"\x93NUMPY"
+SPARSE = {"data", "format", "shape"}
+"""Of the arrays of an .npz that `scipy.sparse.save_npz` wrote, those that every kind of matrix has."""
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip begins, and an empty one
 
 
@@ -56,12 +59,26 @@ def _array(file: IO[bytes], path: str, key: str | None) -> np.ndarray:
 def _member(file: IO[bytes], path: str, key: str | None) -> np.ndarray:
     loaded = np.load(file, allow_pickle=False)
     keys = list(loaded)
+    if key is None and set(keys) >= SPARSE:
+        return _dense(file, path, loaded)
     key = keys[0] if key is None and len(keys) == 1 else key
     if key not in keys:
         what = f"{len(keys)} arrays" if key is None else f"no array {key!r}"
         raise InputError(f"{path} has {what}; choose one, {path}:KEY, of {listing(keys)}")
     sizes.check_npz(loaded.zip, str(key), path)
     return np.asarray(loaded[key])
+
+
+def _dense(file: IO[bytes], path: str, loaded: Any) -> np.ndarray:
+    """A matrix that scipy wrote. The dense one must fit into memory; what does not is a stream."""
+    from scipy import sparse
+
+    for name in loaded:
+        sizes.check_npz(loaded.zip, name, path)
+    sizes.check_memory(path, math.prod(loaded["shape"].tolist()) * loaded["data"].dtype.itemsize, "takes when dense")
+    file.seek(0)
+    dense: np.ndarray = sparse.load_npz(file).toarray()
+    return dense
 
 
 def _pickled(path: str) -> str:

@@ -1,0 +1,204 @@
+"""Data whose rows stay in their files: blocks of them are read ahead of the batches that need them."""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.core import memory
+from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.data.ahead import ahead
+from ppl_vae.data.dataset import image_shape
+from ppl_vae.data.protocol import CHUNK, WHOLE, Batch, Data, Extent, Shard, Split, counted
+from ppl_vae.data.randomness import integer
+from ppl_vae.data.streams.blocks import HELD, Blocks
+from ppl_vae.data.streams.epoch import Epoch
+from ppl_vae.data.streams.field import Field
+from ppl_vae.data.streams.rows import BlockRows
+from ppl_vae.data.streams.scan import Scan, files_of, scan
+from ppl_vae.data.streams.stores.csv import Csv
+
+PLACES = 16
+"""From so many places of a split come the rows that stand for it."""
+
+
+@dataclass(eq=False)
+class Stream(Data):
+    """Rows in files, of which two windows are in memory at a time.
+
+    The rows of a split have the order of the files. Under `binarize` `once` and `epoch` the draws are those of a
+    generator for each block, so that they are not those of a `Dataset` of the same rows.
+
+    Args:
+        sources: the fields, each with its store.
+        blocks: where the blocks are, and the split.
+        recorded: what a run knows of these files, as `about` said it, with `sha256`. Where all of them are as they
+            were, they are not read to be checked.
+    """
+
+    name: str
+    sources: Sequence[Field] = field(repr=False)
+    blocks: Blocks = field(repr=False)
+    binarize: str
+    recorded: Mapping[str, Any] | None = field(default=None, repr=False)
+    files: list[list[Any]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.files = files_of(self.sources)
+        self.read = BlockRows(self.name, self.sources, self.blocks, self.binarize)
+        self.valid: Batch | None = None
+        known = self.recorded or {}
+        self.state = hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
+        self.checked = known.get("state") == self.state and known.get("blocks") == self.blocks.digest
+
+    # ---- what every kind of data says
+
+    @property
+    def fields(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(each.name for each in self.sources)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+        return tuple(each.shape for each in self.sources)
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:  # type: ignore[override]
+        return tuple(each.dtype for each in self.sources)
+
+    @property
+    def lengths(self) -> dict[Split, int]:  # type: ignore[override]
+        return self.blocks.lengths
+
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
+        return {each.name: each.columns for each in self.sources if each.columns}
+
+    @property
+    def image(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return image_shape(self.shapes[0])
+
+    @cached_property
+    def scan(self) -> Scan:
+        """What a pass over all rows finds."""
+        return scan(self.sources, self.blocks)
+
+    @property
+    def sha256(self) -> str:  # type: ignore[override]
+        return str(self.recorded["sha256"]) if self.checked and self.recorded else self.scan.sha256
+
+    def extent(self, field: int = 0) -> Extent:
+        return self.scan.extents[field]
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.scan.moments
+
+    def with_missing(self, count: int) -> list[int]:
+        found = self.recorded["missing"] if self.checked and self.recorded else self.scan.missing
+        return list(found[:count])
+
+    def about(self) -> dict[str, Any]:
+        """What a run keeps: `state` and `blocks`, by which the files and the split are known again."""
+        size = sum(size for _, size, _ in self.files)
+        known = {"files": len(self.files), "bytes": size, "state": self.state, "blocks": self.blocks.digest}
+        places = [str(each.store.converted) for each in self.sources if isinstance(each.store, Csv)]
+        return known | {"missing": self.with_missing(PLACES)} | ({"converted": places} if places else {})
+
+    def describe(self) -> str:
+        """One line: name, rows of each split, shape of each field, binarization, and from what they are read."""
+        fields = ", ".join(f"{name} {shape}" for name, shape in zip(self.fields, self.shapes, strict=True))
+        size = memory.gigabytes(sum(size for _, size, _ in self.files))
+        files = f"{len(self.files)} file{'s' * (len(self.files) > 1)}"
+        return f"{self.name}: {counted(self)} rows, {fields}, binarize {self.binarize}; streamed from {files} of {size}"
+
+    def fixed(self) -> "Stream":
+        return replace(self, binarize="once") if self.binarize == "epoch" else self
+
+    # ---- rows
+
+    def numbers(self, split: Split, indices: Tensor | None = None) -> Tensor:
+        return self.read.numbers(split, torch.arange(self.lengths[split]) if indices is None else indices)
+
+    def rows(self, split: Split, indices: Tensor) -> Batch:
+        return self.read.of_split(split, indices)
+
+    def by_number(self, numbers: Tensor) -> Batch:
+        """The rows that stand at these places of the files, `(n,)`, whatever split they are in."""
+        return self.read.of_numbers(numbers)
+
+    def first(self, count: int, split: Split = "train") -> Batch:
+        """Rows from some places that are spread over the whole split: files are often sorted."""
+        length = self.lengths[split]
+        if count >= length:
+            return self.rows(split, torch.arange(length))
+        places = min(count, PLACES)
+        starts = torch.arange(places) * length // places
+        each = [len(part) for part in torch.arange(count).tensor_split(places)]
+        return self.rows(split, torch.cat([start + torch.arange(n) for start, n in zip(starts, each, strict=True)]))
+
+    def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
+        """All rows in one pass, block by block; of those that were checked before, the first block."""
+        blocks = range(1 if self.checked else len(self.blocks))
+        with contextlib.closing(ahead(self.read.read, blocks, self.read.workers)) as read:
+            for block, rows in zip(blocks, read, strict=True):
+                yield torch.arange(*self.blocks.of(block)), self.read.bits(rows, block, "test")
+
+    # ---- batches
+
+    def order(self, split: Split, epoch: int, seed: int) -> Tensor:
+        return Epoch(self.read, split, epoch, seed).indices(0, self.lengths[split])
+
+    def part(self, split: Split, batch_size: int, number: int, *, epoch: int | None = None, seed: int = 0) -> Tensor:
+        start = number * batch_size
+        return Epoch(self.read, split, epoch, seed).indices(start, min(start + batch_size, self.lengths[split]))
+
+    def batches(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        epoch: int | None = None,
+        seed: int = 0,
+        start: int = 0,
+        shard: Shard = WHOLE,
+    ) -> Iterator[Batch]:
+        size = integer("batch_size", batch_size)
+        at_least(1, batch_size=size)
+        at_least(0, start=integer("start", start))
+        if start > (count := math.ceil(self.lengths[split] / size)):
+            raise InputError(f"start={start} is past the end of an epoch of {count} batches")
+        if (kept := self._kept(split, epoch)) is not None:
+            places = torch.arange(self.lengths[split]).split(size)[start:]
+            return (tuple(x.index_select(0, shard.of(each)) for x in kept) for each in places)
+        self._check_files()
+        found = Epoch(self.read, split, epoch, seed).batches(size, start * size)
+        return found if shard == WHOLE else (_sharded(batch, shard) for batch in found)
+
+    def _kept(self, split: Split, epoch: int | None) -> Batch | None:
+        """The validation rows in their order, if they are few enough to be kept: each evaluation asks for them."""
+        if split != "valid" or epoch is not None or self.lengths["valid"] * self.read.width > HELD:
+            return None
+        if self.valid is None:
+            parts = list(Epoch(self.read, "valid", None, 0).batches(CHUNK))
+            self.valid = tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        return self.valid
+
+    def _check_files(self) -> None:
+        """
+        Raises:
+            InputError: a file is not what it was when it was opened.
+        """
+        for before, now in zip(self.files, files_of(self.sources), strict=True):
+            if before != now:
+                raise InputError(f"{now[0]} was changed since it was opened: data must stay as they are in a fit")
+
+
+def _sharded(batch: Batch, shard: Shard) -> Batch:
+    rows = shard.of(torch.arange(len(batch[0])))
+    return tuple(x.index_select(0, rows) for x in batch)

@@ -1,0 +1,442 @@
+"""Streams: the rows of files in splits, orders and batches that are functions of seeds, as if they were in memory."""
+
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from support.streamed import COLUMNS, NAMES, ROWS, held, npy, parquet, small_blocks, streamed, table
+
+import ppl_vae
+from ppl_vae.core import memory
+from ppl_vae.core.errors import InputError
+from ppl_vae.data import Dataset, as_data, open_data
+from ppl_vae.data.protocol import SPLITS, Shard
+from ppl_vae.data.streams import Stream, blocks
+from ppl_vae.data.streams.blocks import Blocks, edges_of
+from ppl_vae.training.loop import Loop
+
+OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.01, "set": {"hidden": 8, "latent_dim": 2}}
+KINDS: dict[str, Callable[[Path], Path]] = {"npy": npy, "parquet": parquet}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, no_waiting_for_the_disk: None) -> None:
+    small_blocks(monkeypatch)
+
+
+@pytest.fixture(params=KINDS)
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> Stream:
+    return streamed(KINDS[request.param](tmp_path))
+
+
+def outcome(run: ppl_vae.Run) -> tuple[Any, ...]:
+    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics]
+    return lines, (run.folder / f"checkpoints/step-{run.step('last')}/state.safetensors").read_bytes()
+
+
+def test_rows_are_those_of_the_file_and_of_one_split_each(data: Stream) -> None:
+    x = torch.from_numpy(table())
+    assert data.lengths == {"train": 480, "valid": 60, "test": 60}
+    numbers = [data.numbers(split) for split in SPLITS]
+    assert torch.cat(numbers).sort().values.equal(torch.arange(ROWS))
+    for split, own in zip(SPLITS, numbers, strict=True):
+        assert data.whole(split)[0].equal(x[own])
+        some = torch.tensor([3, 0, len(own) - 1, 3])
+        assert data.rows(split, some)[0].equal(x[own[some]])
+        assert data.numbers(split, some).equal(own[some])
+    assert data.by_number(torch.tensor([599, 0, 7]))[0].equal(x[[599, 0, 7]])
+
+
+def test_what_a_pass_finds_is_what_is_found_in_memory(tmp_path: Path, data: Stream) -> None:
+    memory_of = open_data(str(npy(tmp_path)))
+    assert data.sha256 == memory_of.sha256
+    same = held(data)
+    for ours, theirs in zip(data.extent(), Dataset.extent(same), strict=True):
+        assert ours.equal(theirs)
+    for mine, theirs in zip(data.moments(), same.moments(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
+    assert (data.shapes, data.dtypes, data.image) == (same.shapes, same.dtypes, None)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_split_is_random_within_blocks_and_has_its_share_of_each(tmp_path: Path, seed: int) -> None:
+    x = table(4000)
+    data = streamed(npy(tmp_path, x), split_seed=seed)
+    counts = data.blocks.counts
+    assert set(data.blocks.sizes.tolist()) == {20}
+    assert set(counts["test"].tolist()) == set(counts["valid"].tolist()) == {2}
+    places = torch.cat([data.blocks.places(block, "test") for block in range(len(data.blocks))])
+    frequency = torch.bincount(places, minlength=20) / len(data.blocks)
+    assert (frequency - 0.1).abs().max() < 5 * (0.1 * 0.9 / 200) ** 0.5
+    other = streamed(npy(tmp_path, x), split_seed=seed + 1)
+    assert not data.numbers("test").equal(other.numbers("test"))
+
+
+@pytest.mark.parametrize("rows", [3, 4, 7, 10, 61])
+@pytest.mark.parametrize("part", [1, 2, 3, 50])
+def test_each_split_has_a_row_whatever_the_blocks(rows: int, part: int) -> None:
+    edges = np.append(np.arange(0, rows, part), rows)
+    for fraction in (0.01, 0.1, 0.45):
+        found = Blocks(edges, 1, 0, fraction, fraction)
+        assert sum(found.lengths.values()) == rows
+        assert min(found.lengths.values()) >= 1
+        every = [int(edges[b]) + found.places(b, split) for b in range(len(found)) for split in SPLITS]
+        assert torch.cat(every).sort().values.equal(torch.arange(rows))
+    with pytest.raises(InputError, match="2 rows cannot be split"):
+        Blocks(np.array([0, 2]), 1, 0, 0.1, 0.1)
+
+
+def test_so_many_rows_are_held_out_at_most() -> None:
+    for width, most in ((1, 100_000), (256, 65_536), (150_528, 10_000)):
+        found = Blocks(np.arange(0, 3_000_001, 1000), width, 0, 0.1, 0.1)
+        assert (found.lengths["valid"], found.lengths["test"]) == (most, most)
+
+
+def test_small_row_groups_make_a_block_together_and_a_large_one_is_a_block() -> None:
+    assert edges_of(100, COLUMNS, np.array([0, 5, 30, 90, 95, 100])).tolist() == [0, 30, 90, 100]
+    assert edges_of(50, COLUMNS, None).tolist() == [0, 20, 40, 50]
+
+
+def test_an_epoch_is_a_permutation_by_seed_and_epoch(data: Stream) -> None:
+    orders = {(epoch, seed): data.order("train", epoch, seed) for epoch in (0, 1) for seed in (0, 1)}
+    for order in orders.values():
+        assert order.sort().values.equal(torch.arange(480))
+    assert len({tuple(order.tolist()) for order in orders.values()}) == 4
+    assert data.order("train", 1, 1).equal(orders[1, 1])
+    far = (orders[0, 0] - torch.arange(480)).abs().double().mean()
+    assert far > 100, "a row comes far from where it lies in the file; 160 on average, were it anywhere"
+
+
+@pytest.mark.parametrize("size", [1, 7, 48, 200, 480, 1000])
+def test_an_epoch_begins_at_any_batch(data: Stream, size: int) -> None:
+    rows, order = data.whole("train")[0], data.order("train", 4, 2)
+    steps = -(-480 // size)
+    for start in {*range(0, steps + 1, max(1, steps // 30)), steps}:
+        found = [x for (x,) in data.batches("train", size, epoch=4, seed=2, start=start)]
+        assert [len(x) for x in found] == [min(size, 480 - i * size) for i in range(start, steps)]
+        assert torch.cat([*found, rows[:0]]).equal(rows[order[start * size :]])
+        if start < steps:
+            part = data.part("train", size, start, epoch=4, seed=2)
+            assert rows[part].equal(found[0])
+    with pytest.raises(InputError, match=f"start={steps + 1} is past the end"):
+        data.batches("train", size, epoch=4, start=steps + 1)
+    in_order = torch.cat([x for (x,) in data.batches("test", size)])
+    assert in_order.equal(data.whole("test")[0])
+    assert torch.cat([x for (x,) in data.batches("valid", size)]).equal(data.whole("valid")[0])
+
+
+def test_the_parts_of_several_processes_are_all_of_a_batch(data: Stream) -> None:
+    whole = list(data.batches("train", 50, epoch=1, seed=3))
+    parts = [list(data.batches("train", 50, epoch=1, seed=3, shard=Shard(rank, 3))) for rank in range(3)]
+    for i, (x,) in enumerate(whole):
+        for rank in range(3):
+            assert parts[rank][i][0].equal(x[rank::3])
+
+
+def test_all_rows_in_one_pass_with_their_numbers(data: Stream) -> None:
+    x = torch.from_numpy(table())
+    seen = list(data.chunks())
+    assert torch.cat([numbers for numbers, _ in seen]).sort().values.equal(torch.arange(ROWS))
+    for numbers, (rows,) in seen:
+        assert rows.equal(x[numbers])
+
+
+def test_example_rows_come_from_all_over_a_sorted_file(data: Stream) -> None:
+    (some,) = data.first(100)
+    assert len(some) == 100
+    assert (some.mean(0) - data.moments()[0]).abs().max() < 0.5 * data.moments()[1].max()
+    assert len(data.first(10_000)[0]) == 480
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_stream_trains_bit_for_bit_as_the_same_rows_in_memory(
+    data: Stream, tmp_path: Path, standardize: bool
+) -> None:
+    same = held(data)
+    object.__setattr__(same, "moments", data.moments)
+    runs = [
+        ppl_vae.fit("gaussian", "diagonal_normal", given, tmp_path / str(i), standardize=standardize, **OPTIONS)
+        for i, given in enumerate((data, same))
+    ]
+    assert outcome(runs[0]) == outcome(runs[1])
+
+
+def test_a_run_on_files_goes_on_at_its_place_and_every_verb_takes_it(tmp_path: Path) -> None:
+    path = parquet(tmp_path)
+    fit = lambda out, **more: ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / out, **OPTIONS | more)  # noqa: E731
+    run = fit("run")
+    assert run.record["data"]["stream"]["files"] == 4
+    part = fit("part", epochs=1)
+    assert outcome(ppl_vae.resume(part, epochs=2)) == outcome(run)
+    assert ppl_vae.rerun(run).same
+    encoded = ppl_vae.encode(run)
+    assert encoded["z_mean"].shape == (ROWS, 2)
+    frame = pandas.DataFrame(table(), columns=NAMES)
+    frame.to_parquet(tmp_path / "one.parquet")
+    one = f"{tmp_path}/one.parquet"
+    np.testing.assert_allclose(ppl_vae.encode(run, one)["z_mean"], encoded["z_mean"], rtol=1e-4, atol=1e-5)
+    assert ppl_vae.compare(run, draws=3)["rows"] == 60
+    assert ppl_vae.check("gaussian", "diagonal_normal", path, set=OPTIONS["set"]).passed
+    found = ppl_vae.evaluate(run, num_samples=20, gap_rows=2, annealed_rows=0, simulations=0, calibrations=20)
+    assert len(found.numbers) == 60
+    assert ppl_vae.reconstruct(run, num=3)["x"].shape == (3, COLUMNS)
+
+
+def test_files_that_are_as_they_were_are_not_read_to_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npy(tmp_path)
+    run = ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "run", stream="on", **OPTIONS)
+    found = run.data()
+    assert isinstance(found, Stream)
+    assert found.checked
+    monkeypatch.setattr("ppl_vae.data.streams.stream.scan", None)
+    assert ppl_vae.resume(run, epochs=3).step("last") == 90
+    ppl_vae.encode(run)
+    monkeypatch.undo()
+    small_blocks(monkeypatch)
+    np.save(path, table())  # the same content, at another time
+    again = run.data()
+    assert not again.checked
+    np.save(path, table() + 1)
+    with pytest.raises(InputError, match=r"rows.npy is not the data that .* was fitted to \(its hash differs\)"):
+        run.data()
+
+
+def test_the_way_in_which_data_were_opened_stays_whatever_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npy(tmp_path)
+    whole = ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "whole", **OPTIONS)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1.9 * path.stat().st_size)
+    assert isinstance(as_data(str(path)), Stream)
+    assert not isinstance(as_data(str(path), stream="off"), Stream)
+    assert not isinstance(whole.data(), Stream)
+    monkeypatch.undo()
+    assert not isinstance(as_data(str(path)), Stream)
+
+
+def test_the_same_rows_in_other_row_groups_are_refused_since_others_would_be_held_out(tmp_path: Path) -> None:
+    path = parquet(tmp_path)
+    run = ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "run", **OPTIONS)
+    parquet(tmp_path, group=60)
+    with pytest.raises(InputError, match="in other blocks, so that others would be held out"):
+        run.data()
+
+
+# ---- fields, columns, numbers
+
+
+def test_fields_and_columns_are_chosen_as_in_memory(tmp_path: Path) -> None:
+    x, y = table(), np.arange(ROWS) % 3
+    frame = pandas.DataFrame(x, columns=NAMES).assign(label=y, small=y.astype("int8"))
+    frame.to_parquet(path := tmp_path / "rows.parquet", row_group_size=30)
+    named = [f"x={path}:c2,c0", f"y={path}:label"]
+    data, same = streamed(named), open_data(named)
+    assert (data.fields, data.shapes, data.dtypes) == (same.fields, same.shapes, same.dtypes)
+    assert (data.columns, data.sha256) == (same.columns, same.sha256)
+    rows = data.by_number(torch.arange(ROWS))
+    assert rows[0].equal(torch.from_numpy(x[:, [2, 0]]))
+    assert rows[1].equal(torch.from_numpy(y))
+    assert streamed(f"{path}:c0,small").sha256 == open_data(f"{path}:c0,small").sha256
+
+
+def test_missing_cells_stay_nan_and_are_found(tmp_path: Path) -> None:
+    x = table()
+    x[[50, 70, 300, 301], 2] = np.nan
+    path = parquet(tmp_path, x)
+    with pytest.raises(InputError, match=r"numbers are not finite as float32\nThe first: row 50, column 2 \('c2'\)"):
+        streamed(path)
+    data = streamed(path, missing="nan")
+    same = held(data)
+    assert data.with_missing(3) == Dataset.with_missing(same, 3)
+    for mine, theirs in zip(data.moments(), same.moments(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    whole = pandas.DataFrame({"a": np.arange(60), "b": [None, *range(59)]}).convert_dtypes()
+    whole.to_parquet(tmp_path / "gaps.parquet", row_group_size=20)
+    named = f"{tmp_path}/gaps.parquet"
+    assert streamed(named, missing="nan").sha256 == open_data(named, missing="nan").sha256
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float64", "uint8", ">f4", "bool", "int32"])
+def test_arrays_of_any_dtype_and_order(tmp_path: Path, dtype: str, order: Any) -> None:
+    x = np.array((table(90, 6) > 1).reshape(90, 2, 3) * (1 if dtype == "bool" else 7), dtype=dtype, order=order)
+    np.save(path := tmp_path / "x.npy", x)
+    data, same = streamed(path, scale=7.0), open_data(path, scale=7.0)
+    assert (data.sha256, data.image) == (same.sha256, same.image)
+    numbers = torch.cat([same.numbers(split) for split in SPLITS])
+    assert data.by_number(numbers)[0].equal(torch.cat([same.whole(split)[0] for split in SPLITS]))
+
+
+# ---- bits
+
+
+def test_bits_are_drawn_by_block_once_or_in_each_epoch(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((ROWS, COLUMNS), dtype=np.float32)
+    path = npy(tmp_path, x)
+    grey = streamed(path)
+    threshold, once, epoch = (streamed(path, binarize=how) for how in ("threshold", "once", "epoch"))
+    for split in SPLITS:
+        assert threshold.whole(split)[0].equal((grey.whole(split)[0] > 0.5).float())
+        if split != "train":
+            assert once.whole(split)[0].equal(epoch.whole(split)[0])
+    bits = once.whole("train")[0]
+    assert bits.unique().tolist() == [0, 1]
+    assert epoch.fixed().whole("train")[0].equal(bits)
+    assert epoch.whole("train")[0].equal(grey.whole("train")[0])
+    first, again, second = (
+        torch.cat([rows for (rows,) in epoch.batches("train", 50, epoch=e)])[epoch.order("train", e, 0).argsort()]
+        for e in (0, 0, 1)
+    )
+    assert first.equal(again)
+    assert not first.equal(second)
+    for drawn in (bits, first, second):
+        z = (drawn - grey.whole("train")[0]).mean() / (0.25 / drawn.numel()) ** 0.5
+        assert abs(z) < 4
+    with pytest.raises(InputError, match=r"binarize once needs values in \[0, 1\], but row 0, column 0"):
+        streamed(npy(tmp_path, x + 1), binarize="once")
+
+
+def test_runs_on_bits_go_on_bit_for_bit(tmp_path: Path) -> None:
+    path = npy(tmp_path, np.random.default_rng(0).random((ROWS, COLUMNS), dtype=np.float32))
+    options = OPTIONS | {"binarize": "epoch", "stream": "on"}
+    run = ppl_vae.fit("bernoulli", "diagonal_normal", path, tmp_path / "run", **options)
+    part = ppl_vae.fit("bernoulli", "diagonal_normal", path, tmp_path / "part", **options | {"epochs": 1})
+    assert outcome(ppl_vae.resume(part, epochs=2)) == outcome(run)
+    assert set(np.unique(ppl_vae.reconstruct(run, num=5)["x"])) <= {0, 1}
+
+
+# ---- what is wrong
+
+
+def test_a_file_that_goes_wrong_while_it_trains_is_told(tmp_path: Path) -> None:
+    path = npy(tmp_path)
+    data = streamed(path)
+    batches = data.batches("train", 10, epoch=0)
+    next(batches)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"rows \d+ to \d+ can't be read: it is shorter than it was"):
+        list(batches)
+    with pytest.raises(InputError, match=r"rows.npy was changed since it was opened"):
+        data.batches("train", 10, epoch=1)
+    folder = parquet(tmp_path)
+    data = streamed(folder)
+    batches = data.batches("train", 10, epoch=0)
+    next(batches)
+    for file in folder.iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match=r"part-\d.parquet can't be read as parquet"):
+        list(batches)
+    with pytest.raises(InputError, match=r"part-0.parquet can't be read any more: No such file"):
+        data.batches("train", 10, epoch=1)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_reading_ends_with_the_iterator(data: Stream) -> None:
+    batches = data.batches("train", 10, epoch=0)
+    next(batches)
+    assert any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_damaged_files_and_folders_of_other_things_are_refused(tmp_path: Path) -> None:
+    path = npy(tmp_path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"rows.npy is damaged: it says that it holds .* but is shorter"):
+        streamed(path)
+    path.write_bytes(b"no array")
+    with pytest.raises(InputError, match=r"rows.npy: cannot be read as .npy; write it anew"):
+        streamed(path)
+    folder = parquet(tmp_path)
+    part = folder / "part-2.parquet"
+    frame = pandas.read_parquet(part)
+    frame.drop(columns="c1").to_parquet(part)
+    with pytest.raises(
+        InputError, match=r"rows/part-2.parquet has the columns c0, c2, c3, c4, .*part-0.parquet has c0, c1"
+    ):
+        streamed(folder)
+    frame.astype({"c1": "float64"}).to_parquet(part)
+    with pytest.raises(InputError, match=r"part-2.parquet: column 'c1' is of double, but in .* it is of float"):
+        streamed(folder)
+    frame.assign(c1="text").to_parquet(part)
+    with pytest.raises(InputError, match=r"column 'c1' is of (large_)?string, not of numbers.*choose columns"):
+        streamed(folder)
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"rows/part-2.parquet can't be read as parquet"):
+        streamed(folder)
+    with pytest.raises(InputError, match="has no column 'd'; its columns are c0, c1"):
+        streamed(f"{parquet(tmp_path)}:c0,d")
+
+
+def test_what_can_not_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="data that are in memory can't be streamed: leave out --stream on"):
+        as_data(table(), stream="on")
+    with pytest.raises(InputError, match="data that are in memory can't be streamed"):
+        as_data("digits", stream="on")
+    with pytest.raises(InputError, match=r"none\.npy: no such file"):
+        as_data(str(tmp_path / "none.npy"), stream="on")
+    np.savetxt(path := tmp_path / "x.txt", table())
+    with pytest.raises(InputError, match=r"x.txt can't be streamed: give \.csv, \.h5ad, \.npy, \.npz, \.parquet"):
+        as_data(str(path), stream="on")
+    with pytest.raises(InputError, match="one number per row: reshape to"):
+        streamed(npy(tmp_path, table()[:, 0]))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"a folder without .parquet files and without pictures"):
+        as_data(str(tmp_path / "empty"))
+    np.save(tmp_path / "y.npy", np.arange(100))
+    with pytest.raises(InputError, match=r"but there are 600 in field x .*, 100 in field y"):
+        streamed([npy(tmp_path), tmp_path / "y.npy"])
+
+
+def test_a_row_group_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = parquet(tmp_path, group=1000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10_000.0)
+    with pytest.raises(InputError, match=r"has a part of 150 rows, .* write it with smaller row groups"):
+        streamed(path)
+
+
+def test_validation_rows_that_are_many_are_read_again(data: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [x for (x,) in data.batches("valid", 16)]
+    assert data.valid is not None
+    monkeypatch.setattr("ppl_vae.data.streams.stream.HELD", 10)
+    for a, (b,) in zip(kept, data.batches("valid", 16), strict=True):
+        assert a.equal(b)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [len(x) for (x,) in data.batches("valid", 16, start=3)] == [12]
+    assert blocks.HELD == 2**24
+
+
+class Stopped(Exception):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("at", [7, 41])
+def test_a_fit_that_is_killed_within_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    path = npy(tmp_path)
+    options = OPTIONS | {"stream": "on", "checkpoint_every": 5}
+    whole = ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "whole", **options)
+    step = Loop.step
+
+    def killed(loop: Loop, batch: Any) -> None:
+        if loop.state.step == at:
+            raise Stopped
+        step(loop, batch)
+
+    monkeypatch.setattr(Loop, "step", killed)
+    with pytest.raises(Stopped):
+        ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "part", **options)
+    monkeypatch.setattr(Loop, "step", step)
+    part = ppl_vae.Run(tmp_path / "part")
+    assert part.step("last") == at // 5 * 5
+    assert outcome(ppl_vae.resume(part)) == outcome(whole)

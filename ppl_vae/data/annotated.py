@@ -20,6 +20,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import write_bytes
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.data import sizes
+from ppl_vae.data.sparse import well_formed
 from ppl_vae.data.table import listing
 
 X, LAYERS, OBS = "X", "layers/", "obs/"
@@ -203,12 +204,10 @@ def _matrix(stored: Any, where: str) -> Any:
     sizes.check_memory(where, sum(stored[name].nbytes for name in ("data", "indices", "indptr")))
     shape = tuple(stored.attrs.get("shape", stored.attrs.get("h5sparse_shape")))
     make = sparse.csr_matrix if kind == "csr" else sparse.csc_matrix
-    try:
-        found = make(tuple(stored[name][()] for name in ("data", "indices", "indptr")), shape=shape)
-        found.check_format()  # SciPy relies on it, and would read and write outside of its memory
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{where}: {stored.name} is damaged: {error}") from error
-    return found
+    return well_formed(
+        lambda: make(tuple(stored[name][()] for name in ("data", "indices", "indptr")), shape=shape),
+        f"{where}: {stored.name}",
+    )
 
 
 def _column(stored: Any, store: Any) -> np.ndarray:

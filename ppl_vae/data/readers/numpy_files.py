@@ -10,6 +10,7 @@ import numpy as np
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import sizes
+from ppl_vae.data.sparse import well_formed
 from ppl_vae.data.table import listing
 
 _NUMPY = b"\x93NUMPY"
@@ -77,7 +78,7 @@ def _dense(file: IO[bytes], path: str, loaded: Any) -> np.ndarray:
         sizes.check_npz(loaded.zip, name, path)
     sizes.check_memory(path, math.prod(loaded["shape"].tolist()) * loaded["data"].dtype.itemsize, "takes when dense")
     file.seek(0)
-    dense: np.ndarray = sparse.load_npz(file).toarray()
+    dense: np.ndarray = well_formed(lambda: sparse.load_npz(file), path).toarray()
     return dense
 
 

@@ -57,6 +57,16 @@ def test_a_sparse_matrix_stays_sparse_until_it_is_asked_for(
     assert isinstance(as_data(str(path)), Stream)
 
 
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+@pytest.mark.parametrize("stream", ["on", "off"])
+def test_a_sparse_matrix_whose_indices_are_damaged_is_refused(tmp_path: Path, kind: str, stream: str) -> None:
+    x = sparse.random(300, 12, 0.2, random_state=0, dtype="float32", format=kind)
+    x.indices[7] = 10_000_000
+    sparse.save_npz(path := tmp_path / "x.npz", x)
+    with pytest.raises(InputError, match=r"x\.npz.* is damaged"):
+        as_data(str(path), stream=stream)
+
+
 def test_another_npz_is_not_streamed(tmp_path: Path) -> None:
     np.savez(path := tmp_path / "x.npz", a=table())
     with pytest.raises(InputError, match=r"x\.npz can't be streamed: give .* \(an \.npz that scipy wrote\)"):
@@ -123,6 +133,15 @@ def test_of_a_sparse_file_only_the_rows_that_are_asked_for_are_read(
     monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
     np.testing.assert_array_equal(store.read(10, 13), made.layers["counts"][10:13].toarray())
     assert max(sizes) <= max(4, 3 * store.shape[0])
+
+
+def test_cells_whose_indices_are_damaged_are_refused(made: AnnData, tmp_path: Path) -> None:
+    made.write_h5ad(path := tmp_path / "cells.h5ad")
+    with h5py.File(path, "r+") as file:
+        file["layers/counts/indices"][7] = 10_000_000
+    store = H5ad(path, "it", "layers/counts")
+    with pytest.raises(InputError, match="it: /layers/counts is damaged"):
+        store.read(0, 50)
 
 
 # ---- pictures

@@ -7,6 +7,7 @@ import numpy as np
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.annotated import LAYERS, X, kind_of_matrix, names_of
+from ppl_vae.data.sparse import well_formed
 from ppl_vae.data.streams.stores import Store
 
 
@@ -44,7 +45,8 @@ class H5ad(Store):
             return self.stored[start:stop]
         ends = self.stored["indptr"][start : stop + 1].astype(np.int64)
         data, indices = (self.stored[name][ends[0] : ends[-1]] for name in ("data", "indices"))
-        return self.sparse.csr_matrix((data, indices, ends - ends[0]), shape=(stop - start, *self.shape))
+        parts, shape = (data, indices, ends - ends[0]), (stop - start, *self.shape)
+        return well_formed(lambda: self.sparse.csr_matrix(parts, shape=shape), f"{self.where}: {self.stored.name}")
 
     def read(self, start: int, stop: int) -> np.ndarray:
         found = self.matrix(start, stop)

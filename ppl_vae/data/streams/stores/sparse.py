@@ -7,6 +7,7 @@ import numpy as np
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.readers.numpy_files import SPARSE
+from ppl_vae.data.sparse import well_formed
 from ppl_vae.data.streams.stores import Store
 
 
@@ -24,7 +25,7 @@ class Sparse(Store):
                 f"{where} is no sparse matrix of scipy, and other .npz files are not streamed: give a .npy"
             )
         memory.check_memory(2 * _size(path), f"{where} takes as a sparse matrix", "give it as .h5ad, or a part of it")
-        self.matrix = sparse.load_npz(path).tocsr()
+        self.matrix = well_formed(lambda: sparse.load_npz(path), where).tocsr()
         self.where, self.files = where, (path,)
         self.rows, self.shape = self.matrix.shape[0], self.matrix.shape[1:]
         self.dtype, self.edges = self.matrix.dtype, None

@@ -68,15 +68,16 @@ class Command:
 
 def _processes(verb: str) -> contextlib.AbstractContextManager[Any]:
     """The processes that torchrun has started, if it has: one reports, and an error is told once."""
-    if not SEVERAL.issubset(os.environ) or os.environ["WORLD_SIZE"] == "1":
+    if not launched():
         return contextlib.nullcontext()
     from ppl_vae.training.distributed import joined
 
     return joined(verb)
 
 
-SEVERAL = {"MASTER_ADDR", "RANK", "WORLD_SIZE"}
-"""What a launcher says in the environment."""
+def launched() -> bool:
+    """Has torchrun, or another launcher that says the same in the environment, started several of this process?"""
+    return os.environ.keys() >= {"MASTER_ADDR", "RANK"} and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,14 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
             raise InputError(f"{why} can't be streamed: leave out --stream on")
         return False
     assert specs is not None
-    if not all(_path(spec).exists() for spec in specs):
+    if not all(_path(spec).is_file() or _path(spec).is_dir() for spec in specs):  # opening a pipe would wait for it
         return False  # the reader says it
+    for spec in specs:
+        if (_path(spec) / "config.json").is_file() and (_path(spec) / "sources").is_dir():
+            raise InputError(
+                f"{spec.path} is the folder of a run, and no data: give a file, or a folder of Parquet files or of "
+                "pictures"
+            )
     kinds = [kind_of(spec) for spec in specs]
     if stream == "off":
         return False

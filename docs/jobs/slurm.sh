@@ -1,7 +1,7 @@
 #!/bin/bash
 # Train on several nodes with Slurm:  sbatch docs/jobs/slurm.sh --model bernoulli --guide diagonal_normal --data rows.npy
-# The run is in the folder RUN, which all nodes must see. Where the time limit or another job ends this one, it is saved,
-# queued again and goes on with the same bits.
+# The run is in the folder RUN, which all nodes must see. Five minutes before the time limit its state is saved: submit the
+# job again, and it goes on with the same bits. Where a node fails or another job takes it, Slurm queues it again itself.
 #SBATCH --job-name=ppl-vae
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -177,8 +177,7 @@ class Stream(Data):
             places = torch.arange(self.lengths[split]).split(size)[start:]
             return (tuple(x.index_select(0, shard.of(each)) for x in kept) for each in places)
         self._check_files()
-        found = Epoch(self.read, split, epoch, seed).batches(size, start * size)
-        return found if shard == WHOLE else (_sharded(batch, shard) for batch in found)
+        return Epoch(self.read, split, epoch, seed).batches(size, start, shard)
 
     def _kept(self, split: Split, epoch: int | None) -> Batch | None:
         """The validation rows in their order, if they are few enough to be kept: each evaluation asks for them."""
@@ -197,8 +196,3 @@ class Stream(Data):
         for before, now in zip(self.files, files_of(self.sources), strict=True):
             if before != now:
                 raise InputError(f"{now[0]} was changed since it was opened: data must stay as they are in a fit")
-
-
-def _sharded(batch: Batch, shard: Shard) -> Batch:
-    rows = shard.of(torch.arange(len(batch[0])))
-    return tuple(x.index_select(0, rows) for x in batch)

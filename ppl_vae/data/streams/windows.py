@@ -1,10 +1,14 @@
-"""The order of an epoch: blocks at random, some of them as a window in memory, and the rows of a window at random.
+"""The order of an epoch: blocks at random, and lanes through them from which the batches take their rows in turn.
 
-From a position in the epoch to its window, and to its rows, is a function of the seeds: an epoch goes on anywhere by
-reading one window.
+Blocks that follow each other in the order make a window, whose rows are at random. All windows, one behind the other,
+are cut into lanes of equal length, and the row at place g of the epoch is row g // L of lane g % L, of L lanes. So a
+batch has rows from L windows, and a process that takes every L-th row reads one lane.
+
+From a position in the epoch to its windows, and to its rows, is a function of the seeds: an epoch goes on anywhere by
+reading one window of each lane.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -15,11 +19,15 @@ from ppl_vae.data.randomness import generator
 from ppl_vae.data.streams.blocks import BLOCK, Blocks
 
 WINDOW = 16 * BLOCK
-"""Numbers of a window, about: 32 MiB of float32."""
+"""Numbers of one window of each lane together, about: 32 MiB of float32."""
+ROOM = 4
+"""So many times more, at most, where blocks are large."""
+LANES = 16
+"""Lanes at most, a power of two as the number of processes is in most cases."""
 
 
 class Windows:
-    """The windows of an epoch over a split; without an epoch, the rows in their own order.
+    """The windows and lanes of an epoch over a split; without an epoch, the rows in their own order.
 
     Args:
         width: how many numbers a row has.
@@ -32,12 +40,15 @@ class Windows:
         else:
             order = torch.randperm(len(blocks), generator=generator("blocks", *self.seeds), device="cpu").numpy()
         order = order[blocks.counts[split][order] > 0]
-        self.blocks = [order[first:last] for first, last in _grouped(blocks.sizes[order], max(1, WINDOW // width))]
+        small = self.seeds is None or blocks.lengths[split] * width < ROOM * WINDOW
+        self.lanes = 1 if small else _lanes(int(blocks.sizes.max()) * width)
+        self.length = max(1, WINDOW // self.lanes // width)
+        """Rows of a window, about."""
+        self.blocks = [order[first:last] for first, last in _grouped(blocks.sizes[order], self.length)]
         counts = [int(blocks.counts[split][each].sum()) for each in self.blocks]
         self.ends = np.append(0, np.cumsum(counts))
-
-    def __len__(self) -> int:
-        return len(self.blocks)
+        lengths = [len(range(lane, self.rows, self.lanes)) for lane in range(self.lanes)]
+        self.lane_ends = np.append(0, np.cumsum(lengths))
 
     @property
     def rows(self) -> int:
@@ -48,9 +59,22 @@ class Windows:
         """The rows of the largest window."""
         return int(np.diff(self.ends).max())
 
-    def at(self, row: int) -> int:
-        """The window of the row at a place of the epoch; their number for the place behind the last."""
-        return int(np.searchsorted(self.ends, row, side="right")) - 1
+    def rows_of(self, lane: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The windows of the rows of a lane from `start` up to `stop`, and from where to where they are in each."""
+        begin, end = (int(self.lane_ends[lane + i]) for i in range(2))
+        start, stop = begin + start, min(begin + stop, end)
+        while start < stop:
+            window = int(np.searchsorted(self.ends, start, side="right")) - 1
+            first, last = (int(self.ends[window + i]) for i in range(2))
+            yield window, start - first, min(stop, last) - first
+            start = last
+
+    def places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the rows from one place of the epoch up to another: the window of each, and its place in the window."""
+        at = np.arange(start, stop)
+        rows = self.lane_ends[at % self.lanes] + at // self.lanes
+        windows = np.searchsorted(self.ends, rows, side="right") - 1
+        return windows, rows - self.ends[windows]
 
     def order(self, window: int) -> Tensor:
         """The order of the rows of a window, as they stand in its blocks one behind the other."""
@@ -59,14 +83,11 @@ class Windows:
             return torch.arange(count)
         return torch.randperm(count, generator=generator("window", *self.seeds, window), device="cpu")
 
-    def cuts(self, window: int, size: int, row: int) -> Iterator[tuple[int, int]]:
-        """Where batches of a size, counted from the start of the epoch, begin and end in a window, from a row on."""
-        begin, end = int(self.ends[window]), int(self.ends[window + 1])
-        start = max(begin, row)
-        while start < end:
-            stop = min(end, (start // size + 1) * size)
-            yield start - begin, stop - begin
-            start = stop
+
+def _lanes(largest: int) -> int:
+    """How many lanes there are, by the numbers of the largest block, of which each lane holds one."""
+    fit = min(LANES, ROOM * WINDOW // max(1, largest))
+    return 1 << max(0, fit.bit_length() - 1)
 
 
 def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
@@ -81,15 +102,19 @@ def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def joined(pieces: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Batches, as tensors of their own, from pieces of them; the last one may be shorter."""
+def joined(pieces: Iterator[Batch], size: int) -> Generator[Batch, None, None]:
+    """Batches, as tensors of their own, from rows that come in pieces; the last one may be shorter."""
     parts, count = list[Batch](), 0
     for piece in pieces:
-        parts.append(tuple(x.clone() for x in piece))
-        count += len(piece[0])
-        if count == size:
-            yield _cat(parts)
-            parts, count = [], 0
+        start = 0
+        while start < len(piece[0]):
+            stop = min(len(piece[0]), start + size - count)
+            parts.append(tuple(x[start:stop].clone() for x in piece))
+            count += stop - start
+            if count == size:
+                yield _cat(parts)
+                parts, count = [], 0
+            start = stop
     if parts:
         yield _cat(parts)
 

@@ -19,6 +19,8 @@ from ppl_vae.data import Dataset, as_data, open_data
 from ppl_vae.data.protocol import SPLITS, Shard
 from ppl_vae.data.streams import Stream, blocks
 from ppl_vae.data.streams.blocks import Blocks, edges_of
+from ppl_vae.data.streams.rows import BlockRows
+from ppl_vae.data.streams.windows import Windows
 from ppl_vae.training.loop import Loop
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.01, "set": {"hidden": 8, "latent_dim": 2}}
@@ -131,12 +133,45 @@ def test_an_epoch_begins_at_any_batch(data: Stream, size: int) -> None:
     assert torch.cat([x for (x,) in data.batches("valid", size)]).equal(data.whole("valid")[0])
 
 
-def test_the_parts_of_several_processes_are_all_of_a_batch(data: Stream) -> None:
-    whole = list(data.batches("train", 50, epoch=1, seed=3))
-    parts = [list(data.batches("train", 50, epoch=1, seed=3, shard=Shard(rank, 3))) for rank in range(3)]
-    for i, (x,) in enumerate(whole):
-        for rank in range(3):
-            assert parts[rank][i][0].equal(x[rank::3])
+@pytest.mark.parametrize(("size", "processes"), [(50, 3), (48, 2), (48, 8), (64, 16), (7, 2), (64, 64), (479, 2)])
+def test_the_parts_of_several_processes_are_all_of_a_batch(data: Stream, size: int, processes: int) -> None:
+    whole = list(data.batches("train", size, epoch=1, seed=3))
+    for rank in range(processes):
+        shard = Shard(rank, processes)
+        parts = list(data.batches("train", size, epoch=1, seed=3, shard=shard))
+        for (mine,), (x,) in zip(parts, whole, strict=True):
+            assert mine.equal(x[rank::processes]) or (rank >= len(x) and len(mine) == 1)
+        (later,) = list(data.batches("train", size, epoch=1, seed=3, shard=shard, start=len(whole) - 1))
+        assert later[0].equal(parts[-1][0]) or rank >= len(whole[-1][0])
+
+
+@pytest.mark.parametrize(("size", "processes", "share"), [(48, 2, 2), (48, 8, 8), (64, 16, 8), (48, 6, 2), (48, 3, 1)])
+def test_a_process_reads_the_blocks_of_its_rows_alone(
+    data: Stream, monkeypatch: pytest.MonkeyPatch, size: int, processes: int, share: int
+) -> None:
+    lanes = Windows(data.blocks, "train", COLUMNS, 1, 3).lanes
+    assert lanes in (4, 8)
+    share, read = min(share, lanes), list[int]()
+    monkeypatch.setattr(data.read, "read", lambda block: read.append(block) or BlockRows.read(data.read, block))
+    for rank in range(processes):
+        read.clear()
+        assert list(data.batches("train", size, epoch=1, seed=3, shard=Shard(rank, processes)))
+        own = set(data.blocks.of_split("train", data.order("train", 1, 3)[rank % share :: share]).tolist())
+        assert set(read) <= own | {0}
+        assert len(read) <= len(data.blocks) / share + 2 * lanes / share, "each once, but where two lanes meet"
+
+
+@pytest.mark.parametrize(("rows", "group", "lanes"), [(600, 20, 8), (600, 150, 1), (600, 50, 4), (100, 20, 1)])
+def test_there_are_as_many_lanes_as_large_blocks_leave_room_for(
+    tmp_path: Path, rows: int, group: int, lanes: int
+) -> None:
+    data = streamed(parquet(tmp_path, table(rows), files=1, group=group))
+    found = Windows(data.blocks, "train", COLUMNS, 0, 0)
+    assert found.lanes == lanes
+    assert data.order("train", 0, 0).sort().values.equal(torch.arange(data.lengths["train"]))
+    assert found.length == max(1, 60 // lanes)
+    places = torch.cat([x for (x,) in data.batches("train", 37, epoch=0)])
+    assert places.equal(data.whole("train")[0][data.order("train", 0, 0)])
 
 
 def test_all_rows_in_one_pass_with_their_numbers(data: Stream) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from ppl_vae.checks import capture, columns, learning, rows, samples, simulation, sites, structure, support
 from ppl_vae.checks.subject import Finding, Subject
+from ppl_vae.core.errors import InputError
 from ppl_vae.core.randomness import kept
 from ppl_vae.core.results import Result
 from ppl_vae.data import Data
@@ -97,8 +98,14 @@ def check_pair(pair: Pair, dataset: Data, objective: Objective | None = None, *,
 
 
 def _found_by(check: Check, subject: Subject) -> Iterator[Finding]:
-    """The findings of a check. If it raises an exception, that is a finding too."""
+    """The findings of a check. If it raises an exception, that is a finding too.
+
+    Raises:
+        InputError: of the data, and none of the pair.
+    """
     try:
         yield from check(subject)
     except Exception as error:
+        if isinstance(error, InputError) and error.common:
+            raise
         yield subject.failure(f"the pair fails where it is checked ({check.__doc__})", error)

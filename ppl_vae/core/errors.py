@@ -5,7 +5,13 @@ import re
 from collections.abc import Sequence
 
 
-class InputError(ValueError):
+class Told(Exception):
+    """An error of which `common` says that every process raises it, so that nobody has to be told."""
+
+    common = False
+
+
+class InputError(Told, ValueError):
     """Bad input: a file, a name, data or a program that does not fit. Exit code 2.
 
     The message is one or two lines: what is wrong, where, and what to do. If the error is raised inside a program, Pyro
@@ -22,7 +28,7 @@ class InputError(ValueError):
         super().__init__(re.split(r"\n *Trace Shapes:", str(message), maxsplit=1)[0])
 
 
-class NumericalError(ArithmeticError):
+class NumericalError(Told, ArithmeticError):
     """A number that can't be right. Exit code 1. The last good state has been kept.
 
     Args:

@@ -7,7 +7,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data.cells import CellFields
 from ppl_vae.data.columns import AnySchema
 from ppl_vae.data.dataset import open_data
-from ppl_vae.data.protocol import Data
+from ppl_vae.data.protocol import ALONE, Data, Others
 from ppl_vae.data.source import Source
 from ppl_vae.data.streams.choice import is_streamed
 from ppl_vae.data.streams.opening import open_stream
@@ -21,6 +21,8 @@ def as_data(
     *,
     stream: str = "auto",
     recorded: Mapping[str, Any] | None = None,
+    others: Others = ALONE,
+    look: bool = True,
     **options: Any,
 ) -> Data:
     """`open_data(source, **options)`, or a `Stream` of it; or the `Data` that was given, which is ready.
@@ -28,6 +30,7 @@ def as_data(
     Args:
         stream: `on`, `off`, or `auto`: what does not fit well into memory, and folders; see `streams.choice`.
         recorded: what a run knows of its stream: files that are as they were are not read to be checked.
+        others, look: who reads all rows of a stream, and whether now; see `streams.opening.open_stream`.
 
     Raises:
         InputError: as `open_data`; an option that data of this kind have settled themselves.
@@ -35,7 +38,7 @@ def as_data(
     if not isinstance(source, Data):
         if is_streamed(source, schema, stream):
             cells = schema if isinstance(schema, CellFields) else None
-            return open_stream(source, cells=cells, recorded=recorded, **options)
+            return open_stream(source, cells=cells, recorded=recorded, others=others, look=look, **options)
         return open_data(source, schema=schema, **options)
     for name, value in options.items():
         said_alike = name == "missing" or (name == "binarize" and value == source.binarize)

@@ -7,15 +7,16 @@ faster ones.
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ppl_vae.core.errors import InputError, at_least
+from ppl_vae.core.errors import InputError, Told, at_least
 from ppl_vae.data.binarize import binarized
 from ppl_vae.data.randomness import generator, integer
 
+T = TypeVar("T")
 Split: TypeAlias = Literal["train", "valid", "test"]
 Batch: TypeAlias = tuple[Tensor, ...]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -39,6 +40,32 @@ class Shard(NamedTuple):
 
 
 WHOLE = Shard()
+
+
+class Others(Protocol):
+    """The processes that read the same data at the same time, and how they tell each other what they have found."""
+
+    @property
+    def shard(self) -> Shard: ...
+
+    def gathered(self, mine: T | Told) -> list[T]:
+        """What each process says, in their order; an error of one of them is raised in all."""
+        ...
+
+
+class Alone:
+    """One process, which reads everything."""
+
+    shard = WHOLE
+
+    def gathered(self, mine: T | Told) -> list[T]:
+        if isinstance(mine, Told):
+            mine.common = True
+            raise mine
+        return [mine]
+
+
+ALONE = Alone()
 
 
 class Extent(NamedTuple):

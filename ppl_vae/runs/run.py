@@ -301,14 +301,14 @@ class Run(Result):
             known = self.record["data"] | self.record["data"].get("stream", {})
             how = replace(config, stream="on" if "stream" in self.record["data"] else "off")
             found = open_config_data(how, data, self.rules.schema, None if force else known)
+        if isinstance(found, Stream) and found.blocks.digest != known["blocks"]:
+            raise InputError(
+                f"{found.name} has other rows than {self.folder} was fitted to, or the same rows in other row groups, "
+                "so that others would be held out: give the files as they were"
+            )
         if found.sha256 != self.record["data"]["sha256"] and not force:
             raise InputError(
                 f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"
-            )
-        if isinstance(found, Stream) and found.blocks.digest != known["blocks"]:
-            raise InputError(
-                f"{found.name} holds the rows that {self.folder} was fitted to, but in other blocks, so that others "
-                "would be held out: give the files as they were"
             )
         return found
 

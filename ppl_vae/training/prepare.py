@@ -20,6 +20,7 @@ from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.standardize import check_standardizable, resolve_standardized
 from ppl_vae.training.config import FitConfig, Precision
+from ppl_vae.training.distributed import helpers
 
 
 @contextlib.contextmanager
@@ -50,13 +51,18 @@ def open_config_data(
 ) -> Data:
     """The data of `config`, or `data` in its place, split, scaled and binarized as it says; a table by its schema.
 
+    The rows of a stream are looked at when the pair is checked, unless the pair is made by what is found in all rows.
+
     Args:
         recorded: what a run knows of its stream, as for `as_data`.
     """
     source = list(config.data) if data is None else data
     names = ("scale", "missing", "binarize", "split_seed", "stream")
     with isolated(precision=config.precision):
-        found = as_data(source, schema, recorded=recorded, **{name: getattr(config, name) for name in names})
+        found = as_data(
+            source, schema, recorded=recorded, others=helpers(), look=config.standardize,
+            **{name: getattr(config, name) for name in names},
+        )  # fmt: skip
     if config.precision == "float64" and torch.float32 in found.dtypes:
         raise InputError(f"precision is float64, and {found.name} is given as float32: give it as float64")
     return found

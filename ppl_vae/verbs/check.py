@@ -41,7 +41,9 @@ def check(
     if cells is not None:
         set = for_cells(cells, model, guide, {"set": set})[2]["set"]
     settings, own = split_objective(parse_settings(set))
-    dataset = as_data(data, cells, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed)
+    dataset = as_data(
+        data, cells, look=standardize, binarize=binarize, scale=scale, missing=missing, split_seed=split_seed
+    )
     with isolated(0):
         named = objectives.named(objective)
         made = named.make(own)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data import Dataset, as_data
-from ppl_vae.data.protocol import SPLITS, Batch, Split
+from ppl_vae.data.protocol import SPLITS, Batch, Data, Split
 from ppl_vae.data.streams import Stream, blocks, windows
 
 ROWS, COLUMNS = 600, 5
@@ -71,3 +71,11 @@ def held(data: Stream) -> Held:
     found = Held(data.name, data.fields, *splits, data.binarize, 0, data.sha256, places, data.columns, data.image)
     object.__setattr__(found, "stream", data)
     return found
+
+
+def same_rows(data: Stream, other: Data) -> bool:
+    """Have both the same rows, at the same places of the data as read?"""
+    numbers = torch.cat([other.numbers(split) for split in SPLITS])
+    every = [torch.cat(each) for each in zip(*(other.whole(split) for split in SPLITS), strict=True)]
+    pairs = zip(data.by_number(numbers), every, strict=True)
+    return all(torch.equal(a.nan_to_num(-9.0), b.nan_to_num(-9.0)) and a.dtype == b.dtype for a, b in pairs)

@@ -10,6 +10,7 @@ from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.cells import CellFields
 from ppl_vae.data.dataset import check_options, check_scale
+from ppl_vae.data.protocol import ALONE, Others
 from ppl_vae.data.source import Spec, field_names
 from ppl_vae.data.streams.blocks import Blocks, edges_of
 from ppl_vae.data.streams.cells import stores_of
@@ -30,13 +31,16 @@ def open_stream(
     test: float = 0.1,
     cells: CellFields | None = None,
     recorded: Mapping[str, Any] | None = None,
+    others: Others = ALONE,
+    look: bool = True,
 ) -> Stream:
-    """Files as a stream: all rows are read once, to check them. Arguments as for `open_data`.
+    """Files as a stream. Arguments as for `open_data`.
 
     Args:
         source: files or folders of which `choice.is_streamed` says that they are a stream.
         cells: which parts of single-cell data the fields are.
-        recorded: as for `Stream`.
+        recorded, others: as for `Stream`.
+        look: read all rows now, to check them, unless they are known. Without it, `Stream.chunks` does that.
 
     Raises:
         InputError: what can't be read, is not finite, or does not fit the options.
@@ -70,8 +74,10 @@ def open_stream(
         f"{name} has a part of {blocks.sizes.max()} rows, which are read together and take",
         "write it with smaller row groups",
     )
-    stream = Stream(name, tuple(fields), blocks, binarize, recorded)
-    _ = stream.sha256  # which reads everything, unless it is known
+    stream = Stream(name, tuple(fields), blocks, binarize, recorded, others)
+    stream.agree()
+    if not stream.checked and (look or recorded is not None or missing == "nan"):
+        stream.look()
     return stream
 
 

@@ -1,17 +1,17 @@
 """One pass over all rows: the fingerprint of their content, and what is to be known of all of them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.data.ahead import ahead
 from ppl_vae.data.dataset import no_number
-from ppl_vae.data.protocol import Extent, with_missing
+from ppl_vae.data.protocol import Batch, Extent, with_missing
 from ppl_vae.data.raw import Raw
 from ppl_vae.data.streams.blocks import Blocks
 from ppl_vae.data.streams.field import Field
@@ -24,7 +24,7 @@ class Scan:
     """What a pass has found.
 
     Args:
-        sha256: of the arrays as read, as that of a `Dataset` of the same arrays.
+        sha256: of the fields, their shapes and dtypes, and of the bytes of each block as read.
         extents: for each field, over the training rows.
         moments: mean and standard deviation of each column of the first field over the training rows.
         missing: the first training rows with missing cells, as indices of their split.
@@ -36,60 +36,87 @@ class Scan:
     missing: list[int]
 
 
-def scan(fields: Sequence[Field], blocks: Blocks) -> Scan:
-    """Read everything once.
+class Seen:
+    """What is known of the blocks that a pass has come by so far, which are a range of all blocks."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.digests, self.missing = list[bytes](), list[int]()
+        self.extents: list[Extent | None] = [None] * len(fields)
+        self.running = Running.of(torch.empty(0, *fields[0].shape))
+
+    def add(self, fields: Sequence[Field], blocks: Blocks, block: int, raws: Sequence[Raw]) -> Batch:
+        """Take note of the rows of the next block, and return them as the programs see them, but for the bits.
+
+        Raises:
+            InputError: a number that is not finite, or none between 0 and 1.
+        """
+        digest, rows, places = hashlib.sha256(), list[Tensor](), blocks.places(block, "train")
+        for i, (field, raw) in enumerate(zip(fields, raws, strict=True)):
+            digest.update(raw.values.reshape(-1).view(torch.uint8).numpy().data)
+            rows.append(field.converted(raw))
+            if not len(x := rows[-1].index_select(0, places)):
+                continue
+            self.extents[i] = _together(self.extents[i], Extent.of(x))
+            if field.first:
+                self.running = self.running.with_(Running.of(x))
+                if field.missing and len(self.missing) < MISSING_ROWS:
+                    begin = int(blocks.ends["train"][block])
+                    self.missing += (begin + with_missing((x,)).nonzero().flatten()).tolist()
+        self.digests.append(digest.digest())
+        return tuple(rows)
+
+
+def scan_of(fields: Sequence[Field], blocks: Blocks, parts: Sequence[Seen]) -> Scan:
+    """What was found of all blocks, from the ranges of them in their order.
 
     Raises:
-        InputError: a number that is not finite, no number at all, or what can't be read.
+        InputError: a field has no number at all.
     """
-    digest, extents, missing = hashlib.sha256(), [], list[int]()
-    first = _Running(fields[0].shape)
-    for field in fields:
-        digest.update(f"{(blocks.rows, *field.shape)} {field.raw(0, 1).values.dtype}\n".encode())
-        extent: Extent | None = None
-        for block, raw in enumerate(_raws(field, blocks)):
-            digest.update(raw.values.reshape(-1).view(torch.uint8).numpy().data)
-            x = field.converted(raw)
-            x = x.index_select(0, blocks.places(block, "train"))
-            if len(x):
-                found = Extent.of(x)
-                extent = found if extent is None else extent.with_(found)
-            if field.first:
-                first.add(x)
-                if field.missing and len(missing) < MISSING_ROWS:
-                    begin = int(blocks.ends["train"][block])
-                    missing += (begin + with_missing((x,)).nonzero().flatten()).tolist()
-        assert extent is not None
-        if not extent.seen.any():
+    kinds = [(each.name, (blocks.rows, *each.shape), each.store.dtype.newbyteorder("=").name) for each in fields]
+    digest = hashlib.sha256(repr(kinds).encode())
+    for part in parts:
+        digest.update(b"".join(part.digests))
+    extents = [reduce(_together, each) for each in zip(*(part.extents for part in parts), strict=True)]
+    for field, extent in zip(fields, extents, strict=True):
+        if extent is None or not extent.seen.any():
             raise InputError(no_number(field.where))
-        extents.append(extent)
-    return Scan(digest.hexdigest(), tuple(extents), first.moments(), missing[:MISSING_ROWS])
+    running = reduce(Running.with_, (part.running for part in parts))
+    missing = [row for part in parts for row in part.missing]
+    found = tuple(extent for extent in extents if extent is not None)
+    return Scan(digest.hexdigest(), found, running.moments(), missing[:MISSING_ROWS])
 
 
-def _raws(field: Field, blocks: Blocks) -> Iterator[Raw]:
-    return ahead(lambda block: field.raw(*blocks.of(block)), range(len(blocks)), field.store.workers)
+def _together(one: Extent | None, other: Extent | None) -> Extent | None:
+    return other if one is None else one if other is None else one.with_(other)
 
 
-class _Running:
-    """Mean and standard deviation of each column, block by block (Chan, Golub & LeVeque 1983), NaN left out."""
+class Running(NamedTuple):
+    """Of each column how many numbers there were, their mean, and the sum of their squared distances from it.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count, self.mean, self.squares = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+    NaN is left out. Two of them are put together as by Chan, Golub & LeVeque (1983).
+    """
 
-    def add(self, x: Tensor) -> None:
+    seen: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Running":
+        """That of rows, `(rows, *shape)`, in float64; no row is none of any column."""
         x = x.double()
-        count = (~x.isnan()).sum(0)
         mean = x.nanmean(0).nan_to_num()
-        squares = (x - mean).square().nansum(0)
-        total = self.count + count
-        away, share = mean - self.mean, (count / total).nan_to_num()
-        self.squares += squares + away.square() * self.count * share
-        self.mean += away * share
-        self.count = total
+        return cls((~x.isnan()).sum(0).double(), mean, (x - mean).square().nansum(0))
+
+    def with_(self, other: "Running") -> "Running":
+        """That of both together."""
+        total = self.seen + other.seen
+        away, share = other.mean - self.mean, (other.seen / total).nan_to_num()
+        squares = self.squares + other.squares + away.square() * self.seen * share
+        return Running(total, self.mean + away * share, squares)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """As `blocks.likelihoods.base.moments` of all rows together, up to rounding."""
-        spread = (self.squares / self.count).nan_to_num().sqrt()
+        spread = (self.squares / self.seen).nan_to_num().sqrt()
         constant = spread <= 1e-6 * self.mean.abs()
         return self.mean, torch.where(constant, torch.ones_like(spread), spread)
 

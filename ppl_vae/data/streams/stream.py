@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,13 +16,14 @@ from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.data.ahead import ahead
 from ppl_vae.data.dataset import image_shape
-from ppl_vae.data.protocol import CHUNK, WHOLE, Batch, Data, Extent, Shard, Split, counted
+from ppl_vae.data.protocol import ALONE, CHUNK, WHOLE, Batch, Data, Extent, Others, Shard, Split, counted
 from ppl_vae.data.randomness import integer
+from ppl_vae.data.raw import Raw
 from ppl_vae.data.streams.blocks import HELD, Blocks
 from ppl_vae.data.streams.epoch import Epoch
 from ppl_vae.data.streams.field import Field
 from ppl_vae.data.streams.rows import BlockRows
-from ppl_vae.data.streams.scan import Scan, files_of, scan
+from ppl_vae.data.streams.scan import Scan, Seen, files_of, scan_of
 from ppl_vae.data.streams.stores.csv import Csv
 
 PLACES = 16
@@ -41,6 +42,7 @@ class Stream(Data):
         blocks: where the blocks are, and the split.
         recorded: what a run knows of these files, as `about` said it, with `sha256`. Where all of them are as they
             were, they are not read to be checked.
+        others: the processes with which this one shares the reading of all rows, each of them a range of the blocks.
     """
 
     name: str
@@ -48,15 +50,29 @@ class Stream(Data):
     blocks: Blocks = field(repr=False)
     binarize: str
     recorded: Mapping[str, Any] | None = field(default=None, repr=False)
+    others: Others = field(default=ALONE, repr=False)
     files: list[list[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.files = files_of(self.sources)
         self.read = BlockRows(self.name, self.sources, self.blocks, self.binarize)
         self.valid: Batch | None = None
+        self.found: Scan | None = None
         known = self.recorded or {}
         self.state = hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
         self.checked = known.get("state") == self.state and known.get("blocks") == self.blocks.digest
+
+    def agree(self) -> None:
+        """Let all processes look at all rows, or none.
+
+        Raises:
+            InputError: they have different files.
+        """
+        sizes = [[os.path.basename(path), size] for path, size, _ in self.files]
+        told = self.others.gathered((self.checked, sizes))
+        self.checked = all(checked for checked, _ in told)
+        if any(seen != sizes for _, seen in told):
+            raise InputError(f"{self.name} is not the same for all processes: its files have other names or sizes")
 
     # ---- what every kind of data says
 
@@ -84,10 +100,21 @@ class Stream(Data):
     def image(self) -> tuple[int, ...] | None:  # type: ignore[override]
         return image_shape(self.shapes[0])
 
-    @cached_property
+    @property
     def scan(self) -> Scan:
-        """What a pass over all rows finds."""
-        return scan(self.sources, self.blocks)
+        """What a pass over all rows finds, which this process makes unless there was one."""
+        if self.found is None:
+            self._look(ALONE)
+        assert self.found is not None
+        return self.found
+
+    def look(self) -> None:
+        """Read all rows, each process its share of the blocks, for `scan`. Raises `InputError`, in all of them."""
+        self._look(self.others)
+
+    def _look(self, others: Others) -> None:
+        for _ in self._pass(others):
+            pass
 
     @property
     def sha256(self) -> str:  # type: ignore[override]
@@ -100,6 +127,8 @@ class Stream(Data):
         return self.scan.moments
 
     def with_missing(self, count: int) -> list[int]:
+        if not self.sources[0].missing:
+            return []
         found = self.recorded["missing"] if self.checked and self.recorded else self.scan.missing
         return list(found[:count])
 
@@ -118,7 +147,7 @@ class Stream(Data):
         return f"{self.name}: {counted(self)} rows, {fields}, binarize {self.binarize}; streamed from {files} of {size}"
 
     def fixed(self) -> "Stream":
-        return replace(self, binarize="once") if self.binarize == "epoch" else self
+        return replace(self, binarize="once", others=ALONE) if self.binarize == "epoch" else self
 
     # ---- rows
 
@@ -143,11 +172,30 @@ class Stream(Data):
         return self.rows(split, torch.cat([start + torch.arange(n) for start, n in zip(starts, each, strict=True)]))
 
     def chunks(self) -> Iterator[tuple[Tensor, Batch]]:
-        """All rows in one pass, block by block; of those that were checked before, the first block."""
-        blocks = range(1 if self.checked else len(self.blocks))
-        with contextlib.closing(ahead(self.read.read, blocks, self.read.workers)) as read:
-            for block, rows in zip(blocks, read, strict=True):
-                yield torch.arange(*self.blocks.of(block)), self.read.bits(rows, block, "test")
+        """All rows in one pass, block by block; of those that were checked before, the first block.
+
+        Of several processes each has a range of the blocks. What is to be known of all rows is known after it.
+        """
+        read = iter([(0, self.read.read(0))]) if self.checked else self._pass(self.others)
+        for block, rows in read:
+            yield torch.arange(*self.blocks.of(block)), self.read.bits(rows, block, "test")
+
+    def _pass(self, others: Others) -> Iterator[tuple[int, Batch]]:
+        """The rows of each block of this process, of which note is taken; at its end, `scan` is known."""
+        rank, size = others.shard
+        mine = range(len(self.blocks) * rank // size, len(self.blocks) * (rank + 1) // size)
+        seen = Seen(self.sources)
+        with contextlib.closing(ahead(self._raws, mine, self.read.workers)) as raws:
+            try:
+                for block, each in zip(mine, raws, strict=True):
+                    rows = seen.add(self.sources, self.blocks, block, each)
+                    yield block, rows
+            except InputError as error:
+                others.gathered(error)
+        self.found = scan_of(self.sources, self.blocks, others.gathered(seen))
+
+    def _raws(self, block: int) -> list[Raw]:
+        return [each.raw(*self.blocks.of(block)) for each in self.sources]
 
     # ---- batches
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ppl_vae.core.errors import InputError, NumericalError, ProcessLost
+from ppl_vae.core.errors import InputError, NumericalError, ProcessLost, Told
 from ppl_vae.data.protocol import Shard
 from ppl_vae.training.distributed.world import World, answering
 from ppl_vae.training.interrupt import Interrupted
@@ -69,11 +69,12 @@ def joined(verb: str) -> Iterator[World]:
                     )
                 yield here
             except (InputError, NumericalError) as error:
-                if not here.begun and not hasattr(error, "common"):
+                if not here.begun and not error.common:
                     here.gathered(error)
                 raise
     except (InputError, NumericalError, Interrupted) as error:
-        alike = hasattr(error, "common") or (here.begun and not isinstance(error, InputError))
+        common = isinstance(error, Told) and error.common
+        alike = common or (here.begun and not isinstance(error, InputError))
         if alike:
             with contextlib.suppress(ProcessLost):
                 here.wait()  # for the first, which may be writing: a launcher ends all when one of them has failed

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ppl_vae.core.errors import InputError, NumericalError, ProcessLost
+from ppl_vae.core.errors import InputError, NumericalError, ProcessLost, Told
 from ppl_vae.core.parts import concatenated
 from ppl_vae.core.randomness import draw_seed
 from ppl_vae.data.protocol import Shard
@@ -75,7 +75,7 @@ class World:
 
     # ---- what they tell each other
 
-    def gathered(self, mine: T | Exception) -> list[T]:
+    def gathered(self, mine: T | Told) -> list[T]:
         """What each process says, in their order.
 
         Raises:
@@ -87,10 +87,10 @@ class World:
             with answering():
                 dist.all_gather_object(found, mine)
         for rank, said in enumerate(found):
-            if isinstance(said, Exception):
+            if isinstance(said, Told):
                 if isinstance(said, NumericalError):  # whose rows are those of its part
                     said.rows = [rank + self.shard.size * row for row in said.rows]
-                said.common = True  # type: ignore[attr-defined]
+                said.common = True
                 raise said
         return found
 
@@ -107,7 +107,7 @@ class World:
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
         """What one process raises in here, all raise: an `InputError` or a `NumericalError`."""
-        error: Exception | None = None
+        error: Told | None = None
         try:
             yield
         except (InputError, NumericalError) as found:

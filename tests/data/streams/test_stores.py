@@ -10,16 +10,14 @@ import torch
 from PIL import Image
 from scipy import sparse
 from support.h5ad import SMALL, AnnData, simulated
-from support.streamed import small_blocks, streamed, table
-from torch import Tensor
+from support.streamed import same_rows, small_blocks, streamed, table
 
 import ppl_vae
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
-from ppl_vae.data import Data, as_data, open_data
+from ppl_vae.data import as_data, open_data
 from ppl_vae.data.cells import cell_fields
 from ppl_vae.data.columns import read_table
-from ppl_vae.data.protocol import SPLITS
 from ppl_vae.data.streams import Stream
 from ppl_vae.data.streams.stores.h5ad import H5ad
 
@@ -30,14 +28,6 @@ OPTIONS: dict[str, Any] = {"epochs": 1, "batch_size": 16, "set": {"hidden": 8, "
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_waiting_for_the_disk: None) -> None:
     small_blocks(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def same_rows(data: Stream, other: Data) -> bool:
-    """Have both the same fingerprint and the same rows?"""
-    numbers = torch.cat([other.numbers(split) for split in SPLITS])
-    every: list[Tensor] = [torch.cat(each) for each in zip(*(other.whole(split) for split in SPLITS), strict=True)]
-    rows = zip(data.by_number(numbers), every, strict=True)
-    return data.sha256 == other.sha256 and all(a.equal(b) for a, b in rows)
 
 
 # ---- sparse
@@ -215,7 +205,7 @@ def test_a_csv_is_converted_once_and_it_is_said(tmp_path: Path, capfd: pytest.Ca
     Path(converted).unlink()
     assert run.data().checked, "it is converted again"
     path.write_text(path.read_text().replace("e\n", "e\n1,2,3,4,5\n"))
-    with pytest.raises(InputError, match="is not the data that"):
+    with pytest.raises(InputError, match="has other rows than"):
         run.data()
 
 

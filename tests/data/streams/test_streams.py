@@ -1,8 +1,10 @@
 """Streams: the rows of files in splits, orders and batches that are functions of seeds, as if they were in memory."""
 
+import hashlib
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,17 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from support.streamed import COLUMNS, NAMES, ROWS, held, npy, parquet, small_blocks, streamed, table
+from support.streamed import COLUMNS, NAMES, ROWS, held, npy, parquet, same_rows, small_blocks, streamed, table
 
 import ppl_vae
 from ppl_vae.core import memory
-from ppl_vae.core.errors import InputError
+from ppl_vae.core.errors import InputError, Told
 from ppl_vae.data import Dataset, as_data, open_data
 from ppl_vae.data.protocol import SPLITS, Shard
 from ppl_vae.data.streams import Stream, blocks
 from ppl_vae.data.streams.blocks import Blocks, edges_of
 from ppl_vae.data.streams.rows import BlockRows
+from ppl_vae.data.streams.scan import Seen
 from ppl_vae.data.streams.windows import Windows
 from ppl_vae.training.loop import Loop
 
@@ -57,13 +60,123 @@ def test_rows_are_those_of_the_file_and_of_one_split_each(data: Stream) -> None:
 
 def test_what_a_pass_finds_is_what_is_found_in_memory(tmp_path: Path, data: Stream) -> None:
     memory_of = open_data(str(npy(tmp_path)))
-    assert data.sha256 == memory_of.sha256
+    assert same_rows(data, memory_of)
     same = held(data)
     for ours, theirs in zip(data.extent(), Dataset.extent(same), strict=True):
         assert ours.equal(theirs)
     for mine, theirs in zip(data.moments(), same.moments(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
     assert (data.shapes, data.dtypes, data.image) == (same.shapes, same.dtypes, None)
+
+
+def test_the_fingerprint_is_of_the_content_block_by_block_whatever_it_is_read_from(tmp_path: Path) -> None:
+    x = table()
+    data = streamed(npy(tmp_path, x))
+    expected = hashlib.sha256(repr([("x", (ROWS, COLUMNS), "float32")]).encode())
+    for part in np.split(x, ROWS // 20):
+        expected.update(hashlib.sha256(part.tobytes()).digest())
+    assert data.sha256 == expected.hexdigest()
+    assert streamed(parquet(tmp_path, x, files=1, group=20)).sha256 == data.sha256
+    x[417, 2] = np.nextafter(x[417, 2], np.float32(9))
+    assert streamed(npy(tmp_path, x)).sha256 != data.sha256
+    assert streamed(npy(tmp_path, table().astype("f8"))).sha256 != data.sha256
+
+
+class Partner:
+    """One of several processes that run as threads of this one."""
+
+    def __init__(self, rank: int, size: int, barrier: threading.Barrier, said: list[Any]) -> None:
+        self.shard, self.barrier, self.said = Shard(rank, size), barrier, said
+
+    def gathered(self, mine: Any) -> list[Any]:
+        self.said[self.shard.rank] = mine
+        self.barrier.wait(30)
+        found = list(self.said)
+        self.barrier.wait(30)
+        for error in found:
+            if isinstance(error, Told):
+                error.common = True
+                raise error
+        return found
+
+
+def together(size: int, work: Callable[[Partner], Any]) -> list[Any]:
+    """What each of several processes finds, or the error that it raises."""
+    barrier, said = threading.Barrier(size), [None] * size
+
+    def one(rank: int) -> Any:
+        try:
+            return work(Partner(rank, size, barrier, said))
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(one, range(size)))
+
+
+@pytest.mark.parametrize("processes", [2, 3, 40])
+def test_several_processes_share_the_pass_over_all_rows(tmp_path: Path, processes: int) -> None:
+    x = table()
+    x[[50, 70, 300, 301], 2] = np.nan
+    path = npy(tmp_path, x)
+    whole = streamed(path, missing="nan").scan
+    read = [list[int]() for _ in range(processes)]
+
+    def opened(partner: Partner) -> Stream:
+        data = streamed(path, missing="nan", others=partner, look=False)
+        numbers = [numbers for numbers, _ in data.chunks()] if data.found is None else []
+        assert not numbers, "missing cells are looked for at once"
+        return data
+
+    for data in together(processes, opened):
+        assert (data.scan.sha256, data.scan.missing) == (whole.sha256, whole.missing)
+        for mine, theirs in zip(data.extent(), whole.extents[0], strict=True):
+            assert mine.equal(theirs)
+        for mine, theirs in zip(data.moments(), whole.moments, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
+
+    def chunked(partner: Partner) -> Stream:
+        data = streamed(npy_whole, others=partner, look=False)
+        assert data.found is None
+        for numbers, (rows,) in data.chunks():
+            read[partner.shard.rank] += numbers.tolist()
+            assert rows.equal(torch.from_numpy(table())[numbers])
+        assert data.found is not None
+        return data
+
+    (folder := tmp_path / "whole").mkdir()
+    npy_whole = npy(folder)
+    found = together(processes, chunked)
+    assert {data.sha256 for data in found} == {streamed(npy_whole).sha256}
+    assert sorted(number for each in read for number in each) == list(range(ROWS))
+    assert max(map(len, read)) - min(map(len, read)) <= 20
+
+
+def test_what_one_process_finds_wrong_all_are_told(tmp_path: Path) -> None:
+    x = table()
+    x[417, 2] = np.inf
+    path = npy(tmp_path, x)
+    errors = together(3, lambda partner: streamed(path, others=partner))
+    for error in errors:
+        assert "row 417, column 2 holds inf" in str(error)
+        assert error.common
+    others = [npy(tmp_path), npy(tmp_path / "b", table(500)) if (tmp_path / "b").mkdir() is None else None]
+    errors = together(2, lambda partner: streamed(others[partner.shard.rank], others=partner))
+    assert [str(error) for error in errors] == [
+        "rows.npy is not the same for all processes: its files have other names or sizes"
+    ] * 2
+
+
+def test_a_fit_reads_all_rows_once_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read, added = npy(tmp_path), list[int](), Seen.add
+    monkeypatch.setattr(Seen, "add", lambda seen, *args: read.append(args[2]) or added(seen, *args))
+    for standardize, passes in ((False, 1), (True, 2)):
+        read.clear()
+        ppl_vae.fit(
+            "gaussian", "diagonal_normal", path, tmp_path / str(passes), stream="on", standardize=standardize,
+            **OPTIONS | {"epochs": 1},
+        )  # fmt: skip
+        assert read == [*range(30)] * passes
 
 
 @pytest.mark.parametrize("seed", [0, 5])
@@ -231,7 +344,7 @@ def test_files_that_are_as_they_were_are_not_read_to_be_checked(
     found = run.data()
     assert isinstance(found, Stream)
     assert found.checked
-    monkeypatch.setattr("ppl_vae.data.streams.stream.scan", None)
+    monkeypatch.setattr("ppl_vae.data.streams.stream.Seen", None)
     assert ppl_vae.resume(run, epochs=3).step("last") == 90
     ppl_vae.encode(run)
     monkeypatch.undo()
@@ -261,7 +374,7 @@ def test_the_same_rows_in_other_row_groups_are_refused_since_others_would_be_hel
     path = parquet(tmp_path)
     run = ppl_vae.fit("gaussian", "diagonal_normal", path, tmp_path / "run", **OPTIONS)
     parquet(tmp_path, group=60)
-    with pytest.raises(InputError, match="in other blocks, so that others would be held out"):
+    with pytest.raises(InputError, match="or the same rows in other row groups, so that others would be held out"):
         run.data()
 
 
@@ -275,11 +388,12 @@ def test_fields_and_columns_are_chosen_as_in_memory(tmp_path: Path) -> None:
     named = [f"x={path}:c2,c0", f"y={path}:label"]
     data, same = streamed(named), open_data(named)
     assert (data.fields, data.shapes, data.dtypes) == (same.fields, same.shapes, same.dtypes)
-    assert (data.columns, data.sha256) == (same.columns, same.sha256)
+    assert data.columns == same.columns
+    assert same_rows(data, same)
     rows = data.by_number(torch.arange(ROWS))
     assert rows[0].equal(torch.from_numpy(x[:, [2, 0]]))
     assert rows[1].equal(torch.from_numpy(y))
-    assert streamed(f"{path}:c0,small").sha256 == open_data(f"{path}:c0,small").sha256
+    assert same_rows(streamed(f"{path}:c0,small"), open_data(f"{path}:c0,small"))
 
 
 def test_missing_cells_stay_nan_and_are_found(tmp_path: Path) -> None:
@@ -296,7 +410,7 @@ def test_missing_cells_stay_nan_and_are_found(tmp_path: Path) -> None:
     whole = pandas.DataFrame({"a": np.arange(60), "b": [None, *range(59)]}).convert_dtypes()
     whole.to_parquet(tmp_path / "gaps.parquet", row_group_size=20)
     named = f"{tmp_path}/gaps.parquet"
-    assert streamed(named, missing="nan").sha256 == open_data(named, missing="nan").sha256
+    assert same_rows(streamed(named, missing="nan"), open_data(named, missing="nan"))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -305,9 +419,8 @@ def test_arrays_of_any_dtype_and_order(tmp_path: Path, dtype: str, order: Any) -
     x = np.array((table(90, 6) > 1).reshape(90, 2, 3) * (1 if dtype == "bool" else 7), dtype=dtype, order=order)
     np.save(path := tmp_path / "x.npy", x)
     data, same = streamed(path, scale=7.0), open_data(path, scale=7.0)
-    assert (data.sha256, data.image) == (same.sha256, same.image)
-    numbers = torch.cat([same.numbers(split) for split in SPLITS])
-    assert data.by_number(numbers)[0].equal(torch.cat([same.whole(split)[0] for split in SPLITS]))
+    assert data.image == same.image
+    assert same_rows(data, same)
 
 
 # ---- bits

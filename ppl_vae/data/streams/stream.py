@@ -22,6 +22,7 @@ from ppl_vae.data.raw import Raw
 from ppl_vae.data.streams.blocks import HELD, Blocks
 from ppl_vae.data.streams.epoch import Epoch
 from ppl_vae.data.streams.field import Field
+from ppl_vae.data.streams.reading import Reading
 from ppl_vae.data.streams.rows import BlockRows
 from ppl_vae.data.streams.scan import Scan, Seen, files_of, scan_of
 from ppl_vae.data.streams.stores.csv import Csv
@@ -58,6 +59,7 @@ class Stream(Data):
         self.read = BlockRows(self.name, self.sources, self.blocks, self.binarize)
         self.valid: Batch | None = None
         self.found: Scan | None = None
+        self.reading: Reading | None = None
         known = self.recorded or {}
         self.state = hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
         self.checked = known.get("state") == self.state and known.get("blocks") == self.blocks.digest
@@ -225,14 +227,17 @@ class Stream(Data):
             places = torch.arange(self.lengths[split]).split(size)[start:]
             return (tuple(x.index_select(0, shard.of(each)) for x in kept) for each in places)
         self._check_files()
-        return Epoch(self.read, split, epoch, seed).batches(size, start, shard)
+        reading = Reading(self.read, split, size, seed, shard)
+        if epoch is not None:  # it may have begun
+            reading = self.reading = self.reading if reading == self.reading else reading
+        return reading.batches(epoch, start)
 
     def _kept(self, split: Split, epoch: int | None) -> Batch | None:
         """The validation rows in their order, if they are few enough to be kept: each evaluation asks for them."""
         if split != "valid" or epoch is not None or self.lengths["valid"] * self.read.width > HELD:
             return None
         if self.valid is None:
-            parts = list(Epoch(self.read, "valid", None, 0).batches(CHUNK))
+            parts = list(Reading(self.read, "valid", CHUNK).batches(None))
             self.valid = tuple(torch.cat(each) for each in zip(*parts, strict=True))
         return self.valid
 

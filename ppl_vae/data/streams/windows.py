@@ -8,13 +8,13 @@ From a position in the epoch to its windows, and to its rows, is a function of t
 reading one window of each lane.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.protocol import Batch, Split
+from ppl_vae.data.protocol import Split
 from ppl_vae.data.randomness import generator
 from ppl_vae.data.streams.blocks import BLOCK, Blocks
 
@@ -43,7 +43,9 @@ class Windows:
         small = self.seeds is None or blocks.lengths[split] * width < ROOM * WINDOW
         self.lanes = 1 if small else _lanes(int(blocks.sizes.max()) * width)
         self.length = max(1, WINDOW // self.lanes // width)
-        """Rows of a window, about."""
+        """Rows of a window, about, if it is not one large block."""
+        self.most = min(blocks.lengths[split], max(self.length, int(blocks.sizes.max())))
+        """Rows of a window at most, in any epoch."""
         self.blocks = [order[first:last] for first, last in _grouped(blocks.sizes[order], self.length)]
         counts = [int(blocks.counts[split][each].sum()) for each in self.blocks]
         self.ends = np.append(0, np.cumsum(counts))
@@ -54,10 +56,10 @@ class Windows:
     def rows(self) -> int:
         return int(self.ends[-1])
 
-    @property
-    def most(self) -> int:
-        """The rows of the largest window."""
-        return int(np.diff(self.ends).max())
+    def turns(self, lanes: range, row: int) -> range:
+        """Where the turns begin, in which some lanes are read from a row of theirs on: a window's length of each."""
+        first = lanes[0]  # which is as long as the others, or one row longer
+        return range(row, int(self.lane_ends[first + 1] - self.lane_ends[first]), self.length)
 
     def rows_of(self, lane: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """The windows of the rows of a lane from `start` up to `stop`, and from where to where they are in each."""
@@ -100,24 +102,3 @@ def _grouped(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
         taken += size
     if taken:
         yield first, len(sizes)
-
-
-def joined(pieces: Iterator[Batch], size: int) -> Generator[Batch, None, None]:
-    """Batches, as tensors of their own, from rows that come in pieces; the last one may be shorter."""
-    parts, count = list[Batch](), 0
-    for piece in pieces:
-        start = 0
-        while start < len(piece[0]):
-            stop = min(len(piece[0]), start + size - count)
-            parts.append(tuple(x[start:stop].clone() for x in piece))
-            count += stop - start
-            if count == size:
-                yield _cat(parts)
-                parts, count = [], 0
-            start = stop
-    if parts:
-        yield _cat(parts)
-
-
-def _cat(parts: list[Batch]) -> Batch:
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))

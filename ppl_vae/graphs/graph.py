@@ -28,6 +28,8 @@ DECOMPOSED = get_decompositions([torch.ops.aten.native_batch_norm])
 """Operators that are written as others in a graph: this one moves its buffers without saying so."""
 _fakes = Library("aten", "IMPL")
 _fakes.impl("_standard_gamma_grad", lambda alpha, draw: torch.empty_like(draw), "Meta")  # torch has none (2.13)
+if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_standard_gamma", "Meta"):  # 2.10
+    _fakes.impl("_standard_gamma", lambda alpha, generator=None: torch.empty_like(alpha), "Meta")
 
 
 class NotCaptured(InputError):

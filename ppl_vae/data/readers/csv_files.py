@@ -2,7 +2,7 @@
 
 import csv
 import io
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,8 +23,16 @@ class Csv:
         file.seek(0)
         with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             header = None if headless else 0
-            frame = pandas.read_csv(text, header=header, low_memory=False, skipinitialspace=True)
+            frame = pandas.read_csv(text, header=header, low_memory=False, skipinitialspace=True, **_exact())
         return chosen_columns(frame, path, key)
+
+
+def _exact() -> dict[str, Any]:
+    """What pandas is told to read a number to its last bit, which it does by itself from 3.1 on."""
+    import pandas
+
+    version = tuple(map(int, pandas.__version__.split(".")[:2]))
+    return {"float_precision": "round_trip"} if version < (3, 1) else {}
 
 
 def top_of(file: IO[bytes], path: str, key: str | None = None) -> tuple[list[str], bool]:

@@ -7,70 +7,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from support.torchrun import FIT, ROWS, SMALL, WITHIN, bare, both, ended, kill, outcome, start, under_way
 
 import ppl_vae
 from ppl_vae.reports.repeat import command
 
 pytestmark = pytest.mark.slow
-ROWS = np.random.default_rng(0).normal(size=(101, 4)).astype("float32")
-FIT = ["fit", "--model", "gaussian", "--guide", "diagonal_normal", "--set", "latent_dim=2", "--set", "hidden=8"]
-WITHIN = 120
+EPOCHS = 30
 
 
-def start(folder: Path, *typed: str, torchrun: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *torchrun]
-    return subprocess.Popen(
-        [*launcher, "-m", "ppl_vae", *typed], cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    try:
-        out, told = process.communicate(timeout=WITHIN)
-    finally:
-        process.kill()
-    return process.returncode, out, told
-
-
-def fit(folder: Path, out: str, epochs: int, *more: str, torchrun: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    typed = [*FIT, "--data", "rows.npy", "--batch-size", "10", "--checkpoint-every", "7", "--epochs", str(epochs)]
-    return start(folder, *typed, "--compile", "off", "--out", out, *more, torchrun=torchrun)
-
-
-def outcome(run: Path) -> tuple[Any, ...]:
-    """The lines of a run without their times, and its last state."""
-    opened = ppl_vae.Run(run)
-    lines = [{name: x for name, x in line.items() if name != "seconds"} for line in opened.metrics]
-    return lines, (run / f"checkpoints/step-{opened.step('last')}/state.safetensors").read_bytes()
-
-
-def under_way(run: Path, process: subprocess.Popen[str], lines: int = 3) -> None:
-    """Wait until a run has so many lines of metrics."""
-    began = time.monotonic()
-    while not (run / "metrics.jsonl").is_file() or (run / "metrics.jsonl").read_text().count("\n") < lines:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() - began < WITHIN
-        time.sleep(0.02)
-
-
-def kill(process: subprocess.Popen[str], rank: int) -> None:
-    """Kill the process of a rank, as the kernel does where memory runs out."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            here = f"RANK={rank}\0".encode() in (folder / "environ").read_bytes().replace(b"_RANK=", b"_OF=")
-        except OSError:
-            continue
-        if parent == process.pid and here:
-            os.kill(int(folder.name), signal.SIGKILL)
-            return
-    raise AssertionError(f"no process of rank {rank}")
+def fit(folder: Path, out: str, torchrun: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    return start(folder, *SMALL, "--epochs", str(EPOCHS), "--compile", "off", "--out", out, torchrun=torchrun)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data and a run by two processes that nothing has stopped."""
     folder = tmp_path_factory.mktemp("torchrun")
     np.save(folder / "rows.npy", ROWS)
-    code, out, told = ended(fit(folder, "whole", 60))
+    code, out, told = ended(fit(folder, "whole"))
     assert code == 0, told
     assert out.count("best step") == 1
     return folder
@@ -86,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_of_two_processes_writes_the_run(whole: Path) -> None:
     run = ppl_vae.Run(whole / "whole")
-    assert [line["epoch"] for line in run.metrics] == list(range(61))
+    assert [line["epoch"] for line in run.metrics] == list(range(EPOCHS + 1))
     assert run.record["step"] == {"captured": False, "processes": 2}
     assert run.metrics[-1]["valid"]["elbo"] > run.metrics[0]["valid"]["elbo"] + 0.1
     assert not (run.folder / ".lock").exists()
@@ -95,18 +46,19 @@ def test_one_of_two_processes_writes_the_run(whole: Path) -> None:
         ppl_vae.rerun(run)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_is_started_again_and_the_run_ends_with_the_same_bits(whole: Path, rank: int) -> None:
-    process = fit(whole, f"again-{rank}", 60, torchrun=("--max-restarts=1",))
-    under_way(whole / f"again-{rank}", process)
-    kill(process, rank)
+def test_killed_processes_are_started_again_and_the_run_ends_with_the_same_bits(whole: Path) -> None:
+    process = fit(whole, "again", torchrun=("--max-restarts=2",))
+    under_way(whole / "again", process)
+    kill(process, 0)
+    under_way(whole / "again", process, EPOCHS // 2)
+    kill(process, 1)
     code, _, told = ended(process)
-    assert code == 0, told
-    assert outcome(whole / f"again-{rank}") == outcome(whole / "whole")
+    assert (code, told.count("objective: ")) == (0, 3), told
+    assert outcome(whole / "again") == outcome(whole / "whole")
 
 
-def test_where_one_is_killed_the_job_ends_with_a_reason_and_goes_on_later(whole: Path) -> None:
-    process = fit(whole, "killed", 60)
+def test_a_job_that_ends_by_a_kill_or_is_stopped_goes_on_later(whole: Path) -> None:
+    process = fit(whole, "killed")
     under_way(whole / "killed", process)
     kill(process, 1)
     began = time.monotonic()
@@ -115,31 +67,34 @@ def test_where_one_is_killed_the_job_ends_with_a_reason_and_goes_on_later(whole:
     assert code == 1
     assert "another process of this job has ended" in told or "error: terminated" in told  # as the launcher comes to it
     assert "(SIGKILL)" in told
+    process = start(whole, "resume", "killed")
+    under_way(whole / "killed", process, EPOCHS // 2)
+    process.send_signal(signal.SIGTERM)
+    code, _, told = ended(process)
+    assert code != 0
+    assert told.count("stopped at step") == 1, told
     code, _, told = ended(start(whole, "resume", "killed"))
     assert code == 0, told
     assert outcome(whole / "killed") == outcome(whole / "whole")
 
 
-def test_sigterm_to_the_launcher_saves_the_state_once(whole: Path) -> None:
-    process = fit(whole, "stopped", 60)
-    under_way(whole / "stopped", process)
-    process.send_signal(signal.SIGTERM)
-    code, _, told = ended(process)
-    assert code != 0
-    assert told.count("stopped at step") == 1, told
-    code, _, told = ended(start(whole, "resume", "stopped"))
-    assert code == 0, told
-    assert outcome(whole / "stopped") == outcome(whole / "whole")
-
-
 def test_another_number_of_processes_goes_on_only_if_it_is_asked_for(whole: Path) -> None:
     shutil.copytree(whole / "whole", whole / "copy")
     with pytest.raises(ppl_vae.InputError, match=r"was trained by 2 processes, not by 1.*--force"):
-        ppl_vae.resume(whole / "copy", epochs=61)
+        ppl_vae.resume(whole / "copy", epochs=EPOCHS + 1)
     with pytest.warns(UserWarning, match="noise is other than it would have been"):
-        run = ppl_vae.resume(whole / "copy", epochs=61, force=True)
-    assert [line["epoch"] for line in run.metrics] == list(range(62))
+        run = ppl_vae.resume(whole / "copy", epochs=EPOCHS + 1, force=True)
+    assert [line["epoch"] for line in run.metrics] == list(range(EPOCHS + 2))
     assert run.record["step"]["processes"] == 1
+
+
+def test_an_error_is_told_once_and_is_one_again_after_a_restart(whole: Path) -> None:
+    before = outcome(whole / "whole")
+    code, out, told = ended(start(whole, *SMALL, "--lr", "1", "--out", "whole", torchrun=("--max-restarts=1",)))
+    assert (code, out) == (1, "")
+    assert told.count("error: whole exists: choose another --out") == told.count("error:") == 2, told
+    assert "exitcode  : 2" in told
+    assert outcome(whole / "whole") == before
 
 
 @pytest.mark.parametrize(
@@ -147,24 +102,22 @@ def test_another_number_of_processes_goes_on_only_if_it_is_asked_for(whole: Path
     [
         (["fit", "--model", "gaussian", "--guide", "diagonal_normal", "--data", "none.npy", "--out", "x"], "none.npy"),
         (["compare", "whole"], "compare is done by one process"),
-        ([*FIT, "--data", "rows.npy", "--out", "x", "--seeds", "2"], "leave out torchrun"),
+        ([*SMALL, "--out", "x", "--seeds", "2"], "leave out torchrun"),
     ],
 )
 def test_an_error_is_told_once(whole: Path, typed: list[str], said: str) -> None:
-    code, out, told = ended(start(whole, *typed))
-    assert code == 1
-    assert not out
+    codes, out, told = both(bare(whole, *typed))
+    assert (codes, out) == ([2, 2], "")
     assert told.count("error:") == 1
     assert said in told.partition("error:")[2].splitlines()[0]
-    assert "exitcode  : 2" in told
     assert not (whole / "x").exists()
 
 
 def test_rows_are_shared_and_come_back_in_their_order(whole: Path) -> None:
     alone = ppl_vae.encode(whole / "whole", out=whole / "alone.npz")
     for verb in (["encode", "whole", "--out", "two.npz"], ["score", "whole", "--out", "two.csv"]):
-        code, _, told = ended(start(whole, *verb))
-        assert code == 0, told
+        codes, _, told = both(bare(whole, *verb))
+        assert codes == [0, 0], told
     with np.load(whole / "two.npz") as two:
         for name in ("z_mean", "z_sd"):
             np.testing.assert_allclose(two[name], alone[name], rtol=1e-5, atol=1e-6)

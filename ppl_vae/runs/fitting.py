@@ -30,7 +30,7 @@ from ppl_vae.runs.trackers import check_packages
 from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
 from ppl_vae.training import settings, stepping
 from ppl_vae.training.config import FitConfig, config_from
-from ppl_vae.training.distributed import restarts
+from ppl_vae.training.distributed import world
 from ppl_vae.training.prepare import isolated, make_objective, open_config_data, resolve_for, split_objective, to_device
 
 
@@ -85,7 +85,7 @@ def fit(
     if cells is not None:
         model, guide, options = for_cells(cells, model, guide, options)
     config, set, objective = asked(model, guide, data, options)
-    again = not resume and out is not None and restarts() and (Path(out).expanduser() / FILE).is_file()
+    again = not resume and out is not None and _begun(Path(out).expanduser(), config)
     if not resume and not again:
         table = None if found is None else found.table
         return start(
@@ -98,6 +98,15 @@ def fit(
         out, given, model=model, guide=guide, data=data, set=set, objective=objective, trust=trust, force=force,
         progress=progress,
     )  # fmt: skip
+
+
+def _begun(folder: Path, config: FitConfig) -> bool:
+    """Is it a run that these processes have begun with these options, before their launcher started them again?"""
+    here = world()
+    if not here.launchers or not (folder / FILE).is_file():
+        return False
+    run = Run(folder)
+    return not set(here.launchers).isdisjoint(run.launchers) and run.config == config
 
 
 def asked(model: Any, guide: Any, data: Any, options: Mapping[str, Any]) -> tuple[FitConfig, Set, Any]:
@@ -171,7 +180,8 @@ def start(
             how = stepping.record(loop.stepper)
             loop.world.wait()  # until all have seen that the folder is free
             with disk_told(place):
-                loop.world.once(write_record, place, config, pair, opened, example, made, named.source, schema, how)
+                about = (config, pair, opened, example, made, named.source, schema, how, loop.world.launchers)
+                loop.world.once(write_record, place, *about)
             loop.world.wait()
         again = again_of(pair, {"model": model, "guide": guide, "set": notes_of(config, given)})
         with loop.world.context(lock.training, place), disk_told(place):

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,11 @@ def note_eager(folder: Path, step: int) -> None:
     _note(folder, {"eager_from": step})
 
 
-def note_processes(folder: Path, number: int) -> None:
-    """Record how many processes train a run from here on."""
-    _note(folder, {"processes": number})
+def note_processes(folder: Path, number: int, launchers: Sequence[str]) -> None:
+    """Record how many processes train a run from here on, and what has started them."""
+    record = read_record(folder)
+    step = record.get("step", {}) | {"processes": number}
+    write_json(folder / FILE, record | {"step": step, "launchers": list(launchers)})
 
 
 def note_tracked(folder: Path, name: str, id: str) -> None:
@@ -126,6 +128,7 @@ def write_record(
     objective_source: Source | None = None,
     schema: AnySchema | None = None,
     step: Mapping[str, Any] | None = None,
+    launchers: Sequence[str] = (),
 ) -> None:
     """Make the folder of a run, with the sources of its programs and, written last, its record.
 
@@ -133,6 +136,7 @@ def write_record(
         objective_source: where the objective came from, if it is a class of the user's own.
         schema: what the columns of a table are, or which parts of single-cell data the fields are.
         step: how it is trained, as `training.stepping.record` says it.
+        launchers: names of what has started its processes.
 
     Raises:
         InputError: the folder can't be made.
@@ -165,6 +169,7 @@ def write_record(
             "data": _about(data) | {"given": given_fields(pair.model, data.fields, *_two(data, pair))},
             **({} if schema is None else {"schema" if isinstance(schema, Schema) else "cells": schema.asdict()}),
             **({} if step is None else {"step": dict(step)}),
+            **({"launchers": list(launchers)} if launchers else {}),
         },
     )
 

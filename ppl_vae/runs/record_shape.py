@@ -89,5 +89,6 @@ class Record(TypedDict):
     schema: NotRequired[dict[str, Any]]
     cells: NotRequired[dict[str, Any]]
     step: NotRequired[How]
+    launchers: NotRequired[list[str]]
     tracked: NotRequired[dict[str, str]]
     changed: NotRequired[list[Change]]

@@ -19,7 +19,7 @@ from ppl_vae.runs.run import Run
 from ppl_vae.runs.trackers import check_packages
 from ppl_vae.runs.wired import EXAMPLE_ROWS, Set, again_of, loop_of, notes_of, refuse_or_warn, train
 from ppl_vae.training import settings, stepping
-from ppl_vae.training.distributed import World, restarts, world
+from ppl_vae.training.distributed import World, world
 from ppl_vae.training.loop import Loop
 from ppl_vae.training.prepare import isolated, make_objective
 
@@ -72,8 +72,8 @@ def go_on(
             if at is not None:
                 load(loop, run, at)
             refuse_or_warn(pair, opened, made)
-            if run.processes != here.shard.size:
-                here.once(note_processes, run.folder, here.shard.size)
+            if (run.processes, run.launchers) != (here.shard.size, here.launchers):
+                here.once(note_processes, run.folder, here.shard.size, here.launchers)
             if config != run.config:
                 _check_change(loop, run)
                 here.once(change_config, run.folder, config, loop.state.step)
@@ -91,7 +91,7 @@ def _check_processes(run: Run, here: World, force: bool) -> None:
     if before == now:
         return
     told = f"{run.folder} was trained by {before} process{'es' * (before > 1)}, not by {now}"
-    if not force and not restarts():
+    if not force and set(here.launchers).isdisjoint(run.launchers):
         raise InputError(f"{told}: start as many, or go on with other noise by --force")
     warnings.warn(f"{told}: from here on its noise is other than it would have been", stacklevel=4)
 

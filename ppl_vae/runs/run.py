@@ -145,6 +145,11 @@ class Run(Result):
         return self.record.get("step", {}).get("processes", 1)
 
     @property
+    def launchers(self) -> list[str]:
+        """Names of those that started these processes, if torchrun did."""
+        return self.record.get("launchers", [])
+
+    @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.folder, self.config.keep_every)
 

@@ -6,7 +6,7 @@ run; the others write nothing.
 """
 
 from ppl_vae.training.distributed.following import Following, follow
-from ppl_vae.training.distributed.launched import helpers, joined, restarts, world
+from ppl_vae.training.distributed.launched import helpers, joined, world
 from ppl_vae.training.distributed.world import World
 
-__all__ = ["Following", "World", "follow", "helpers", "joined", "restarts", "world"]
+__all__ = ["Following", "World", "follow", "helpers", "joined", "world"]

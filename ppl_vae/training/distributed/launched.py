@@ -1,11 +1,16 @@
 """The processes that torchrun, or another launcher that says the same in the environment, has started."""
 
 import contextlib
+import hashlib
 import io
 import os
+import socket
+import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -27,8 +32,8 @@ def world() -> World:
     if _joined:
         return _joined[-1]
     if not dist.is_available() or not dist.is_initialized():
-        return World()
-    return World(Shard(dist.get_rank(), dist.get_world_size()))
+        return _known(World())
+    return _known(World(Shard(dist.get_rank(), dist.get_world_size())))
 
 
 def helpers() -> World:
@@ -36,9 +41,18 @@ def helpers() -> World:
     return _joined[-1] if _joined else World()
 
 
-def restarts() -> int:
-    """How often torchrun has started the processes again, after one of them had ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+def _known(here: World) -> World:
+    """With the launchers of all processes."""
+    here.launchers = sorted({name for name in here.gathered(_launcher()) if name})
+    return here
+
+
+def _launcher() -> str | None:
+    """A name of the torchrun that has started this process, if one has: of its folder for logs, which is its own."""
+    log = os.environ.get("TORCHELASTIC_ERROR_FILE")  # FOLDER/attempt_N/RANK/error.json
+    if log is None or len(Path(log).parents) < 3:
+        return None
+    return hashlib.sha256(f"{socket.gethostname()} {Path(log).parents[2]}".encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -56,9 +70,9 @@ def joined(verb: str) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     with answering():
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        own = dist.PrefixStore(f"start {restarts()}", store)  # torchrun may keep one store, with addresses of before
+        own = dist.PrefixStore(_start(store, rank, size), store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=TIMEOUT)
-    here = World(Shard(rank, size), launched=True)
+    here = _known(World(Shard(rank, size), launched=True))
     _joined.append(here)
     try:
         with contextlib.nullcontext() if here.first else _silent():
@@ -84,6 +98,31 @@ def joined(verb: str) -> Iterator[World]:
     finally:
         _joined.remove(here)
         dist.destroy_process_group()
+
+
+def _start(store: dist.Store, rank: int, size: int) -> str:
+    """A name of this start, which all of its processes have, and none of an earlier one.
+
+    torchrun may keep one store, with what processes of before have said in it, and it counts starts on each machine for
+    itself. So the first process makes a name, hears by it who the others are, and tells that they were heard.
+
+    Raises:
+        RuntimeError: they have not come in time.
+    """
+    mine, end = uuid.uuid4().hex, time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < end:  # and not in one long wait, which no signal would end
+        if rank == 0:
+            store.set("start", mine)
+            if store.check([f"{mine} {other}" for other in range(1, size)]):
+                store.set(f"{mine} all", " ".join(store.get(f"{mine} {other}").decode() for other in range(1, size)))
+                return mine
+        elif store.check(["start"]):
+            name = store.get("start").decode()
+            store.set(f"{name} {rank}", mine)
+            if store.check([f"{name} all"]) and mine in store.get(f"{name} all").decode():
+                return name
+        time.sleep(0.02)
+    raise RuntimeError(f"not all of the {size} processes have come within {TIMEOUT}")
 
 
 @contextlib.contextmanager

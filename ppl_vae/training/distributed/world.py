@@ -35,12 +35,15 @@ class World:
         signals: what it has caught, which all act upon after the same step.
         begun: has the work begun, so that the others no longer wait to be told of an error?
         launched: did a launcher start them, so that those that are not the first may end when they are done?
+        launchers: names of those that started them, one on each machine; a run keeps them, by which it knows processes
+            that were started again.
     """
 
     shard: Shard = field(default_factory=Shard)
     signals: Signals = field(default_factory=Signals)
     begun: bool = False
     launched: bool = False
+    launchers: list[str] = field(default_factory=list)
     told: int | None = None
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppl_vae.data.ahead import ahead
 from ppl_vae.data.protocol import Batch, Split
-from ppl_vae.data.streams.rows import BlockRows
+from ppl_vae.data.streams.rows import BlockRows, Draws
 from ppl_vae.data.streams.windows import Windows
 
 
@@ -39,10 +39,12 @@ class Epoch:
         """
         stop, count, done = start + self.windows.length, len(lanes), [0] * len(lanes)
         cuts = [(i, *cut) for i, lane in enumerate(lanes) for cut in self.windows.rows_of(lane, start, stop)]
-        blocks = [self.windows.blocks[window].tolist() for i, window, *_ in cuts if rooms[i].holds != (self, window)]
+        blocks = [
+            self.windows.blocks[window].tolist() for i, window, *_ in cuts if rooms[i].holds != (self.draws, window)
+        ]
         read = self._read([block for each in blocks for block in each])
         for i, window, first, last in cuts:
-            if rooms[i].holds != (self, window):
+            if rooms[i].holds != (self.draws, window):
                 self._fill(rooms[i], window, read)
             order = self.windows.order(window)[first:last]
             for x, into in zip(rooms[i].rows, laid, strict=True):
@@ -65,7 +67,7 @@ class Epoch:
             for into, x in zip(room.rows, next(read), strict=True):
                 torch.index_select(x, 0, places, out=into[filled : filled + len(places)])
             filled += len(places)
-        room.holds = self, window
+        room.holds = self.draws, window
 
     def _indices(self, window: int) -> Tensor:
         """The rows of a window in their order, as indices of their split."""
@@ -79,4 +81,4 @@ class Room:
 
     def __init__(self, rows: Batch) -> None:
         self.rows = rows
-        self.holds: tuple[Epoch, int] | None = None
+        self.holds: tuple[Draws, int] | None = None

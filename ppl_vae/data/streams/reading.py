@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -75,6 +75,7 @@ class Reading:
         pool, ended = ThreadPoolExecutor(1, "ahead"), False
         try:
             turns = [begun.turn] if begun else []
+            wait(turns)  # another thread reads it, and into the rooms of the turns behind it
             for (of, start), into in itertools.islice(zip(wanted, itertools.cycle(laid)), len(turns), None):
                 turns.append(pool.submit(of.turn, lanes, start, rooms, into))
                 if len(turns) > 1:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -522,7 +523,7 @@ def test_the_next_epoch_is_begun_while_the_last_batches_are_in_use(
     assert len(data.reading.begun.turn.result()[0]) > 0
     assert (0, 3) in read
     assert read == sorted(read), "one epoch after the other, by one thread"
-    assert len(read) < 4.9 * len(data.blocks), "each block once in each epoch, but where two lanes meet"
+    assert len(read) < 4 * len(data.blocks), "each block once in each epoch, but where two lanes meet"
     for epoch in (2, 0, 1):
         for start in (0, 3):
             again = [x for (x,) in data.batches("train", 16, epoch=epoch, start=start)]
@@ -532,6 +533,19 @@ def test_the_next_epoch_is_begun_while_the_last_batches_are_in_use(
         assert x.equal(expected)
         assert y.equal(expected)
     assert not readers()
+
+
+def test_rooms_are_filled_by_one_thread_at_a_time(data: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [data.rows("train", data.order("train", epoch, 0))[0] for epoch in (0, 1, 2)]
+    fill = Epoch._fill
+
+    def late(epoch: Epoch, room: Any, window: int, read: Any) -> None:
+        fill(epoch, room, window, read)
+        time.sleep(0.01)  # in which no other window may come into this room
+
+    monkeypatch.setattr(Epoch, "_fill", late)
+    for epoch, rows in enumerate(whole):
+        assert torch.cat([x for (x,) in data.batches("train", 16, epoch=epoch)]).equal(rows)
 
 
 def test_damaged_files_and_folders_of_other_things_are_refused(tmp_path: Path) -> None:

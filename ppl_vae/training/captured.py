@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_vae.core.errors import NotFinite, NumericalError
+from ppl_vae.core.errors import NumericalError
 from ppl_vae.graphs.captured import Captured
 from ppl_vae.programs.scores import Batch
 from ppl_vae.programs.state import buffers_kept
-from ppl_vae.training.step import OF_SUM, Step, Trainer, Undone
+from ppl_vae.training.step import Step, Trainer, Undone
 
 AGREE = {torch.float32: 1e-3, torch.float64: 1e-8}
 """How far the captured gradient may be from the program's own, as a share of its norm."""
@@ -140,14 +140,13 @@ class CapturedTrainer(Trainer):
             kept = buffers_kept(*self.with_buffers)
             stack.enter_context(kept)
             numbers, gradients = self.captured(batch, self.rate_weight)
-            seen, gradients, finite = self.reduced(numbers, gradients, share, kept)
-            if not all(map(math.isfinite, seen)):
+
+            def explain() -> None:
                 self.noise.restore(before)
                 self.noise.begin()
-                with self.world.agreed():
-                    if not finite:
-                        self.explain(batch)
-                raise NotFinite(OF_SUM)
+                self.explain(batch)
+
+            seen, gradients = self.reduced(numbers, gradients, share, kept, explain)
             stack.pop_all()
         self.adam(gradients, seen.gradient_norm)
         return seen

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -168,27 +168,44 @@ class Trainer:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        seen, gradients, finite = self.reduced(numbers, gradients, share, kept)
+
+        def explain() -> None:
+            raise diagnose(terms, self.parameters)
+
+        seen, gradients = self.reduced(numbers, gradients, share, kept, explain)
         for p, gradient in zip(self.parameters.values(), gradients, strict=True):
             p.grad = gradient
-        if not all(map(math.isfinite, seen)):
-            with self.world.agreed():
-                if not finite:
-                    raise diagnose(terms, self.parameters)
-            raise NotFinite(OF_SUM)
         return seen
 
     def reduced(
-        self, numbers: Tensor, gradients: Sequence[Tensor], share: float, kept: buffers_kept
-    ) -> tuple[Step, list[Tensor], bool]:
-        """Numbers and gradients of the whole batch, whose buffers are put in place; and is the own part finite?"""
+        self,
+        numbers: Tensor,
+        gradients: Sequence[Tensor],
+        share: float,
+        kept: buffers_kept,
+        explain: Callable[[], None],
+    ) -> tuple[Step, list[Tensor]]:
+        """Numbers and gradients of the whole batch, whose buffers are put in place.
+
+        Args:
+            explain: raises what is not finite in the part of this process.
+
+        Raises:
+            NumericalError: one of them is not finite, in any process.
+        """
         finite = bool(numbers.isfinite().all())
         if self.moving is None:
             self.moving = self.world.any_of([not getattr(m, name).equal(before) for m, name, _, before in kept.buffers])
         buffers = [getattr(m, name) for (m, name, *_), moved in zip(kept.buffers, self.moving, strict=True) if moved]
         averaged = [b for b in buffers if b.is_floating_point()]
         numbers, of_all = self.world.reduce(numbers, gradients, averaged, share)
-        return Step(*numbers.tolist()), of_all, finite
+        seen = Step(*numbers.tolist())
+        if not all(map(math.isfinite, seen)):
+            with self.world.agreed():
+                if not finite:
+                    explain()
+            raise NotFinite(OF_SUM)
+        return seen, of_all
 
     @property
     def learning_rate(self) -> float:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from ppl_vae.data import protocol
 from ppl_vae.data.binarize import draw, drawn_once
-from ppl_vae.data.protocol import SPLITS, WHOLE, Batch, Data, Shard, Split
+from ppl_vae.data.protocol import CHUNK, SPLITS, WHOLE, Batch, Data, Shard, Split
 from ppl_vae.data.randomness import generator
+from ppl_vae.data.summary import Extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +88,11 @@ class Dataset(Data):
     def describe(self) -> str:
         """One line: name, rows of each split, shape of each field, range, binarization."""
         shapes = [f"{name} {shape}" for name, shape in zip(self.fields, self.shapes, strict=True)]
-        first = torch.cat([self._of(split)[0].flatten() for split in SPLITS])
-        there = first[~first.isnan()]
-        shapes[0] += f" in [{there.min().item():g}, {there.max().item():g}]"
-        if len(there) < len(first):
-            shapes[0] += f" with {len(first) - len(there)} of {len(first)} cells missing"
+        first = [part for split in SPLITS for part in self._of(split)[0].split(CHUNK)]
+        low, high = reduce(Extent.with_, map(Extent.of, first)).range
+        shapes[0] += f" in [{low:g}, {high:g}]"
+        if missing := sum(int(x.isnan().sum()) for x in first):
+            shapes[0] += f" with {missing} of {sum(x.numel() for x in first)} cells missing"
         return f"{self.name}: {protocol.counted(self)} rows, {', '.join(shapes)}, binarize {self.binarize}"
 
     def _of(self, split: Split) -> Batch:

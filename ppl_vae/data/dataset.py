@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.arrays import Dataset
 from ppl_vae.data.binarize import BINARIZE, binarized, check_unit
 from ppl_vae.data.builtin import BUILTIN
 from ppl_vae.data.columns import AnySchema, fields_of
-from ppl_vae.data.protocol import SPLITS
+from ppl_vae.data.protocol import CHUNK, SPLITS
 from ppl_vae.data.randomness import generator
 from ppl_vae.data.raw import Raw
 from ppl_vae.data.source import Source
@@ -66,6 +67,8 @@ def open_data(
     others = [_converted(raw, None, first=False) for raw in raws[1:]]
     if binarize != "none":
         check_unit(first, raws[0], scale, binarize)
+    copies = sum(x.nbytes for x in (first, *others)) + 2 * first.nbytes * (binarize in ("once", "epoch"))
+    memory.check_memory(copies, f"{name} is copied where it is split, which takes", "give a part of it, or --stream on")
     if binarize == "threshold":
         first = binarized(first, binarize)
     drawn = binarized(first, "once") if binarize in ("once", "epoch") else first
@@ -129,7 +132,7 @@ def finite(raw: Raw, values: Tensor, scale: float | None, first: bool, missing: 
     """The values, scaled; raises `InputError` unless all are finite, or NaN where that is `missing`."""
     if scale is not None:
         values = values / scale
-    bad = ~values.isfinite()
+    bad = torch.cat([~part.isfinite() for part in values.split(CHUNK)])  # which takes several copies of a part
     if missing:
         bad &= ~values.isnan()
     if bad.any():

@@ -7,6 +7,7 @@ faster ones.
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from ppl_vae.core.errors import InputError, Told, at_least
 from ppl_vae.data.binarize import binarized
 from ppl_vae.data.randomness import generator, integer
+from ppl_vae.data.summary import Extent, Running
 
 T = TypeVar("T")
 Split: TypeAlias = Literal["train", "valid", "test"]
@@ -66,36 +68,6 @@ class Alone:
 
 
 ALONE = Alone()
-
-
-class Extent(NamedTuple):
-    """Of each column of a field: its smallest and its largest number, and whether there is one at all, `(D,)` each.
-
-    A field of one number a row has one column. A column without a number is from ∞ to −∞.
-    """
-
-    low: Tensor
-    high: Tensor
-    seen: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> "Extent":
-        """That of rows, `(rows, *shape)`."""
-        x = x.unsqueeze(1) if x.dim() == 1 else x
-        seen = ~x.isnan()
-        low = x.where(seen, x.new_full((), math.inf) if x.is_floating_point() else x).amin(0)
-        high = x.where(seen, x.new_full((), -math.inf) if x.is_floating_point() else x).amax(0)
-        return cls(low, high, seen.any(0))
-
-    def with_(self, other: "Extent") -> "Extent":
-        """That of both together."""
-        low, high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
-        return Extent(low, high, self.seen | other.seen)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The smallest and the largest number of all columns."""
-        return self.low.min().item(), self.high.max().item()
 
 
 @runtime_checkable
@@ -201,18 +173,14 @@ class Data(Protocol):
 
     def extent(self, field: int = 0) -> Extent:
         """The extent of each column of a field over the training rows."""
-        parts = [Extent.of(batch[field]) for batch in self.batches("train", CHUNK)]
-        low, high, seen = (torch.stack(each) for each in zip(*parts, strict=True))
-        return Extent(low.amin(0), high.amax(0), seen.any(0))
+        return reduce(Extent.with_, (Extent.of(batch[field]) for batch in self.batches("train", CHUNK)))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each column of the first field over the training rows, in float64.
 
         Missing cells are left out; a constant has spread 1.
         """
-        from ppl_vae.blocks.likelihoods.base import moments  # here, since it imports Pyro
-
-        return moments(self.whole("train")[0].double())
+        return reduce(Running.with_, (Running.of(batch[0]) for batch in self.batches("train", CHUNK))).moments()
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """The number of batches in an epoch, a short last one included. Raises `InputError` for a size below 1."""

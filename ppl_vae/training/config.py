@@ -112,7 +112,7 @@ class FitConfig:
         Streamed,
         Doc(
             "Read the rows from their files while it trains, in place of all at once: on, off, or, with auto, where "
-            "they would take more than half of the memory that is available, and of folders (Parquet files, pictures)."
+            "they would take more than 30 % of the memory that is available, and of folders (Parquet files, pictures)."
         ),
     ] = "auto"
     set: Annotated[

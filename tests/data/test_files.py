@@ -247,6 +247,13 @@ def test_the_limit_is_the_memory_that_is_there(here: Path, suffix: str, monkeypa
     fails(path, f"{path} says that it holds 0.640 MB, and this machine has 0.500 MB of memory available")
 
 
+def test_the_copies_of_a_split_have_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.zeros((1000, 10), "float32")
+    monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
+    open_data(x)
+    fails(x, "is copied where it is split, which takes 0.120 MB, and this machine has 0.100 MB", binarize="once")
+
+
 def test_csv_first_line(here: Path) -> None:
     Path("n.csv").write_text("1,2\n" * 5)
     Path("h.csv").write_text("\ufeff\n a, b\n" + " 1, 2\n" * 5, encoding="utf-8")

@@ -13,15 +13,15 @@ from ppl_vae.data.source import Spec, parse
 from ppl_vae.data.streams.stores import STORES
 from ppl_vae.data.streams.stores.sparse import is_sparse, shape_of
 
-SHARE = 0.5
-"""Of the memory that is available: what is larger is a stream. In memory there are two copies while it is split."""
+SHARE = 0.3
+"""Of the memory that is available: what is larger is a stream. In memory are two to four copies while it is split."""
 
 
 def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
     """Are these data to be a stream?
 
     Args:
-        stream: `on`, `off` or `auto`: folders, and files whose numbers take more than half of the memory available.
+        stream: `on`, `off` or `auto`: folders, and files whose numbers take more than 30 % of the memory available.
 
     Raises:
         InputError: `on` for what can't be streamed.

@@ -4,17 +4,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.dataset import no_number
-from ppl_vae.data.protocol import Batch, Extent, with_missing
+from ppl_vae.data.protocol import Batch, with_missing
 from ppl_vae.data.raw import Raw
 from ppl_vae.data.streams.blocks import Blocks
 from ppl_vae.data.streams.field import Field
+from ppl_vae.data.summary import Extent, Running
 
 MISSING_ROWS = 3
 
@@ -88,37 +89,6 @@ def scan_of(fields: Sequence[Field], blocks: Blocks, parts: Sequence[Seen]) -> S
 
 def _together(one: Extent | None, other: Extent | None) -> Extent | None:
     return other if one is None else one if other is None else one.with_(other)
-
-
-class Running(NamedTuple):
-    """Of each column how many numbers there were, their mean, and the sum of their squared distances from it.
-
-    NaN is left out. Two of them are put together as by Chan, Golub & LeVeque (1983).
-    """
-
-    seen: Tensor
-    mean: Tensor
-    squares: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> "Running":
-        """That of rows, `(rows, *shape)`, in float64; no row is none of any column."""
-        x = x.double()
-        mean = x.nanmean(0).nan_to_num()
-        return cls((~x.isnan()).sum(0).double(), mean, (x - mean).square().nansum(0))
-
-    def with_(self, other: "Running") -> "Running":
-        """That of both together."""
-        total = self.seen + other.seen
-        away, share = other.mean - self.mean, (other.seen / total).nan_to_num()
-        squares = self.squares + other.squares + away.square() * self.seen * share
-        return Running(total, self.mean + away * share, squares)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """As `blocks.likelihoods.base.moments` of all rows together, up to rounding."""
-        spread = (self.squares / self.seen).nan_to_num().sqrt()
-        constant = spread <= 1e-6 * self.mean.abs()
-        return self.mean, torch.where(constant, torch.ones_like(spread), spread)
 
 
 def files_of(fields: Sequence[Field]) -> list[list[Any]]:

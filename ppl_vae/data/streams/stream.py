@@ -16,7 +16,7 @@ from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.data.ahead import ahead
 from ppl_vae.data.dataset import image_shape
-from ppl_vae.data.protocol import ALONE, CHUNK, WHOLE, Batch, Data, Extent, Others, Shard, Split, counted
+from ppl_vae.data.protocol import ALONE, CHUNK, WHOLE, Batch, Data, Others, Shard, Split, counted
 from ppl_vae.data.randomness import integer
 from ppl_vae.data.raw import Raw
 from ppl_vae.data.streams.blocks import HELD, Blocks
@@ -26,6 +26,7 @@ from ppl_vae.data.streams.reading import Reading
 from ppl_vae.data.streams.rows import BlockRows
 from ppl_vae.data.streams.scan import Scan, Seen, files_of, scan_of
 from ppl_vae.data.streams.stores.csv import Csv
+from ppl_vae.data.summary import Extent
 
 PLACES = 16
 """From so many places of a split come the rows that stand for it."""

@@ -42,10 +42,12 @@ def _of_machine() -> float:
 
 
 def _of_group() -> float:
-    """What a container lets it have."""
+    """What a container lets it have. Pages of files that were read count as taken there, and are given back."""
     try:
         most, taken = (int((GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        return max(0, most - taken)
+        told = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
+        pages = sum(int(told.get(f"{kind}_file", 0)) for kind in ("active", "inactive"))
+        return max(0, most - taken + pages)
     except (OSError, ValueError):  # no such group, or `max`: no limit
         return math.inf
 

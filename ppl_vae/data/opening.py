@@ -36,7 +36,7 @@ def as_data(
         InputError: as `open_data`; an option that data of this kind have settled themselves.
     """
     if not isinstance(source, Data):
-        if is_streamed(source, schema, stream):
+        if others.gathered(is_streamed(source, schema, stream))[0]:  # they may see other amounts of memory
             cells = schema if isinstance(schema, CellFields) else None
             return open_stream(source, cells=cells, recorded=recorded, others=others, look=look, **options)
         return open_data(source, schema=schema, **options)

@@ -300,18 +300,18 @@ class Run(Result):
         config = self.config
         if data is None and not config.data:
             raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
+        known = self.record["data"] | self.record["data"].get("stream", {})
         if isinstance(data, Data):
             found = data
         else:
-            known = self.record["data"] | self.record["data"].get("stream", {})
             how = replace(config, stream="on" if "stream" in self.record["data"] else "off")
             found = open_config_data(how, data, self.rules.schema, None if force else known)
-        if isinstance(found, Stream) and found.blocks.digest != known["blocks"]:
+        if isinstance(found, Stream) and found.blocks.digest != known.get("blocks"):
             raise InputError(
                 f"{found.name} has other rows than {self.folder} was fitted to, or the same rows in other row groups, "
                 "so that others would be held out: give the files as they were"
             )
-        if found.sha256 != self.record["data"]["sha256"] and not force:
+        if not force and found.sha256 != known["sha256"]:
             raise InputError(
                 f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"
             )

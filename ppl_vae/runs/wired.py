@@ -39,6 +39,7 @@ def train(loop: Loop, run: Run, progress: bool, threads: int, *, fresh: bool) ->
         threads: so many at most.
         fresh: the training is at its very start.
     """
+    loop.world.check_same(loop.data.sha256, loop.data.name)
     loop.world.begin(loop.stepper.pair)
     loop.world.lead(lambda: lead(loop, run, progress, threads), lambda: follow(loop, fresh))
     return Run(run.folder, run.keep, run.again)  # which has not read the record before it was changed

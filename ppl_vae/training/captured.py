@@ -135,7 +135,8 @@ class CapturedTrainer(Trainer):
             self.noise.begin()
             if self.looked_at():
                 with self.world.agreed():
-                    self.compare(batch)
+                    if share:
+                        self.compare(batch)
                 self.compared, self.agreed = True, self.taken + 1
             kept = buffers_kept(*self.with_buffers)
             stack.enter_context(kept)

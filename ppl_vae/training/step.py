@@ -193,7 +193,7 @@ class Trainer:
         Raises:
             NumericalError: one of them is not finite, in any process.
         """
-        finite = bool(numbers.isfinite().all())
+        finite = not share or bool(numbers.isfinite().all())
         if self.moving is None:
             self.moving = self.world.any_of([not getattr(m, name).equal(before) for m, name, _, before in kept.buffers])
         buffers = [getattr(m, name) for (m, name, *_), moved in zip(kept.buffers, self.moving, strict=True) if moved]

@@ -101,4 +101,6 @@ def record(stepper: Trainer) -> dict[str, Any]:
     """How a run is trained, for its record."""
     captured = getattr(stepper, "captured", None)
     how = {"captured": False} if captured is None else {"captured": True, "products": captured.products}
+    if (eager_from := getattr(stepper, "eager_from", None)) is not None:
+        how["eager_from"] = eager_from
     return how if stepper.world.alone else how | {"processes": stepper.world.shard.size}

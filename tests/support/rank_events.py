@@ -163,16 +163,58 @@ def divided(here: World) -> list[Any]:
     return [found.value.tolist(), found.weighted.elbo.tolist(), list(found.remarks), one["x"].tolist()]
 
 
+def fallen_back(here: World) -> list[Any]:
+    """A compiled run goes on from before the step from which on it is trained as it is."""
+    loop = loop_of(here, epochs=4)
+    pair, objective, batch = loop.stepper.pair, loop.stepper.objective, loop.data.first(4)
+    how = {"captured": True, "products": "mm", "processes": 2, "eager_from": 3}
+    loop.stepper = stepping.stepper(pair, objective, loop.config, batch, loop.steps, how, here)
+    loop.run()
+    return [loop.stepper.eager_from, digest(loop)]  # type: ignore[attr-defined]
+
+
+def stood_in(here: World, capture: bool) -> list[Any]:
+    """The second process has no row of the last batch, and the row that stands in for it is not finite there."""
+    loop = loop_of(here, open_data(ROWS[:21]), epochs=1, on_nan="skip")
+    assert loop.data.lengths["train"] % 8 == 1
+    batches = loop.batches
+
+    def damaged() -> Any:
+        for (x,) in batches():
+            alone = here.shard.rank == 1 and not here.shard.count(loop.rows_of_batch("train", loop.state.batch))
+            yield (torch.full_like(x, torch.inf) if alone else x,)
+
+    loop.batches = damaged  # type: ignore[method-assign]
+    if capture:
+        pair, objective, batch = loop.stepper.pair, loop.stepper.objective, loop.data.first(4)
+        how = {"captured": True, "products": "mm", "processes": 2}
+        loop.stepper = stepping.stepper(pair, objective, loop.config, batch, loop.steps, how, here)
+    loop.run()
+    return [loop.state.step, loop.callbacks[1].lines[-1].get("skipped"), digest(loop)]  # type: ignore[attr-defined]
+
+
+def other_data(here: World) -> list[Any]:
+    """The second process has other rows."""
+    try:
+        here.check_same(f"sha256 of {here.shard.rank}", "rows.npy")
+    except InputError as error:
+        return of(error)
+    return []
+
+
 def events(folder: Path) -> dict[str, Any]:
     """All of them in turn."""
     here = world()
     assert here.shard == (dist.get_rank(), 2)
     found = {}
-    for each in (agreed, signalled, drifted, batch_norm, compiled, divided):
+    for each in (agreed, signalled, drifted, batch_norm, compiled, divided, fallen_back, other_data):
         with isolated(0):
             found[each.__name__] = each(here)
     for how in ("stop", "skip"):
         with isolated(0), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found[f"not_finite {how}"] = not_finite(here, how)
+    for capture in (False, True):
+        with isolated(0):
+            found[f"stood_in {capture}"] = stood_in(here, capture)
     return found

@@ -91,6 +91,26 @@ def test_compiled_steps_are_those_of_the_programs(events: Told) -> None:
     assert far < 1e-5
 
 
+def test_all_know_from_which_step_on_a_run_is_no_longer_compiled(events: Told) -> None:
+    first, second = (each["fallen_back"] for each in events)
+    assert first == second
+    assert first[0] == 3
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_row_that_stands_in_for_none_counts_nothing_be_it_finite_or_not(events: Told, capture: bool) -> None:
+    first, second = (each[f"stood_in {capture}"] for each in events)
+    assert first == second
+    assert first[:2] == [3, 0], "steps, and those that were skipped"
+
+
+def test_processes_with_other_data_are_refused(events: Told) -> None:
+    for each in events:
+        kind, message, _ = each["other_data"]
+        assert kind == "InputError"
+        assert message == "rows.npy is not the same for all processes: give each of them the same"
+
+
 def test_results_of_parts_are_put_together(events: Told) -> None:
     for each in events:
         value, elbo, remarks, one = each["divided"]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -18,10 +19,12 @@ class Begun(NamedTuple):
     """The first turn of an epoch, which is being read.
 
     Args:
+        process: the one that reads it; one that is forked from it has no such thread.
         rooms: for the windows of the lanes.
         laid: where turns are laid down, one after another; this one in the first place.
     """
 
+    process: int
     epoch: int
     turn: "Future[Batch]"
     rooms: list[Room]
@@ -54,7 +57,7 @@ class Reading:
         lanes, part = range(rank % each, windows.lanes, each), Shard(rank // each, size // each)
         begin, skipped = divmod(start * self.size // each, len(lanes))
         begun, self.begun = self.begun, None  # nobody else is to take it
-        if begun is not None and (begun.epoch != epoch or start):
+        if begun is not None and (begun.process, begun.epoch, 0) != (os.getpid(), epoch, start):
             begun = None
         rows = _joined(_without(self._turns(epoch, lanes, begin, begun), skipped), self.size // each)
         for _ in range(start, math.ceil(windows.rows / self.size)):
@@ -83,7 +86,7 @@ class Reading:
             if epoch is None:
                 yield from (turn.result() for turn in turns)
             else:
-                self.begun = Begun(epoch + 1, turns.pop(), rooms, laid if len(wanted) % 2 else laid[::-1])
+                self.begun = Begun(os.getpid(), epoch + 1, turns.pop(), rooms, laid if len(wanted) % 2 else laid[::-1])
             ended = True
         finally:
             pool.shutdown(wait=not ended, cancel_futures=not ended)

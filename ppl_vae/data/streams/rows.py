@@ -55,7 +55,8 @@ class BlockRows:
             size = count * sum(math.prod(each.shape) * each.dtype.itemsize for each in self.fields)
             what = f"{count} rows of {self.name} together take"
             memory.check_memory(2 * size, what, "ask for fewer, such as by --rows")
-        return tuple(torch.empty(count, *each.shape, dtype=each.dtype) for each in self.fields)
+        with torch.inference_mode(False):  # since another thread may fill it
+            return tuple(torch.empty(count, *each.shape, dtype=each.dtype, device="cpu") for each in self.fields)
 
     def of_split(self, split: Split, indices: Tensor) -> Batch:
         """The rows at `indices` of a split, `(n,)`."""

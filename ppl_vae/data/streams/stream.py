@@ -65,6 +65,9 @@ class Stream(Data):
         self.state = hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
         self.checked = known.get("state") == self.state and known.get("blocks") == self.blocks.digest
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"reading": None}  # which is of threads of this process
+
     def agree(self) -> None:
         """Let all processes look at all rows, or none.
 
@@ -107,7 +110,11 @@ class Stream(Data):
     def scan(self) -> Scan:
         """What a pass over all rows finds, which this process makes unless there was one."""
         if self.found is None:
-            self._look(ALONE)
+            try:
+                self._look(ALONE)
+            except InputError as error:
+                error.common = self.others.shard == WHOLE  # else the others do not know of it
+                raise
         assert self.found is not None
         return self.found
 
@@ -224,14 +231,21 @@ class Stream(Data):
         at_least(0, start=integer("start", start))
         if start > (count := math.ceil(self.lengths[split] / size)):
             raise InputError(f"start={start} is past the end of an epoch of {count} batches")
+        self._check_files()
         if (kept := self._kept(split, epoch)) is not None:
             places = torch.arange(self.lengths[split]).split(size)[start:]
             return (tuple(x.index_select(0, shard.of(each)) for x in kept) for each in places)
-        self._check_files()
         reading = Reading(self.read, split, size, seed, shard)
         if epoch is not None:  # it may have begun
             reading = self.reading = self.reading if reading == self.reading else reading
-        return reading.batches(epoch, start)
+        return self._unchanged(reading.batches(epoch, start), count - start)
+
+    def _unchanged(self, batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+        """So many batches, the last of them where the files still are what they were. Raises as `_check_files`."""
+        for left, batch in zip(reversed(range(count)), batches, strict=True):
+            if not left:
+                self._check_files()
+            yield batch
 
     def _kept(self, split: Split, epoch: int | None) -> Batch | None:
         """The validation rows in their order, if they are few enough to be kept: each evaluation asks for them."""

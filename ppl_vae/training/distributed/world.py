@@ -167,9 +167,10 @@ class World:
         caught = numbers.new_tensor([float(self.signals.caught == each) for each in SIGNALS])
         flat = torch.cat([*(x.flatten() for x in means), numbers[:-1], caught])
         summed = flat[: flat.numel() - numbers.numel() + 1 - caught.numel()]
-        summed *= share
-        if not share:  # the row that stands in for none counts nothing
-            flat[summed.numel() : -caught.numel()] = 0
+        if share:
+            summed *= share
+        else:  # the row that stands in for none counts nothing, be it finite or not
+            flat[: -caught.numel()] = 0
         with answering():
             dist.all_reduce(flat)
         *sums, told, signals = flat.split([*(x.numel() for x in means), numbers.numel() - 1, caught.numel()])
@@ -186,7 +187,7 @@ class World:
         """In here, what an objective asks of all rows of a batch is asked of those of all processes."""
 
         def together(mean: Tensor) -> Tensor:
-            mean = mean * share
+            mean = mean * share if share else torch.zeros_like(mean)
             with answering():
                 dist.all_reduce(mean)
             return mean
@@ -208,6 +209,14 @@ class World:
     def any_of(self, mine: Sequence[bool]) -> list[bool]:
         """For each place, does any process say so? Raises as `gathered`."""
         return [any(said) for said in zip(*self.gathered(list(mine)), strict=True)]
+
+    def check_same(self, mine: object, what: str) -> None:
+        """
+        Raises:
+            InputError: the processes say different things of what has to be the same.
+        """
+        if any(said != mine for said in self.gathered(mine)):
+            raise InputError(f"{what} is not the same for all processes: give each of them the same")
 
     def check_equal(self, pair: Pair) -> None:
         """

@@ -1,11 +1,14 @@
 """Streams: the rows of files in splits, orders and batches that are functions of seeds, as if they were in memory."""
 
+import copy
 import hashlib
+import os
+import pickle
 import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import ppl_vae
 from ppl_vae.core import memory
 from ppl_vae.core.errors import InputError, Told
 from ppl_vae.data import Dataset, as_data, open_data
-from ppl_vae.data.protocol import SPLITS, Batch, Shard
+from ppl_vae.data.protocol import SPLITS, Alone, Batch, Shard
 from ppl_vae.data.streams import Stream, blocks
 from ppl_vae.data.streams.blocks import Blocks, edges_of
 from ppl_vae.data.streams.epoch import Epoch
@@ -546,6 +549,73 @@ def test_rooms_are_filled_by_one_thread_at_a_time(data: Stream, monkeypatch: pyt
     monkeypatch.setattr(Epoch, "_fill", late)
     for epoch, rows in enumerate(whole):
         assert torch.cat([x for (x,) in data.batches("train", 16, epoch=epoch)]).equal(rows)
+
+
+def test_a_process_that_is_forked_reads_for_itself(data: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    block_of = Epoch._block
+    monkeypatch.setattr(Epoch, "_block", lambda epoch, block: time.sleep(0.02) or block_of(epoch, block))
+    list(data.batches("train", 16, epoch=0))
+    assert data.reading is not None
+    assert data.reading.begun is not None
+    monkeypatch.setattr(data.reading, "begun", data.reading.begun._replace(process=os.getpid() + 1, turn=Future()))
+    rows = torch.cat([x for (x,) in data.batches("train", 16, epoch=1)])  # and does not wait for ever
+    assert rows.equal(data.rows("train", data.order("train", 1, 0))[0])
+
+
+def test_a_stream_is_copied_whatever_it_is_reading(data: Stream) -> None:
+    whole = [x for (x,) in data.batches("train", 16, epoch=0)]
+    for copied in (copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
+        again = [x for (x,) in copied.batches("train", 16, epoch=0)]
+        assert all(a.equal(b) for a, b in zip(again, whole, strict=True))
+
+
+def test_a_stream_is_read_in_inference_mode(data: Stream) -> None:
+    whole = [x for (x,) in data.batches("test", 16)]
+    with torch.inference_mode():
+        inside = [x for (x,) in data.batches("test", 16)]
+        list(data.batches("train", 16, epoch=0))
+    assert all(a.equal(b) for a, b in zip(inside, whole, strict=True))
+    assert len(list(data.batches("train", 16, epoch=1))) == data.steps_per_epoch(16)
+
+
+def test_a_file_that_is_changed_in_the_only_epoch_ends_it(tmp_path: Path) -> None:
+    path = npy(tmp_path)
+    data = streamed(path)
+    list(data.batches("valid", 10))
+    batches = data.batches("train", 10, epoch=0)
+    next(batches)
+    np.save(path, table() + 7)
+    with pytest.raises(InputError, match=r"rows.npy was changed since it was opened"):
+        list(batches)
+    with pytest.raises(InputError, match=r"rows.npy was changed since it was opened"):
+        data.batches("valid", 10)
+
+
+def test_a_run_that_was_given_a_stream_takes_it_again(tmp_path: Path) -> None:
+    data = streamed(npy(tmp_path))
+    run = ppl_vae.fit("gaussian", "diagonal_normal", data, tmp_path / "run", **OPTIONS)
+    assert run.data(data) is data
+    again = ppl_vae.fit(out=tmp_path / "run", resume=True, data=data, epochs=OPTIONS["epochs"] + 1)
+    assert again.metrics[-1]["epoch"] == OPTIONS["epochs"] + 1
+    other = tmp_path / "other"
+    other.mkdir()
+    np.save(other / "rows.npy", table() + 1)
+    with pytest.raises(InputError, match="is not the data that"):
+        run.data(streamed(other / "rows.npy"))
+
+
+def test_all_processes_do_what_the_first_one_says_of_streaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = npy(tmp_path)
+
+    class First(Alone):
+        """A process beside a first one that sees other amounts of memory."""
+
+        def gathered(self, mine: Any) -> list[Any]:
+            return [not mine] if isinstance(mine, bool) else super().gathered(mine)
+
+    assert isinstance(as_data(str(path), others=First()), Stream)
+    monkeypatch.setattr(memory, "available_memory", lambda: 3 * path.stat().st_size)
+    assert not isinstance(as_data(str(path), others=First()), Stream)
 
 
 def test_damaged_files_and_folders_of_other_things_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Npy(Store):
             self.begin = file.tell()
         if not shape:
             raise InputError(f"{where} is a single number: give an array with rows")
+        if not shape[0]:
+            raise InputError(f"{where} is empty: its shape is {tuple(shape)}")
         if self.dtype.hasobject:
             raise InputError(f"{where} holds Python objects (a pickle); save it as numbers")
         self.where, self.rows, self.shape = where, shape[0], tuple(shape[1:])

@@ -56,6 +56,12 @@ class Parquet(Store):
         self.dtype = np.result_type(*nullable)
         self.shape = (len(self.columns),)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "opened"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, opened=threading.local())
+
     def read(self, start: int, stop: int) -> np.ndarray:
         found = np.empty((*self.shape, stop - start), self.dtype)
         for group, rows in self._overlaps(start, stop):

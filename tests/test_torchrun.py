@@ -1,8 +1,10 @@
 """`torchrun -m ppl_vae`, by real processes: killed, stopped, started again, and what they say."""
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from support.torchrun import FIT, ROWS, SMALL, WITHIN, bare, both, ended, kill, outcome, start, under_way
+from support.torchrun import (
+    FIT,
+    ROWS,
+    SMALL,
+    WITHIN,
+    bare,
+    both,
+    ended,
+    free_port,
+    kill,
+    launch,
+    listens,
+    outcome,
+    start,
+    under_way,
+    until,
+)
 
 import ppl_vae
 from ppl_vae.reports.repeat import command
@@ -111,6 +129,30 @@ def test_an_error_is_told_once(whole: Path, typed: list[str], said: str) -> None
     assert told.count("error:") == 1
     assert said in told.partition("error:")[2].splitlines()[0]
     assert not (whole / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("rank", "signum", "code", "said"),
+    [(0, signal.SIGTERM, 143, "terminated"), (1, signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_ends_a_process_that_waits_for_the_others_to_come(
+    whole: Path, rank: int, signum: int, code: int, said: str
+) -> None:
+    port = free_port()
+    told = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+    with contextlib.ExitStack() as opened:
+        if rank == 1:
+            first = opened.enter_context(socket.create_server(("localhost", port)))  # which never answers
+        process = launch(whole, "-m", "ppl_vae", *SMALL, "--out", "waiting", **told)
+        if rank == 1:
+            opened.enter_context(first.accept()[0])
+        else:
+            until(lambda: listens(port), process)
+        time.sleep(0.5)
+        process.send_signal(signum)
+        found, _, error = ended(process)
+    assert (found, error) == (code, f"error: {said}\n")
+    assert not (whole / "waiting").exists()
 
 
 def test_rows_are_shared_and_come_back_in_their_order(whole: Path) -> None:

@@ -45,6 +45,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Does a process of this machine answer there?"""
+    with socket.socket() as here:
+        return here.connect_ex(("localhost", port)) == 0
+
+
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, and what it wrote."""
     try:

@@ -5,10 +5,12 @@ import hashlib
 import io
 import os
 import socket
+import threading
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,7 +71,7 @@ def joined(verb: str) -> Iterator[World]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     with answering():
-        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        store, rank, size = _met()
         own = dist.PrefixStore(_start(store, rank, size), store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=TIMEOUT)
     here = _known(World(Shard(rank, size), launched=True))
@@ -98,6 +100,23 @@ def joined(verb: str) -> Iterator[World]:
     finally:
         _joined.remove(here)
         dist.destroy_process_group()
+
+
+def _met() -> tuple[dist.Store, int, int]:
+    """The store of all processes, this one's rank, and their number, once all of them have come.
+
+    A thread of its own waits for them: torch does so outside of Python, where no signal would end this process.
+    """
+    found: Future[tuple[dist.Store, int, int]] = Future()
+
+    def wait() -> None:
+        try:
+            found.set_result(next(dist.rendezvous("env://", timeout=TIMEOUT)))
+        except Exception as error:
+            found.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return found.result()
 
 
 def _start(store: dist.Store, rank: int, size: int) -> str:

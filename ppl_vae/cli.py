@@ -5,7 +5,6 @@ import errno
 import inspect
 import io
 import os
-import re
 import shlex
 import signal
 import sys
@@ -27,6 +26,7 @@ from ppl_vae.core.memory import is_out_of_memory
 from ppl_vae.core.results import Result, printable
 from ppl_vae.core.stops import WORDS, end, interrupt
 from ppl_vae.training.config import FitConfig
+from ppl_vae.verbs._box import unboxed
 from ppl_vae.verbs._completion import Shell, script
 from ppl_vae.verbs._options import Flag
 
@@ -241,39 +241,7 @@ def parse(args: Sequence[str]) -> "Command | Completion":
     except SystemExit as end:
         if not end.code:
             raise
-        raise InputError(_unboxed(box.getvalue())) from None
-
-
-def _unboxed(box: str) -> str:
-    """tyro's error box as two lines: what is wrong, and its best suggestion."""
-    lines = [line.strip("│ ") for line in box.splitlines()]
-    paragraphs = [""]
-    for line in lines:
-        if re.fullmatch(r"[─-]{3,}", line):
-            paragraphs.append("")
-        elif line and line[0] not in "╭╰":
-            paragraphs[-1] = f"{paragraphs[-1]} {line}".strip()
-    if "╭" not in box:  # where the terminal can't show it, the title is a paragraph of its own
-        paragraphs.pop(0)
-    paragraphs = [p for p in paragraphs if p]
-    hint = next((p for p in paragraphs[1:] if p.startswith(("Perhaps", "Available"))), paragraphs[-1])
-    first = re.sub(CHOICES, _sorted, paragraphs[0])
-    for python, words in NO_NUMBER.items():
-        first = re.sub(python, words, first)
-    return f"{first}\n{hint}"
-
-
-NO_NUMBER = {
-    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
-    r"could not convert string to float: (.*)": r"\1 is no number",
-}
-"""What Python says of a text that is no number, in words."""
-CHOICES = re.compile(r"(?<=Expected one of \()[^)]*")
-
-
-def _sorted(choices: re.Match[str]) -> str:
-    """The values that an option takes, in an order that stays; None is how an option is left out."""
-    return ", ".join(sorted(set(choices[0].split(", ")) - {"'None'"}))
+        raise InputError(unboxed(box.getvalue())) from None
 
 
 def _warn(

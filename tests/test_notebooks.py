@@ -31,7 +31,12 @@ QUICK = {
     "which_estimator": ["--draws", "40"],
     "why_reparameterize": ["--draws", "100", "--epochs", "1", "--compare-draws", "2"],
 }
-PATHS = sorted(ROOT.glob("examples/*.py"))
+IN_CI = ("first_vae", "images", "which_estimator")
+"""Of the others CI runs the code (tests/test_examples.py), and `pytest -m docs` the notebooks."""
+PATHS = [
+    pytest.param(path, id=path.stem, marks=() if path.stem in IN_CI else pytest.mark.docs)
+    for path in sorted(ROOT.glob("examples/*.py"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +50,15 @@ def kernel() -> Iterator[tuple[Any, Any]]:
     manager.shutdown_kernel(now=True)
 
 
+def test_every_example_has_settings_that_take_a_second() -> None:
+    assert sorted(QUICK) == [path.id for path in PATHS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", PATHS)
 def test_an_example_is_a_notebook(path: Path, kernel: tuple[Any, Any], tmp_path: Path) -> None:
     from nbclient import NotebookClient
 
-    assert path.stem in QUICK, f"say in QUICK how {path.name} runs in a second"
     notebook = jupytext.read(path)
     first, *codes, call, last = notebook.cells
     assert [first.cell_type, call.cell_type, last.cell_type] == ["markdown", "code", "markdown"]

@@ -1,22 +1,14 @@
 """Runs of a sweep: fitted, several at a time, measured on the same validation rows, and paired by seed and row."""
 
-import contextlib
-import functools
 import itertools
 import math
-import multiprocessing
 import os
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import joblib
 import numpy as np
 import torch
 
@@ -24,24 +16,21 @@ from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.core.files import Scratch, write_json
 from ppl_vae.data.protocol import Split
 from ppl_vae.diagnostics.sweep import Failure, Sweep, lines_of
+from ppl_vae.diagnostics.workers import in_processes
 from ppl_vae.objectives import dimensions
 from ppl_vae.programs import Pair, terms
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.scores import Batch
-from ppl_vae.runs import lock
 from ppl_vae.runs.cells import cells_asked, for_cells
 from ppl_vae.runs.grid import Swept, grid
 from ppl_vae.runs.recording import FRESH_DRAWS, FRESH_SEED
 from ppl_vae.runs.run import Run
 from ppl_vae.runs.sweeping import Job, check, jobs
 from ppl_vae.training.evaluation import evaluate
-from ppl_vae.training.interrupt import Interrupted
 from ppl_vae.training.prepare import isolated
 from ppl_vae.training.progress import Progress
 
 SPLIT: Split = "valid"
-LONGEST = 60.0
-"""Seconds that the processes of a sweep have to save their runs when it is stopped."""
 MEAN_DRAWS = 10  # of each row, for E_q[z|x] that has no closed form
 
 
@@ -72,6 +61,9 @@ class Outcome:
     measured: Measured | None
     failed: str
     warned: tuple[str, ...]
+
+
+STOPPED = Outcome(None, "stopped", ())
 
 
 def sweep(
@@ -113,7 +105,7 @@ def sweep(
     check(planned)
     outcomes: list[Outcome] = []
     with Progress(progress, len(planned)) as bar:
-        for job, outcome in zip(planned, _all(planned, at_once), strict=True):
+        for job, outcome in zip(planned, in_processes(outcome_of, planned, at_once, stopped=STOPPED), strict=True):
             outcomes.append(outcome)
             for text in outcome.warned:
                 warnings.warn(f"{job.label}: {text}", stacklevel=3)
@@ -123,99 +115,6 @@ def sweep(
     found = sweep_of(planned, outcomes, scratch)
     write_json(place / "sweep.json", found.asdict())
     return found
-
-
-def _all(planned: Sequence[Job], at_once: int) -> Iterator[Outcome]:
-    """The outcome of each job, in their order: one at a time here, or several, each with its share of threads."""
-    at_once = min(at_once, len(planned))  # a process without a run would be idle
-    if at_once == 1:
-        yield from map(outcome_of, planned)
-        return
-    threads = max(1, joblib.cpu_count() // at_once)  # torch's threads spin, and would slow the neighbours down
-    runs = [job.folder for job in planned]
-    with joblib.parallel_config(backend="loky", n_jobs=at_once, inner_max_num_threads=threads), stopping(runs):
-        each = (joblib.delayed(_outcome_in)(os.getpid(), Path.cwd(), job) for job in planned)
-        yield from joblib.Parallel(return_as="generator", batch_size=1)(each)
-
-
-def _outcome_in(parent: int, folder: Path, job: Job) -> Outcome:
-    """The outcome of a job whose paths are relative to `folder`: a process of an earlier sweep may stand elsewhere.
-
-    A process that is to end saves the run that it trains, and then waits for its end, since no other job is to begin.
-    """
-    _end_after(parent)
-    os.chdir(folder)
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda signum, frame: _told_to_end.append(signum))
-    try:
-        if not _told_to_end:
-            return outcome_of(job)
-    except Interrupted:
-        pass
-    time.sleep(2 * LONGEST)
-    return Outcome(None, "stopped", ())
-
-
-@functools.cache
-def _end_after(parent: int) -> None:
-    """From now on, end this process of a sweep as soon as the one that has begun it is gone, however that has ended.
-
-    It would train on, or wait for minutes for a job that never comes. Files are whole or not there whenever it ends.
-    """
-
-    def watch() -> NoReturn:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-_told_to_end: list[int] = []
-"""The signals that this process of a sweep has got while it trained nothing."""
-
-
-@contextlib.contextmanager
-def stopping(folders: Sequence[Path] = ()) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and the death of a process end the sweep, and its processes with it, in words.
-
-    Args:
-        folders: of its runs; those that are being trained are saved first.
-    """
-    caught: list[int] = []
-
-    def end(signum: int, frame: object) -> NoReturn:
-        caught.append(signum)
-        if len(caught) == 1:
-            _save(folders)
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = {signum: signal.signal(signum, end) for signum in (signal.SIGINT, signal.SIGTERM)} if main else {}
-    try:
-        yield
-    except KeyboardInterrupt:
-        which = caught[0] if caught else signal.SIGINT
-        raise Interrupted(which, "stopped: the same command goes on with the sweep") from None
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process of the sweep has died, perhaps for lack of memory: the same command goes on with the sweep; "
-            "take fewer jobs"
-        ) from error
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _save(folders: Sequence[Path]) -> None:
-    """Have each process of the sweep save the run that it trains; not for longer than `LONGEST`."""
-    started, processes = time.monotonic(), multiprocessing.active_children()
-    ours = [each.pid for each in processes if each.pid and "loky" in type(each).__module__]
-    while ours and time.monotonic() - started < LONGEST and any(map(lock.held, folders)):
-        for pid in ours:  # again and again, since one that is about to train has taken no notice
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        time.sleep(0.5)
 
 
 def outcome_of(job: Job) -> Outcome:

@@ -10,8 +10,8 @@ from ppl_vae.distributions.wrappers import own_masks
 from ppl_vae.objectives.base import Objective, Pass, need_paths
 from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.layout import layout_of, samples
-from ppl_vae.programs.passes import score_function
 from ppl_vae.programs.scores import Batch, ProgramLike, Terms, log_weight
+from ppl_vae.programs.sites import score_function
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO, Objective):

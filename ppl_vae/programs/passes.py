@@ -4,24 +4,24 @@ A *program* is a callable `program(*batch)` made of Pyro statements. Its rows ar
 samples per row have a dimension left of all plates, so that every log-probability is `(K, B)`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pyro import poutine
 from pyro.distributions import Distribution, Unit
-from pyro.distributions.score_parts import ScoreParts
-from pyro.distributions.util import is_identically_zero, scale_and_mask
+from pyro.distributions.util import is_identically_zero
 from torch import Tensor
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.distributions.wrappers import is_point, mask_of, own_masks, unmasked
+from ppl_vae.distributions.wrappers import is_point, mask_of
 from ppl_vae.programs.auxiliary import check_change_of_variables
 from ppl_vae.programs.handlers import Detach, Substitute
 from ppl_vae.programs.layout import Layout, layout_of, owner, samples
 from ppl_vae.programs.scores import Batch, Fixed, ProgramLike, Terms, Values, as_batch
+from ppl_vae.programs.sites import auxiliary_of_guide, common_scale, latent, listed, log_prob_of, masked, score_parts_of
 from ppl_vae.programs.state import buffers_kept
 
 
@@ -30,7 +30,7 @@ def draw(guide: ProgramLike, batch: Tensor | Batch, num_samples: int = 1) -> Val
     batch = as_batch(batch)
     layout = layout_of([guide], batch, num_samples)
     trace = layout.trace(guide, batch)
-    return {name: layout.at(site).lower(site["value"], site["fn"]) for name, site in _latent(trace)}
+    return {name: layout.at(site).lower(site["value"], site["fn"]) for name, site in latent(trace)}
 
 
 def score(
@@ -101,8 +101,8 @@ def joint(model: ProgramLike, batch: Tensor | Batch, values: Mapping[str, Tensor
     with Substitute(values, layout) as substitute:
         sites = dict(samples(layout.trace(model, batch)))
     if substitute.missing:
-        raise InputError(f"no value is given for the latent site {_names(substitute.missing)}")
-    log_p = {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in sites.items()}
+        raise InputError(f"no value is given for the latent site {listed(substitute.missing)}")
+    log_p = {name: layout.at(site).rows(log_prob_of(site, layout)) for name, site in sites.items()}
     return Joint(
         {name: x for name, x in log_p.items() if not sites[name]["is_observed"]},
         {name: x for name, x in log_p.items() if sites[name]["is_observed"]},
@@ -150,15 +150,11 @@ def mean_of(site: str, fn: Distribution) -> Tensor:
     return mean
 
 
-def _latent(trace: poutine.Trace) -> Iterable[tuple[str, dict]]:
-    return ((name, site) for name, site in samples(trace) if not site["is_observed"])
-
-
 def _guide_at(values: Mapping[str, Tensor], guide: ProgramLike, batch: Batch, layout: Layout) -> poutine.Trace:
     with Substitute(values, layout) as substitute:
         guide_trace = layout.trace(guide, batch)
     if substitute.missing:
-        raise InputError(f"no value is given for the latent site {_names(substitute.missing)}")
+        raise InputError(f"no value is given for the latent site {listed(substitute.missing)}")
     return guide_trace
 
 
@@ -180,30 +176,30 @@ def collect(
     """
     q_sites = dict(samples(guide_trace))
     if observed := {name for name, site in q_sites.items() if site["is_observed"]}:
-        raise InputError(f"the guide observes {_names(observed)}: a guide only draws")
+        raise InputError(f"the guide observes {listed(observed)}: a guide only draws")
     log_q, score_function = {}, {}
     for name, site in q_sites.items():
-        parts = _score_parts(site, layout, detached)
+        parts = score_parts_of(site, layout, detached)
         log_q[name] = layout.at(site).rows(parts.log_prob)
         if not is_identically_zero(parts.score_function):
             score_function[name] = layout.at(site).rows(parts.score_function)
     p_sites = dict(samples(layout.trace(poutine.replay(model, trace=_views(guide_trace)), batch)))
-    if auxiliary := _match(p_sites, q_sites):
+    if auxiliary := auxiliary_of_guide(p_sites, q_sites):
         check_change_of_variables(guide, batch, auxiliary)
-    log_p = {name: layout.at(site).rows(_log_prob(site, layout)) for name, site in p_sites.items()}
+    log_p = {name: layout.at(site).rows(log_prob_of(site, layout)) for name, site in p_sites.items()}
     return Terms(
         log_prior={name: log_p[name] for name, site in p_sites.items() if not site["is_observed"]},
         log_lik={name: log_p[name] for name, site in p_sites.items() if site["is_observed"]},
         log_q=log_q,
-        p={name: _masked(site) for name, site in p_sites.items()},
-        q={name: _masked(site) for name, site in q_sites.items()},
+        p={name: masked(site) for name, site in p_sites.items()},
+        q={name: masked(site) for name, site in q_sites.items()},
         values={
             name: layout.at(site).lower(site["value"], site["fn"])
             for name, site in (p_sites | q_sites).items()
             if not site["is_observed"]
         },
         observed={name: site["value"] for name, site in p_sites.items() if site["is_observed"]},
-        scale=_common_scale(p_sites | {f"{name} (guide)": site for name, site in q_sites.items()}),
+        scale=common_scale(p_sites | {f"{name} (guide)": site for name, site in q_sites.items()}),
         layouts={name: layout.at(site) for name, site in (p_sites | q_sites).items()},
         score_function=score_function,
         seen={name: site["value"] for name, site in p_sites.items() if not site["is_observed"]},
@@ -217,7 +213,7 @@ def _fixed_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) 
     with buffers_kept(owner(guide)):  # the buffers of a BatchNorm must move once in a step, not twice
         sites = dict(samples(_guide_at(values, guide, batch, layout)))
     return Fixed(
-        log_q={name: layout.at(site).rows(_log_prob(site, layout)) for name, site in sites.items()},
+        log_q={name: layout.at(site).rows(log_prob_of(site, layout)) for name, site in sites.items()},
         points={name: site["value"] for name, site in sites.items() if is_point(site["fn"])},
     )
 
@@ -225,89 +221,6 @@ def _fixed_at(values: Values, guide: ProgramLike, batch: Batch, layout: Layout) 
 def _views(trace: poutine.Trace) -> poutine.Trace:
     """The trace with each draw replaced by a view of it, so that gradients of log p arrive at a tensor of their own."""
     views = trace.copy()
-    for name, site in _latent(trace):
+    for name, site in latent(trace):
         views.nodes[name] = {**site, "value": site["value"].view_as(site["value"])}
     return views
-
-
-def _match(p_sites: dict[str, dict], q_sites: dict[str, dict]) -> set[str]:
-    """The guide's auxiliary sites that the model does not have.
-
-    Raises:
-        InputError: a latent site that is not auxiliary is in only one of the programs.
-    """
-    latents = {name for name, site in p_sites.items() if not site["is_observed"]}
-    auxiliary = {name for name, site in q_sites.items() if site["infer"].get("is_auxiliary")}
-    if missing := latents - set(q_sites):
-        raise InputError(
-            f"the model draws {_names(missing)}, which the guide does not: sample it in the guide, "
-            "or give it obs= in the model"
-        )
-    if extra := set(q_sites) - latents - auxiliary:
-        raise InputError(f"the guide draws {_names(extra)}, which is no latent site of the model")
-    return auxiliary - latents
-
-
-def _names(sites: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(sites))
-
-
-def _log_prob(site: dict, layout: Layout) -> Tensor:
-    """The log-probability of a site's value, in the site's batch shape."""
-    _check_shapes(site, layout)
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    return log_prob if site["mask"] is None else scale_and_mask(log_prob, mask=site["mask"])
-
-
-def score_function(site: dict) -> Any:
-    """Pyro's score function of a site's draw, without masks, since a masked site is drawn like any other.
-
-    Pyro treats `poutine.mask` so, but not a distribution that is masked by `False` or under `to_event`.
-    """
-    return unmasked(site["fn"]).score_parts(site["value"], *site["args"], **site["kwargs"]).score_function
-
-
-def _score_parts(site: dict, layout: Layout, detached: bool) -> ScoreParts:
-    _check_shapes(site, layout)
-    if not detached:
-        parts = site["fn"].score_parts(site["value"], *site["args"], **site["kwargs"]).scale_and_mask(mask=site["mask"])
-        return parts._replace(score_function=score_function(site)) if any(own_masks(site["fn"])) else parts
-    if is_point(site["fn"]):  # it has no score: its log-density is a function of parameters, not of a draw
-        return ScoreParts(_log_prob(site, layout), 0, 0)
-    try:
-        score = unmasked(site["fn"]).log_prob(site["value"], *site["args"], **site["kwargs"])
-    except (NotImplementedError, KeyError) as error:
-        raise InputError(
-            f"site {site['name']!r}: its density can't be computed at a fixed draw ({error}): use trace"
-        ) from error
-    return ScoreParts(_log_prob(site, layout), score, 0)
-
-
-def _check_shapes(site: dict, layout: Layout) -> None:
-    name, fn, value = site["name"], site["fn"], site["value"]
-    batch, event = value.shape[: value.dim() - fn.event_dim], value.shape[value.dim() - fn.event_dim :]
-    if event != fn.event_shape:
-        raise InputError(
-            f"site {name!r}: the distribution is over {tuple(fn.event_shape)}, the value is {tuple(event)}; "
-            "they would broadcast silently: give both the same shape"
-        )
-    if event.numel() and not layout.at(site).covers(batch):
-        raise InputError(
-            f"site {name!r}: a value of shape {tuple(value.shape)} does not have one entry for each element of the "
-            "site's plates; it would broadcast silently: expand it"
-        )
-
-
-def _masked(site: dict) -> Distribution:
-    return site["fn"] if site["mask"] is None else site["fn"].mask(site["mask"])
-
-
-def _common_scale(sites: dict[str, dict]) -> float:
-    scales = {name: float(site["scale"]) for name, site in sites.items()}
-    if len(set(scales.values())) > 1:
-        listed = ", ".join(f"{name} {scale:g}" for name, scale in scales.items())
-        raise InputError(
-            f"sites are scaled differently ({listed}), so that the sum is no bound on log p(x): put one poutine.scale "
-            "around all sites of both programs, or none"
-        )
-    return next(iter(scales.values()), 1.0)

@@ -24,7 +24,8 @@ from ppl_vae.runs.run import Run
 from ppl_vae.training.callback import Callback
 from ppl_vae.training.evaluation import summarized
 from ppl_vae.training.interrupt import Interrupted
-from ppl_vae.training.loop import VALIDATION_SEED, Loop, State
+from ppl_vae.training.loop import VALIDATION_SEED, Loop
+from ppl_vae.training.state import State
 
 COLLAPSED = 0.05  # nats per datum: a rate below it says next to nothing, be it through one dimension or many
 NOT_FINITE = "not_finite.npz"

@@ -23,7 +23,8 @@ import ppl_vae
 from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 from ppl_vae.diagnostics.sweep import Behind, Sweep
-from ppl_vae.diagnostics.sweeps import active_units, stopping
+from ppl_vae.diagnostics.sweeps import active_units
+from ppl_vae.diagnostics.workers import stopping
 from ppl_vae.models.gaussian import Model as Gaussian
 from ppl_vae.programs import resolve_pair
 from ppl_vae.runs.grid import grid

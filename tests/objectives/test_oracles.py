@@ -43,10 +43,10 @@ def test_the_two_elbos_agree_on_trained_digits(tmp_path: Path) -> None:
             {"trace": Trace_ELBO(), "analytic-kl": AnalyticKL_ELBO()},
             (run.data().test[0][:100],),
             batch_size=100,
-            draws=1000,
+            draws=300,
         ).asdict()
     (pair,) = result["pairs"]
     assert abs(pair["z"]) < 4
-    assert pair["se"] < 0.02
+    assert pair["se"] < 0.025
     guide = {name: e["gradient_variance"]["guide"] for name, e in result["estimators"].items()}
     assert guide["analytic-kl"] < guide["trace"]

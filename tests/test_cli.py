@@ -241,6 +241,8 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no out": (["fit", *PAIR, "--data", "rows.npy"], "out"),
     "missing run": (["compare"], "compare needs the folder of a run"),
     "missing run to sample": (["sample"], "PATH"),
+    "no data": ([*FIT, "--data", ""], "'' names no data: give a built-in set, a file or a folder"),
+    "too many threads": ([*FIT, "--threads", "100000"], "threads is 100000: it must be at most 1024"),
     "bad number": ([*FIT, "--epochs", "0"], "epochs is 0: it must be at least 1"),
     "no such model": ([*FIT, "--model", "bernouli"], "did you mean 'bernoulli'?"),
     "no such file": ([*FIT, "--model", "no.py"], "no such file: no.py"),

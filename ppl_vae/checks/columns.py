@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.data.binarize import BIT
 
 SHOWN, FEWEST = 12, 10  # at most so many columns in a message; data of fewer rows are not checked
+COARSE = 100  # numbers that a dtype has over the range of a column; with fewer the data are rounded
 
 
 def varies(s: Subject) -> Iterator[Finding]:
     """In the training rows no column of a table is constant, and no column has only missing cells.
 
     In a table without column names, a constant column of the smallest number of all is allowed: it may be the margin of
-    an image that was written as a row. Rows that were checked before are not looked at again.
+    an image that was written as a row. None is so far from 0 that the dtype of the data rounds it. Rows that were
+    checked before are not looked at again.
     """
     if s.dataset.checked:
         return
@@ -34,6 +37,16 @@ def varies(s: Subject) -> Iterator[Finding]:
                 f"{_columns(constant, field, names)} one value in all training rows: nothing is learned from it, and a "
                 "density there may grow without bound. Leave out such columns"
             )
+        if low.is_floating_point():
+            step = torch.finfo(low.dtype).eps * torch.maximum(low.abs(), high.abs())
+            coarse = (low < high) & (high - low < COARSE * step)
+            if coarse.any():
+                dtype = str(low.dtype).removeprefix("torch.")
+                yield s.warning(
+                    f"{_columns(coarse, field, names)} numbers too far from 0 for their range, in which {dtype} has "
+                    f"fewer than {COARSE}: the data are rounded, and log p(x) is that of rounded data. Subtract a "
+                    f"number from the column{', or use --precision float64' if dtype == 'float32' else ''}"
+                )
 
 
 def _columns(chosen: Tensor, field: str, names: Sequence[str]) -> str:

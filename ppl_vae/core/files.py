@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} can't be read: it holds no JSON object")

@@ -11,6 +11,8 @@ from statistics import fmean
 from typing import Literal, TypeAlias
 
 Threads: TypeAlias = int | Literal["auto"] | None
+MOST = 1024
+"""Many more threads end a process without a word."""
 ROUNDS, LEAST_ROUNDS, ROWS = 20, 3, 128
 LONGEST = 0.3
 """Seconds that measuring takes, about."""

@@ -66,6 +66,8 @@ def gather(source: Any) -> tuple[str, tuple[str, ...], list[Raw]]:
 def parse(text: str) -> Spec:
     """Split `name=path:key`, unless a file exists under the longer name."""
     path, key = path_and_key(text)
+    if not path.rpartition("=")[2]:
+        raise InputError(f"{text!r} names no data: give a built-in set, a file or a folder")
     name, equals, rest = text.partition("=")
     if not equals or "/" in name or os.path.exists(os.path.expanduser(path)):
         return Spec(None, path, key)
@@ -109,9 +111,12 @@ def _read(name: str, spec: Spec, first: bool) -> Raw:
         if spec.path in BUILTIN:
             raise InputError(f"{spec.path} is a whole set: give it alone, without a field name")
         raise InputError(no_file(spec.path))
+    if os.path.isdir(path):
+        from ppl_vae.data.streams.opening import whole_folder  # which is made of this module
+
+        return whole_folder(name, spec)
     if not os.path.isfile(path):
-        kind = "a directory" if os.path.isdir(path) else "not a regular file"
-        raise InputError(f"{spec.path} is {kind}: give a file, {', '.join(READERS)}")
+        raise InputError(f"{spec.path} is not a regular file: give a file, {', '.join(READERS)}")
     if suffix not in READERS:
         raise InputError(f"{spec.path}: unknown kind of file {suffix!r}; known are {', '.join(READERS)}")
     try:

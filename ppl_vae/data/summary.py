@@ -64,5 +64,5 @@ class Running(NamedTuple):
     def moments(self) -> tuple[Tensor, Tensor]:
         """As `blocks.likelihoods.base.moments` of all rows together, up to rounding."""
         spread = (self.squares / self.seen).nan_to_num().sqrt()
-        constant = spread <= 1e-6 * self.mean.abs()
+        constant = spread <= 1e-13 * self.mean.abs()  # what rounding leaves of a constant
         return self.mean, torch.where(constant, torch.ones_like(spread), spread)

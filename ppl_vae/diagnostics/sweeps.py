@@ -15,6 +15,7 @@ import torch
 from ppl_vae.core.errors import InputError, at_least
 from ppl_vae.core.files import Scratch, write_json
 from ppl_vae.data.protocol import Split
+from ppl_vae.data.randomness import integer
 from ppl_vae.diagnostics.sweep import Failure, Sweep, lines_of
 from ppl_vae.diagnostics.workers import in_processes
 from ppl_vae.objectives import dimensions
@@ -94,7 +95,7 @@ def sweep(
     Raises:
         InputError: before anything is trained, what `check` refuses; afterwards, that every setting has failed.
     """
-    at_least(1, seeds=seeds, jobs=at_once)
+    at_least(1, seeds=integer("seeds", seeds), jobs=integer("jobs", at_once))
     settings = grid(swept)
     scratch = Scratch() if out is None else None
     place = scratch.folder if scratch else Path(out or "").expanduser()

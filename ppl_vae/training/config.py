@@ -9,7 +9,7 @@ from typing_extensions import Doc
 from ppl_vae.core.errors import InputError, at_least, check_seeds
 from ppl_vae.core.palette import PARTS
 from ppl_vae.core.registry import Registry
-from ppl_vae.core.threads import Threads
+from ppl_vae.core.threads import MOST, Threads
 
 Schedule: TypeAlias = Literal["constant", "cosine"]
 Binarize: TypeAlias = Literal["none", "threshold", "once", "epoch"]
@@ -172,6 +172,8 @@ class FitConfig:
                 raise InputError(f"{name} is {value!r}: it must be {shown}") from None
         counts = {name: getattr(self, name) for name in COUNTS}
         at_least(1, **{name: value for name, value in counts.items() if isinstance(value, int)})
+        if isinstance(self.threads, int) and self.threads > MOST:
+            raise InputError(f"threads is {self.threads}: it must be at most {MOST}")
         for name in ("lr", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

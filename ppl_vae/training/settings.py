@@ -23,6 +23,8 @@ def values(given: Mapping[str, Any] | str | Iterable[str]) -> dict[str, Any]:
         InputError: a text that is no setting, or a name that is given two values.
     """
     if isinstance(given, Mapping):
+        if wrong := [name for name in given if not isinstance(name, str)]:
+            raise InputError(f"set has the name {wrong[0]!r}: names of settings are text, such as 'latent_dim'")
         return dict(given)
     pairs = (given,) if isinstance(given, str) else tuple(given)
     found = parse_settings(pairs)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.threads import Threads, threads_of
+from ppl_vae.core.threads import MOST, Threads, threads_of
 
 if TYPE_CHECKING:
     from ppl_vae.graphs.calls import Compiling
@@ -20,8 +20,8 @@ def working(compile: "Compile", threads: Threads, progress: bool) -> Iterator["C
 
     if compile not in ("auto", "on", "off"):
         raise InputError(f"compile is {compile!r}: it must be auto, on or off")
-    if not (threads is None or threads == "auto" or (isinstance(threads, int) and threads > 0)):
-        raise InputError(f"threads is {threads!r}: it must be a number from 1 on, or auto")
+    if not (threads is None or threads == "auto" or (isinstance(threads, int) and 0 < threads <= MOST)):
+        raise InputError(f"threads is {threads!r}: it must be a number from 1 to {MOST}, or auto")
 
     def say(line: str) -> None:
         if progress:

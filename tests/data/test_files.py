@@ -122,8 +122,10 @@ def test_missing_files(here: Path) -> None:
     fails("imagse.npy", "imagse.npy: no such file", "did you mean images.npy?", "digits, mnist-5k")
     fails("mnist5k", "did you mean mnist-5k?")
     fails("y=nowhere/q.npz:k", "nowhere/q.npz: no such file")
-    for source in ("", "x=", ":", "a\0b.npy", "q" * 5000):
+    for source in ("a\0b.npy", "q" * 5000):
         fails(source, "no such file")
+    for source in ("", "x=", ":"):
+        fails(source, "names no data: give a built-in set, a file or a folder")
     fails("\ud800.npy", "no such file")
 
 
@@ -131,7 +133,7 @@ def test_wrong_kinds_of_files(here: Path) -> None:
     Path("folder.npy").mkdir()
     Path("a.txt").write_text("1")
     os.mkfifo("pipe.npy")
-    fails("folder.npy", "folder.npy is a directory")
+    fails("folder.npy", "folder.npy is a folder without .parquet files and without pictures")
     fails("pipe.npy", "pipe.npy is not a regular file")
     fails("a.txt", "a.txt: unknown kind of file '.txt'", ".csv, .h5ad, .npy, .npz, .parquet")
 

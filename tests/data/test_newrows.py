@@ -11,10 +11,12 @@ import torch
 from support.runs import SMALL, D, binary_rows, fitted
 
 import ppl_vae
+from ppl_vae.blocks.likelihoods.base import moments
 from ppl_vae.cli import main
 from ppl_vae.core.errors import InputError
 from ppl_vae.data import open_data
 from ppl_vae.data.newrows import rows_in_order
+from ppl_vae.data.summary import Running
 
 KINDS = "real,categorical:3,count"
 COLUMNS = ["height", "class", "visits"]
@@ -133,6 +135,23 @@ def test_columns_that_say_nothing_are_named_once(tmp_path: Path) -> None:
         fitted(tmp_path, model="table", guide="table", data=data, epochs=1, **options)
     told = [str(each.message) for each in seen]
     assert [message for message in told if "column" in message] == [nothing, constant]
+
+
+def test_a_column_far_from_0_is_measured_and_marked_where_it_is_rounded(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(200, 1))
+    (near, spread), (center, same) = (moments(torch.tensor(x)) for x in (noise, noise * 1e-3 + 2e4))
+    torch.testing.assert_close(torch.cat([near * 1e-3 + 2e4, spread * 1e-3]), torch.cat([center, same]))
+    streamed = Running.of(torch.tensor(noise * 1e-3 + 2e4)).moments()
+    torch.testing.assert_close((center, same), streamed)
+    constant = torch.tensor([[0.1, torch.nan]]).expand(1000, 2)
+    for _, one in (moments(constant), Running.of(constant).with_(Running.of(constant)).moments()):
+        assert one.tolist() == [1, 1]
+    frame = pd.DataFrame({"day": 2e4 + noise[:, 0] * 1e-2, "year": 2e3 + noise[:, 0], "bit": 1e6 + (noise[:, 0] > 0)})
+    told = "columns 'day', 'bit' of field 'x' hold numbers too far from 0 for their range, in which float32 has fewer"
+    data = write(frame, tmp_path)
+    report = ppl_vae.check("gaussian", "diagonal_normal", data, set=SMALL)
+    assert [f.message[: len(told)] for f in report.findings if "column" in f.message] == [told]
+    fitted(tmp_path, model="gaussian", data=data, precision="float64", epochs=1)  # without a warning
 
 
 def test_the_margin_of_a_flat_picture_is_no_fault() -> None:

@@ -260,6 +260,7 @@ def test_bad_options_are_refused_before_anything_is_trained(tmp_path: Path, swep
     with untouched(out):
         for options, words in (
             ({"seeds": 0}, "seeds is 0"),
+            ({"seeds": 2.5}, "seeds=2.5 must be an integer"),
             ({"jobs": 0}, "jobs is 0"),
             ({"epochs": 0}, "epochs is 0"),
             ({"resume": True}, "the same command goes on"),

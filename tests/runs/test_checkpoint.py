@@ -224,6 +224,9 @@ def test_json_is_standard_json(tmp_path):
     write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5, {"b": float("-inf")}], "c": "σ"})
     assert (tmp_path / "a.json").read_text().count("null") == 2
     assert read_json(tmp_path / "a.json") == {"a": [None, 1.5, {"b": None}], "c": "σ"}
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"a\.json can't be read"):
+        read_json(tmp_path / "a.json")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -259,6 +259,7 @@ def test_cosine_ends_at_zero(tmp_path, monkeypatch):
     [
         ({"schedule": "linear"}, "schedule is 'linear'"),
         ({"epochs": 0}, "epochs is 0: it must be at least 1"),
+        ({"set": {1: 2}}, "set has the name 1: names of settings are text"),
         ({"epochs": 1.5}, "epochs is 1.5: it must be int"),
         ({"lr": math.nan}, "lr is nan"),
         ({"lr": "fast"}, "lr is 'fast': it must be float"),

@@ -46,5 +46,5 @@ def moments(data: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over rows, NaN left out; 0 and 1 where there is nothing, 1 for a constant."""
     center = data.nanmean(0).nan_to_num()
     spread = (data - center).square().nanmean(0).nan_to_num().sqrt()
-    constant = spread <= 1e-6 * center.abs()  # what rounding leaves of a constant
+    constant = data.nan_to_num(torch.inf).amin(0) >= data.nan_to_num(-torch.inf).amax(0)
     return center, torch.where(constant, torch.ones_like(spread), spread)

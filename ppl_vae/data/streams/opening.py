@@ -11,6 +11,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data.cells import CellFields
 from ppl_vae.data.dataset import check_options, check_scale
 from ppl_vae.data.protocol import ALONE, Others
+from ppl_vae.data.raw import Raw, as_raw
 from ppl_vae.data.source import Spec, field_names
 from ppl_vae.data.streams.blocks import Blocks, edges_of
 from ppl_vae.data.streams.cells import stores_of
@@ -79,6 +80,21 @@ def open_stream(
     if not stream.checked and (look or recorded is not None or missing == "nan"):
         stream.look()
     return stream
+
+
+def whole_folder(name: str, spec: Spec) -> Raw:
+    """All rows of a folder as a field of this name.
+
+    Raises:
+        InputError: it holds no data, or more than fits into memory.
+    """
+    store = _store(spec)
+    memory.check_memory(
+        2 * store.rows * math.prod(store.shape) * max(4, store.dtype.itemsize),
+        f"the {store.rows} rows of {spec.path}, which are read at once, take",
+        "give fewer of them",
+    )
+    return as_raw(f"field {name} ({spec.path})", store.read(0, store.rows), store.columns)
 
 
 def _store(spec: Spec) -> Store:

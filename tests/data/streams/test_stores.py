@@ -18,6 +18,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.data import as_data, open_data
 from ppl_vae.data.cells import cell_fields
 from ppl_vae.data.columns import read_table
+from ppl_vae.data.newrows import rows_in_order
 from ppl_vae.data.streams import Stream
 from ppl_vae.data.streams.stores.h5ad import H5ad
 
@@ -182,8 +183,11 @@ def test_pictures_that_differ_or_are_none_are_refused(tmp_path: Path) -> None:
     (folder / "zz.png").write_bytes((folder / "z030.png").read_bytes()[:60])
     with pytest.raises(InputError, match=r"zz\.png can't be read as a picture"):
         as_data(folder)
-    with pytest.raises(InputError, match=r"is a directory: give a file"):
+    with pytest.raises(InputError, match=r"zz\.png can't be read as a picture"):
         as_data(folder, stream="off")
+    (folder / "zz.png").unlink()
+    whole, stream = (rows_in_order(as_data(folder, stream=how, scale=255)).batch[0] for how in ("off", "on"))
+    assert torch.equal(whole, stream)
 
 
 # ---- csv
@@ -207,6 +211,20 @@ def test_a_csv_is_converted_once_and_it_is_said(tmp_path: Path, capfd: pytest.Ca
     path.write_text(path.read_text().replace("e\n", "e\n1,2,3,4,5\n"))
     with pytest.raises(InputError, match="has other rows than"):
         run.data()
+
+
+def test_a_converted_csv_that_is_damaged_is_refused_wherever_it_is_read(tmp_path: Path) -> None:
+    np.savetxt(path := tmp_path / "rows.csv", table(200), delimiter=",")
+    data = streamed(path)
+    (converted,) = (tmp_path / "cache" / "ppl_vae" / "tables").iterdir()
+    content = converted.read_bytes()
+    place = content.index(rows_in_order(data).batch[0][100, 2].double().numpy().tobytes())
+    converted.write_bytes(content[:place] + bytes(8) + content[place + 8 :])
+    for read in (lambda: rows_in_order(data).batch, lambda: streamed(path)):
+        with pytest.raises(
+            InputError, match=r"rows-.*\.parquet is damaged .*delete it, and .*rows\.csv is converted anew"
+        ):
+            read()
 
 
 def test_a_csv_without_names_and_one_with_texts(tmp_path: Path) -> None:

@@ -711,3 +711,18 @@ def test_a_fit_that_is_killed_within_an_epoch_goes_on_bit_for_bit(
     part = ppl_vae.Run(tmp_path / "part")
     assert part.step("last") == at // 5 * 5
     assert outcome(ppl_vae.resume(part)) == outcome(whole)
+
+
+def test_a_folder_gives_new_rows_by_the_names_of_its_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"set": {"latent_dim": 2, "hidden": 8}, "epochs": 1, "compile": "off"}
+    run = ppl_vae.fit("gaussian", "diagonal_normal", path := parquet(tmp_path), tmp_path / "run", **options)
+    own = ppl_vae.encode(run)
+    path = path.rename(tmp_path / "moved")
+    for each in path.iterdir():
+        frame = pandas.read_parquet(each)
+        frame[frame.columns[::-1]].to_parquet(each)
+    for name, x in ppl_vae.encode(run, path).items():
+        np.testing.assert_allclose(x, own[name], rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100.0)
+    with pytest.raises(InputError, match=r"rows of .*moved, which are read at once, take"):
+        ppl_vae.encode(run, path)

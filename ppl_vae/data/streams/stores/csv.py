@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ppl_vae.core.errors import InputError
 from ppl_vae.core.files import whole
 from ppl_vae.data.readers.csv_files import top_of
@@ -33,6 +35,14 @@ class Csv(Parquet):
             _convert(path, where, key, self.converted)
         super().__init__(self.converted, where)
         self.files = (path,)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        try:
+            return super().read(start, stop)
+        except OSError as error:
+            raise InputError(
+                f"{self.converted} is damaged ({error}): delete it, and {self.where} is converted anew"
+            ) from error
 
 
 def _place(path: Path, key: str | None) -> Path:
@@ -67,7 +77,7 @@ def _convert(path: Path, where: str, key: str | None, place: Path) -> None:
             csv.ReadOptions(column_names=names, skip_rows=0 if headless else 1, block_size=CHUNK, use_threads=False),
             convert_options=csv.ConvertOptions(include_columns=chosen, column_types=floats),
         )
-        with whole(place) as beside, parquet.ParquetWriter(beside, reader.schema) as writer:
+        with whole(place) as beside, parquet.ParquetWriter(beside, reader.schema, write_page_checksum=True) as writer:
             for table in _grouped(reader, max(1, blocks.BLOCK // len(chosen))):
                 writer.write_table(table)
     except pyarrow.ArrowInvalid as error:

@@ -95,7 +95,7 @@ class Parquet(Store):
             return file
         path = self.parts[number]
         try:
-            self.opened.number, self.opened.file = number, ParquetFile(path)
+            self.opened.number, self.opened.file = number, ParquetFile(path, page_checksum_verification=True)
             return self.opened.file
         except Exception as error:  # whatever pyarrow raises is about the file
             reason = str(error).strip().splitlines()[0]

@@ -37,11 +37,7 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
     if not all(_path(spec).is_file() or _path(spec).is_dir() for spec in specs):  # opening a pipe would wait for it
         return False  # the reader says it
     for spec in specs:
-        if (_path(spec) / "config.json").is_file() and (_path(spec) / "sources").is_dir():
-            raise InputError(
-                f"{spec.path} is the folder of a run, and no data: give a file, or a folder of Parquet files or of "
-                "pictures"
-            )
+        check_no_run(spec)
     kinds = [kind_of(spec) for spec in specs]
     if stream == "off":
         return False
@@ -57,6 +53,17 @@ def is_streamed(source: Any, schema: AnySchema | None, stream: str) -> bool:
     if stream == "on" or any(_path(spec).is_dir() for spec in specs):
         return True
     return _size(specs) > SHARE * memory.available_memory()
+
+
+def check_no_run(spec: Spec) -> None:
+    """
+    Raises:
+        InputError: it is the folder of a run, which holds pictures.
+    """
+    if (_path(spec) / "config.json").is_file() and (_path(spec) / "sources").is_dir():
+        raise InputError(
+            f"{spec.path} is the folder of a run, and no data: give a file, or a folder of Parquet files or of pictures"
+        )
 
 
 def _unfit(specs: list[Spec] | None, schema: AnySchema | None) -> str | None:

@@ -15,7 +15,7 @@ from ppl_vae.data.raw import Raw, as_raw
 from ppl_vae.data.source import Spec, field_names
 from ppl_vae.data.streams.blocks import Blocks, edges_of
 from ppl_vae.data.streams.cells import stores_of
-from ppl_vae.data.streams.choice import kind_of, specs_of
+from ppl_vae.data.streams.choice import check_no_run, kind_of, specs_of
 from ppl_vae.data.streams.field import Field, field_of
 from ppl_vae.data.streams.stores import STORES, Store
 from ppl_vae.data.streams.stream import Stream
@@ -88,6 +88,7 @@ def whole_folder(name: str, spec: Spec) -> Raw:
     Raises:
         InputError: it holds no data, or more than fits into memory.
     """
+    check_no_run(spec)
     store = _store(spec)
     memory.check_memory(
         2 * store.rows * math.prod(store.shape) * max(4, store.dtype.itemsize),

@@ -723,6 +723,8 @@ def test_a_folder_gives_new_rows_by_the_names_of_its_columns(tmp_path: Path, mon
         frame[frame.columns[::-1]].to_parquet(each)
     for name, x in ppl_vae.encode(run, path).items():
         np.testing.assert_allclose(x, own[name], rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="is the folder of a run, and no data"):
+        ppl_vae.encode(run, run.folder)
     monkeypatch.setattr(memory, "available_memory", lambda: 100.0)
     with pytest.raises(InputError, match=r"rows of .*moved, which are read at once, take"):
         ppl_vae.encode(run, path)

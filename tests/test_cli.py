@@ -531,8 +531,9 @@ def test_a_program_that_ends_python(capsys: pytest.CaptureFixture[str], tmp_path
 def test_compare_takes_moved_data_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fitted(tmp_path, epochs=1)
     moved = (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
-    assert main(["compare", str(run.folder), "--draws", "2"]) == 2
-    assert "give --data FILE" in capsys.readouterr().err
+    for verb in ("compare", "encode", "resume", "rerun"):
+        assert main([verb, str(run.folder)]) == 2
+        assert f"({tmp_path / 'rows.npy'}): give --data FILE" in capsys.readouterr().err
     assert main(["compare", str(run.folder), "--draws", "2", "--data", str(moved)]) == 0
 
 

@@ -11,7 +11,6 @@ from ppl_vae.core.errors import InputError, NumericalError
 from ppl_vae.data import Data
 from ppl_vae.data.newrows import Rows, held_out, read_rows, rows_in_order
 from ppl_vae.data.protocol import CHUNK, Split
-from ppl_vae.data.source import there
 from ppl_vae.programs import Pair
 from ppl_vae.programs.find import Spec, blame
 from ppl_vae.programs.scores import Batch
@@ -60,7 +59,7 @@ def open_run(
     """
     run = Run.of(run)
     pair = run.pair(model=model, guide=guide, set=set, checkpoint=checkpoint, trust=trust, force=force)
-    return Opened(run, pair, _data(run, data, force))
+    return Opened(run, pair, run.data(data, force=force))
 
 
 def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool, force: bool) -> Rows:
@@ -76,7 +75,7 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
     if data is None or isinstance(data, Data):
         if scale is not None:
             raise InputError("a scale goes with data of its own: give --data, or leave out --scale")
-        dataset = _data(run, data, force)
+        dataset = run.data(data, force=force)
         return held_out(dataset) if test else rows_in_order(dataset.fixed())
     rows = read_rows(data, run.rules, scale)
     columns = [run.rules.columns.get(name, ()) for name in run.rules.fields]
@@ -91,17 +90,6 @@ def rows_of(run: Run, pair: Pair, data: Any, scale: float | None, *, test: bool,
 def moved(run: Run, rows: Batch) -> Batch:
     """The rows on the device of the run."""
     return tuple(x.to(run.config.device) for x in rows)
-
-
-def _data(run: Run, data: Any, force: bool) -> Data:
-    """The run's data set; where its files are gone, the error says how to name them again."""
-    try:
-        return run.data(data, force=force)
-    except InputError as error:
-        gone = None if data is not None else next((spec for spec in run.config.data if not there(spec)), None)
-        if gone is None:
-            raise
-        raise InputError(f"the data of {run.folder} is not there any more ({gone}): give --data FILE") from error
 
 
 @contextlib.contextmanager

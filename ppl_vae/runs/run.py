@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,12 @@ from ppl_vae.core.shape import damaged
 from ppl_vae.data import Data
 from ppl_vae.data.columns import Schema
 from ppl_vae.data.newrows import Rules
-from ppl_vae.data.streams import Stream
 from ppl_vae.objectives import Objective
 from ppl_vae.programs import Pair, load_owned
 from ppl_vae.programs.find import Spec
 from ppl_vae.programs.given import given_fields
 from ppl_vae.programs.scores import Batch, ProgramLike
-from ppl_vae.runs.building import build
+from ppl_vae.runs.building import build, reopened
 from ppl_vae.runs.checkpoint import Checkpoints
 from ppl_vae.runs.history import DO, METRICS, Best, as_frame, best_of, read_fresh, read_metrics
 from ppl_vae.runs.record import FILE, config_of, image, read_record, rules, schema_of, zeros
@@ -35,7 +34,7 @@ from ppl_vae.runs.summary import Summary
 from ppl_vae.runs.trust import Trust
 from ppl_vae.training import settings
 from ppl_vae.training.config import FitConfig
-from ppl_vae.training.prepare import isolated, make_objective, open_config_data, split_objective
+from ppl_vae.training.prepare import isolated, make_objective, split_objective
 
 if TYPE_CHECKING:
     import numpy
@@ -295,27 +294,10 @@ class Run(Result):
         """The data of the run, split and binarized as they were; `data` where they were given from Python.
 
         Raises:
-            InputError: their content is not what the run was fitted to, without `force`.
+            InputError: they are not there any more, or, without `force`, their content is not what the run was fitted
+                to.
         """
-        config = self.config
-        if data is None and not config.data:
-            raise InputError(f"{self.folder} was fitted to data given from Python: give data= again")
-        known = self.record["data"] | self.record["data"].get("stream", {})
-        if isinstance(data, Data):
-            found = data
-        else:
-            how = replace(config, stream="on" if "stream" in self.record["data"] else "off")
-            found = open_config_data(how, data, self.rules.schema, None if force else known)
-        if isinstance(found, Stream) and found.blocks.digest != known.get("blocks"):
-            raise InputError(
-                f"{found.name} has other rows than {self.folder} was fitted to, or the same rows in other row groups, "
-                "so that others would be held out: give the files as they were"
-            )
-        if not force and found.sha256 != known["sha256"]:
-            raise InputError(
-                f"{found.name} is not the data that {self.folder} was fitted to (its hash differs): --force"
-            )
-        return found
+        return reopened(self, data, force=force)
 
     def zeros(self, rows: int) -> Batch:
         """Rows of zeros, `(rows, *shape)` per field, of the shapes and dtypes of the data."""

@@ -48,7 +48,8 @@ class Summary(Result):
             what = f"the {self.target}" if "objective" in v else "the ELBO"
             yield f"{what} was still rising at the last step: more epochs may help"
         yield f"run: {self.run}"
-        yield f"next: ppl-vae report {shlex.quote(self.run)} shows it on one page"
+        run = f"./{self.run}" if self.run.startswith("-") else self.run  # which would be an option
+        yield f"next: ppl-vae report {shlex.quote(run)} shows it on one page"
 
 
 def _rate(numbers: Mapping[str, Any]) -> str:

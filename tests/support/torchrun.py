@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 ROWS = np.random.default_rng(0).normal(size=(101, 4)).astype("float32")
 FIT = ["fit", "--model", "gaussian", "--guide", "diagonal_normal", "--set", "latent_dim=2", "--set", "hidden=8"]
 SMALL = [*FIT, "--data", "rows.npy", "--batch-size", "10", "--checkpoint-every", "7"]
-WITHIN = 120
+WITHIN = 300
 
 
 def launch(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:

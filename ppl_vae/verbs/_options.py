@@ -12,7 +12,7 @@ import tyro
 from typing_extensions import Doc
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.core.threads import Threads
+from ppl_vae.core.threads import MOST, Threads
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _threads(typed: str | None) -> Threads:
     if typed is None or typed == "auto":
         return typed  # type: ignore[return-value]
     if not typed.isdecimal():
-        raise InputError(f"--threads {typed}: give a number from 1 on, or auto")
+        raise InputError(f"--threads {typed}: it must be a number from 1 to {MOST}, or auto")
     return int(typed)
 
 

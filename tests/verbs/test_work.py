@@ -63,10 +63,10 @@ def test_the_command_line_says_how_it_worked(run, traced, monkeypatch, capsys):
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("typed", ["0", "many", "-1"])
+@pytest.mark.parametrize("typed", ["0", "many", "-1", "1025"])
 def test_other_threads_are_refused_in_words(run, typed, capsys):
     assert main(["score", str(run.folder), f"--threads={typed}"]) == 2
-    assert "from 1 on" in capsys.readouterr().err
+    assert "from 1 to 1024, or auto" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [{"compile": "yes"}, {"threads": "2"}, {"threads": 0}])

@@ -1,6 +1,7 @@
 """Each test starts from the same seed and an empty parameter store, and leaves the process as it found it."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pyro
@@ -9,7 +10,11 @@ import torch
 
 
 def pytest_configure() -> None:
-    """One thread in each of several workers and in what it starts: torch's threads wait for each other by spinning."""
+    """One thread in each of several workers and in what it starts: torch's threads wait for each other by spinning.
+
+    And Ctrl-C is heard, which processes in the background of a script are told to ignore, with all that they start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)

@@ -122,7 +122,6 @@ def _act(trial: Trial, log: str) -> int:
     import ppl_vae.cli
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     if trial.fault:
         file_faults.install(Path(trial.run), **trial.fault)
     code = ppl_vae.cli.main(trial.args)

@@ -27,6 +27,7 @@ def varies(s: Subject) -> Iterator[Finding]:
         if not flat or s.dataset.lengths["train"] < FEWEST or (i == 0 and s.dataset.image):
             continue
         low, high, seen = s.dataset.extent(i)
+        dtype = str(low.dtype).removeprefix("torch.")
         if i == 0 and s.dataset.binarize == "epoch":
             low, high = low > BIT, high > BIT
         constant = (low == high) & ((low > low.min()) | bool(names))
@@ -34,14 +35,13 @@ def varies(s: Subject) -> Iterator[Finding]:
             yield s.warning(f"{_columns(~seen, field, names)} no value in any training row: leave out such columns")
         if constant.any():
             yield s.warning(
-                f"{_columns(constant, field, names)} one value in all training rows: nothing is learned from it, and a "
-                "density there may grow without bound. Leave out such columns"
+                f"{_columns(constant, field, names)} one value as {dtype} in all training rows: nothing is learned "
+                "from it, and a density there may grow without bound. Leave out such columns"
             )
         if low.is_floating_point():
             step = torch.finfo(low.dtype).eps * torch.maximum(low.abs(), high.abs())
             coarse = (low < high) & (high - low < COARSE * step)
             if coarse.any():
-                dtype = str(low.dtype).removeprefix("torch.")
                 yield s.warning(
                     f"{_columns(coarse, field, names)} numbers too far from 0 for their range, in which {dtype} has "
                     f"fewer than {COARSE}: the data are rounded, and log p(x) is that of rounded data. Subtract a "

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.core.errors import InputError
+
 
 class Extent(NamedTuple):
     """Of each column of a field: its smallest and its largest number, and whether there is one at all, `(D,)` each.
@@ -62,7 +64,16 @@ class Running(NamedTuple):
         return Running(total, self.mean + away * share, squares)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """As `blocks.likelihoods.base.moments` of all rows together, up to rounding."""
+        """As `blocks.likelihoods.base.moments` of all rows together, up to rounding.
+
+        Raises:
+            InputError: a column's squares are too large for float64.
+        """
+        if (large := ~self.squares.isfinite()).any():
+            raise InputError(
+                f"column {int(large.flatten().int().argmax())} holds numbers whose squares are too large for float64: "
+                "divide it by a power of ten"
+            )
         spread = (self.squares / self.seen).nan_to_num().sqrt()
         constant = spread <= 1e-13 * self.mean.abs()  # what rounding leaves of a constant
         return self.mean, torch.where(constant, torch.ones_like(spread), spread)

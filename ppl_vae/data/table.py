@@ -1,6 +1,7 @@
 """Columns of a table as numbers: what every reader of tables shares."""
 
 import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,12 @@ def _column(name: str, column: Any, path: str) -> np.ndarray:
     if missing.any():
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return column.to_numpy(dtype=getattr(column.dtype, "numpy_dtype", column.dtype))
+
+
+def refuse_twice_named(names: Sequence[str], where: str) -> None:
+    """Raise `InputError` for two columns of one name."""
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise InputError(f"{where} has two columns that are called {twice!r}: give each its own name")
 
 
 def listing(names: Sequence[str]) -> str:

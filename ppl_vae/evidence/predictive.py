@@ -22,8 +22,8 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _sd(x: Tensor) -> Tensor:
-    x = x.flatten(1)
-    return (x - x.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
+    wide = x.flatten(1).double()  # in which no square of a float32 is too large
+    return (wide - wide.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt().to(x.dtype)
 
 
 STATISTICS: dict[str, Statistic] = {

@@ -281,6 +281,7 @@ def test_csv_shapes(here: Path) -> None:
     Path("empty.csv").write_text("\n\n")
     Path("header.csv").write_text("a,b\n")
     Path("ragged.csv").write_text("1,2\n3,4,5\n")
+    Path("twice.csv").write_text("a,b,a\n" + "1,2,3\n" * 9)
     Path("wide.csv").write_text("a,b\n1,2,3\n4,5,6\n7,8,9\n")
     Path("short.csv").write_text("a,b\n1,2\n3\n4,5\n")
     pd.DataFrame(grid(), columns=["a", "b", "c"]).to_csv("index.csv")
@@ -288,6 +289,10 @@ def test_csv_shapes(here: Path) -> None:
     fails("header.csv", "header.csv has no rows")
     fails("ragged.csv", "ragged.csv: cannot be read as .csv", "line 2")
     fails("wide.csv", "wide.csv: row 0 has 3 cells, but there are 2 column names")
+    twice = "twice.csv has two columns that are called 'a': give each its own name"
+    fails("twice.csv", twice)
+    fails("twice.csv:b,a", twice)
+    assert open_data("twice.csv:b").data_shape == (1,)
     fails("short.csv", "field x (short.csv): 1 of 6 numbers", "row 1, column 1 ('b') holds nan")
     fails("index.csv", "index.csv: column 0 has no name", "index.csv:a,b,c")
     assert np.array_equal(original(open_data("index.csv:a,b,c")), grid())

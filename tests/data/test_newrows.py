@@ -130,7 +130,7 @@ def test_columns_that_say_nothing_are_named_once(tmp_path: Path) -> None:
     assert report.passed
     nothing, constant, *_ = [f.message for f in report.findings if "column" in f.message]
     assert nothing.startswith("columns 'visits', 'empty' of field 'x' hold no value in any training row")
-    assert constant.startswith("column 'height' of field 'x' holds one value in all training rows")
+    assert constant.startswith("column 'height' of field 'x' holds one value as float32 in all training rows")
     with pytest.warns(UserWarning, match="column") as seen:
         fitted(tmp_path, model="table", guide="table", data=data, epochs=1, **options)
     told = [str(each.message) for each in seen]
@@ -152,6 +152,28 @@ def test_a_column_far_from_0_is_measured_and_marked_where_it_is_rounded(tmp_path
     report = ppl_vae.check("gaussian", "diagonal_normal", data, set=SMALL)
     assert [f.message[: len(told)] for f in report.findings if "column" in f.message] == [told]
     fitted(tmp_path, model="gaussian", data=data, precision="float64", epochs=1)  # without a warning
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [(torch.float32, 2.0**80), (torch.float32, 2.0**-100), (torch.float64, 2.0**900)]
+)
+def test_columns_whose_squares_a_dtype_can_not_hold_are_measured(dtype: torch.dtype, unit: float) -> None:
+    noise = torch.randn(200, 3, dtype=dtype)
+    noise[0] = torch.nan
+    for ours, theirs in zip(moments(noise * unit), moments(noise), strict=True):
+        assert torch.equal(ours / unit, theirs)
+    theirs = noise[1:].mean(0), noise[1:].std(0, correction=0)
+    torch.testing.assert_close(moments(noise), theirs)
+
+
+def test_a_column_whose_squares_float64_can_not_hold_is_not_measured_in_one_pass(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    rows[20:50, 2] = 1e300
+    np.save(tmp_path / "large.npy", rows)
+    for stream in ("off", "on"):
+        options = {"data": str(tmp_path / "large.npy"), "precision": "float64", "standardize": True, "stream": stream}
+        with pytest.raises(InputError, match="column 2 holds numbers whose squares are too large for float64"):
+            fitted(tmp_path, model="gaussian", out=tmp_path / stream, **options)
 
 
 def test_the_margin_of_a_flat_picture_is_no_fault() -> None:

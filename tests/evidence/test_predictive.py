@@ -109,3 +109,8 @@ def test_refusals() -> None:
     ]:
         with pytest.raises(InputError, match=words):
             predictive_check(pair.model, pair.guide, (x,), **options)
+
+
+def test_the_spread_of_large_numbers() -> None:
+    x = torch.tensor([[1e25, -1e25, 3e25, 1e25]])
+    assert STATISTICS["sd"](x).item() == pytest.approx(2**0.5 * 1e25)

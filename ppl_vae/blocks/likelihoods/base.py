@@ -43,8 +43,14 @@ def check_size(likelihood: Any, raw: Tensor) -> None:
 
 
 def moments(data: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over rows, NaN left out; 0 and 1 where there is nothing, 1 for a constant."""
+    """Mean and standard deviation over rows, NaN left out; 0 and 1 where there is nothing, 1 for a constant.
+
+    A column is first divided by a power of two, which rounds nothing, so that no square is too large for its dtype.
+    """
+    exponent = data.nan_to_num().abs().amax(0).frexp().exponent - 1
+    unit = torch.ldexp(torch.ones_like(data[0]), exponent)
+    data = data / unit
     center = data.nanmean(0).nan_to_num()
     spread = (data - center).square().nanmean(0).nan_to_num().sqrt()
     constant = data.nan_to_num(torch.inf).amin(0) >= data.nan_to_num(-torch.inf).amax(0)
-    return center, torch.where(constant, torch.ones_like(spread), spread)
+    return center * unit, torch.where(constant, torch.ones_like(spread), spread * unit)

@@ -37,7 +37,8 @@ from ppl_vae.data.columns.cells import (
     plain,
 )
 from ppl_vae.data.columns.column import Column
-from ppl_vae.data.columns.schema import LeftOut, Schema, twice_named
+from ppl_vae.data.columns.schema import LeftOut, Schema
+from ppl_vae.data.table import refuse_twice_named
 
 if TYPE_CHECKING:
     import pandas
@@ -66,7 +67,7 @@ def detect(frame: "pandas.DataFrame", where: str) -> Schema:
         InputError: no rows, two columns of one name, or no column that is left.
     """
     names = [str(name) for name in frame.columns]
-    twice_named(names, where)
+    refuse_twice_named(names, where)
     if not len(frame):
         raise InputError(f"{where} has no rows")
     found = [column_of(frame.iloc[:, i].rename(name)) for i, name in enumerate(names)]
@@ -182,7 +183,7 @@ def _from_normal(x: np.ndarray) -> float:
     """The largest distance of the distribution function of x from that of a normal of its mean and spread."""
     from scipy.special import ndtr
 
-    x = np.sort(x)
+    x = np.sort(_scaled(x))
     below = ndtr((x - x.mean()) / x.std(ddof=1))
     rank = np.arange(len(x))
     return float(np.maximum(below - rank / len(x), (rank + 1) / len(x) - below).max())
@@ -241,5 +242,11 @@ def _distinct(cell: Plain) -> Any:
 
 def _skewness(x: np.ndarray) -> float:
     """The third standardized moment, `(N,)` to a number."""
+    x = _scaled(x)
     u = (x - x.mean()) / x.std()
     return float((u**3).mean())
+
+
+def _scaled(x: np.ndarray) -> np.ndarray:
+    """Divided by a power of two, which rounds nothing, so that no square is too large."""
+    return np.ldexp(x, 1 - np.frexp(np.abs(x).max())[1])

@@ -18,7 +18,7 @@ from ppl_vae.core.frames import TABLES, is_frame
 from ppl_vae.core.results import counted
 from ppl_vae.data.columns.cells import GROUPED
 from ppl_vae.data.source import no_file, path_and_key
-from ppl_vae.data.table import listing
+from ppl_vae.data.table import listing, refuse_twice_named
 
 if TYPE_CHECKING:
     import pandas
@@ -134,8 +134,7 @@ def _csv(path: Path, where: str) -> tuple["pandas.DataFrame", str]:
             raise InputError(
                 f"{what}\nA {NAMES[delimiter]} separates cells here: put one that is part of a cell in quotes"
             )
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"{where} has two columns that are called {twice!r}: give each its own name")
+    refuse_twice_named(names, where)
     comma = delimiter != "," and _decimal_comma(rows, where)
     columns = [[_pointed(cell) if comma else cell for cell in column] for column in zip(*rows, strict=True)]
     frame = pandas.DataFrame(dict(zip(names, columns or [[] for _ in names], strict=True)), dtype=object)

@@ -1,6 +1,6 @@
 """What the columns of a table are, those that the model sees and those that it does not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from ppl_vae.core.errors import InputError
 from ppl_vae.core.frames import shortest
 from ppl_vae.core.registry import did_you_mean
 from ppl_vae.data.columns.column import Column
-from ppl_vae.data.table import listing
+from ppl_vae.data.table import listing, refuse_twice_named
 
 if TYPE_CHECKING:
     import pandas
@@ -50,7 +50,7 @@ class Schema:
         if not self.columns:
             out = ", ".join(f"{each.name} ({each.reason})" for each in self.left_out[:12])
             raise InputError(f"no column is left for the model{f': left out are {out}' if out else ''}")
-        twice_named([*self.names, *(each.name for each in self.left_out)], "the schema")
+        refuse_twice_named([*self.names, *(each.name for each in self.left_out)], "the schema")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ class Schema:
         if not len(frame):
             raise InputError(f"{where} has no rows")
         given = [str(name) for name in frame.columns]
-        twice_named(given, where)
+        refuse_twice_named(given, where)
         known = f"the columns are {listing(self.names)}"
         gone = [name for name in self.names if name not in given]
         if gone:
@@ -131,9 +131,3 @@ def schema_from(told: Mapping[str, Any]) -> Schema:
 def _column(told: Mapping[str, Any]) -> Column:
     lists = {name: tuple(told.get(name, ())) for name in ("labels", "missing", "spikes")}
     return Column(**{**told, **lists})
-
-
-def twice_named(names: Sequence[str], where: str) -> None:
-    """Raise `InputError` for two columns of one name."""
-    if twice := next((name for name in names if list(names).count(name) > 1), None):
-        raise InputError(f"{where} has two columns that are called {twice!r}: give each its own name")

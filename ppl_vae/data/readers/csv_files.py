@@ -7,7 +7,7 @@ from typing import IO, Any
 import numpy as np
 
 from ppl_vae.core.errors import InputError
-from ppl_vae.data.table import chosen_columns
+from ppl_vae.data.table import chosen_columns, refuse_twice_named
 
 
 class Csv:
@@ -39,7 +39,7 @@ def top_of(file: IO[bytes], path: str, key: str | None = None) -> tuple[list[str
     """The cells of the first line, and whether they are numbers, so that there are no names.
 
     Raises:
-        InputError: the file is empty, or a column that is read has no name.
+        InputError: the file is empty, or a column that is read has no name or that of another.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
@@ -57,6 +57,8 @@ def top_of(file: IO[bytes], path: str, key: str | None = None) -> tuple[list[str
     if not headless and "" in top and key is None:
         which = f"column {top.index('')} has no name (row numbers written by pandas?)"
         raise InputError(f"{path}: {which}: choose columns, {path}:{','.join(filled) or 'a,b'}")
+    if not headless:
+        refuse_twice_named([cell for cell in filled if key is None or cell in key.split(",")], path)
     return top, headless
 
 

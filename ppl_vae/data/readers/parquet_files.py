@@ -5,7 +5,7 @@ from typing import IO
 import numpy as np
 
 from ppl_vae.data import sizes
-from ppl_vae.data.table import chosen_columns
+from ppl_vae.data.table import chosen_columns, refuse_twice_named
 
 
 class Parquet:
@@ -18,7 +18,9 @@ class Parquet:
         import pandas
         from pyarrow.parquet import ParquetFile
 
-        about = ParquetFile(file).metadata
+        opened = ParquetFile(file)
+        refuse_twice_named(opened.schema_arrow.names, path)
+        about = opened.metadata
         told = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
         sizes.check_memory(path, max(told, 8 * about.num_rows * about.num_columns))  # 8 bytes in a column's cell
         file.seek(0)

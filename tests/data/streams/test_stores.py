@@ -5,9 +5,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from scipy import sparse
 from support.h5ad import SMALL, AnnData, simulated
 from support.streamed import same_rows, small_blocks, streamed, table
@@ -225,6 +227,20 @@ def test_a_converted_csv_that_is_damaged_is_refused_wherever_it_is_read(tmp_path
             InputError, match=r"rows-.*\.parquet is damaged .*delete it, and .*rows\.csv is converted anew"
         ):
             read()
+
+
+def test_a_csv_or_parquet_that_is_not_well_formed_is_refused_as_when_it_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "twice.csv").write_text("a,a\n" + "1,2\n" * 20)
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3,4,5\n6,7\n")
+    parquet.write_table(pyarrow.table([[1.0, 2.0]] * 2, names=["a", "a"]), tmp_path / "twice.parquet")
+    for name, words in (
+        ("twice.csv", "twice.csv has two columns that are called 'a': give each its own name"),
+        ("twice.parquet", "twice.parquet has two columns that are called 'a': give each its own name"),
+        ("ragged.csv", "ragged.csv: cannot be read as .csv; write it anew"),
+    ):
+        for read in (open_data, streamed):
+            with pytest.raises(InputError, match=words):
+                read(str(tmp_path / name))
 
 
 def test_a_csv_without_names_and_one_with_texts(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _place(path: Path, key: str | None) -> Path:
 def _convert(path: Path, where: str, key: str | None, place: Path) -> None:
     """
     Raises:
-        InputError: no such column, or a cell that is no number.
+        InputError: no such column, a row of too many or too few cells, or a cell that is no number.
     """
     import pyarrow
     from pyarrow import csv, parquet
@@ -81,9 +81,10 @@ def _convert(path: Path, where: str, key: str | None, place: Path) -> None:
             for table in _grouped(reader, max(1, blocks.BLOCK // len(chosen))):
                 writer.write_table(table)
     except pyarrow.ArrowInvalid as error:
-        raise InputError(
-            f"{where}: {str(error).splitlines()[0]}: only numbers are streamed, so choose columns, {where}:a,b"
-        ) from error
+        reason = str(error).splitlines()[0]
+        if "conversion error" not in reason:
+            raise InputError(f"{where}: cannot be read as .csv; write it anew\n{reason}") from error
+        raise InputError(f"{where}: {reason}: only numbers are streamed, so choose columns, {where}:a,b") from error
 
 
 def _grouped(batches: Iterable["RecordBatch"], rows: int) -> Iterator["Table"]:

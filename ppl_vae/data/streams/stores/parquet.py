@@ -11,7 +11,7 @@ import torch
 
 from ppl_vae.core.errors import InputError
 from ppl_vae.data.streams.stores import Store
-from ppl_vae.data.table import listing
+from ppl_vae.data.table import listing, refuse_twice_named
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -114,6 +114,7 @@ class Parquet(Store):
             raise InputError(f"{told} has no column {unknown[0]!r}; its columns are {listing(list(there))}")
         if not chosen:
             raise InputError(f"{told} has no columns")
+        refuse_twice_named(file.schema_arrow.names, told)
         numeric = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean)
         for name in chosen:
             if not any(test(there[name]) for test in numeric):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ppl_vae.checks.subject import Finding, Subject
 from ppl_vae.data.binarize import BIT
+from ppl_vae.programs.standardize import StandardizedModel
 
 SHOWN, FEWEST = 12, 10  # at most so many columns in a message; data of fewer rows are not checked
 COARSE = 100  # numbers that a dtype has over the range of a column; with fewer the data are rounded
@@ -16,8 +17,8 @@ def varies(s: Subject) -> Iterator[Finding]:
     """In the training rows no column of a table is constant, and no column has only missing cells.
 
     In a table without column names, a constant column of the smallest number of all is allowed: it may be the margin of
-    an image that was written as a row. None is so far from 0 that the dtype of the data rounds it. Rows that were
-    checked before are not looked at again.
+    an image that was written as a row. None is so far from 0 that the dtype of the data rounds it, or has squares that
+    the dtype can't hold. Rows that were checked before are not looked at again.
     """
     if s.dataset.checked:
         return
@@ -39,7 +40,14 @@ def varies(s: Subject) -> Iterator[Finding]:
                 "from it, and a density there may grow without bound. Leave out such columns"
             )
         if low.is_floating_point():
-            step = torch.finfo(low.dtype).eps * torch.maximum(low.abs(), high.abs())
+            about, size = torch.finfo(low.dtype), torch.maximum(low.abs(), high.abs())
+            extreme = seen & ((size > about.max**0.5) | ((low < high) & (high - low < about.tiny**0.5)))
+            if extreme.any() and not isinstance(s.pair.model, StandardizedModel):
+                yield s.warning(
+                    f"{_columns(extreme, field, names)} numbers whose squares are too large or too small for {dtype}: "
+                    "a density may not be finite there. Multiply the column by a power of ten, or use --standardize"
+                )
+            step = about.eps * size
             coarse = (low < high) & (high - low < COARSE * step)
             if coarse.any():
                 yield s.warning(

@@ -1,6 +1,7 @@
 """New rows go by the rules of the run: its columns, scale, binarization and support; or they are refused in words."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,26 @@ def test_columns_whose_squares_a_dtype_can_not_hold_are_measured(dtype: torch.dt
         assert torch.equal(ours / unit, theirs)
     theirs = noise[1:].mean(0), noise[1:].std(0, correction=0)
     torch.testing.assert_close(moments(noise), theirs)
+
+
+@pytest.mark.parametrize("power", [83, -83])
+def test_columns_whose_squares_float32_can_not_hold_are_marked_and_fitted_all_the_same(
+    tmp_path: Path, power: int
+) -> None:
+    """log p(x) of x in another unit differs by the logarithm of the unit for each column."""
+    rows = np.random.default_rng(0).normal(size=(300, 2)).astype("float32")
+    large = np.ldexp(rows, power)
+    pair = {"model": "vae", "guide": "diagonal_normal", "set": SMALL | {"likelihood": "student_t"}}
+    (found,) = ppl_vae.check(**pair, data=large).findings
+    told = "columns 0, 1 of field 'x' hold numbers whose squares are too large or too small for float32"
+    assert found.message.startswith(told)
+    assert ppl_vae.check(**pair, data=large, standardize=True).findings == ()
+    one = fitted(tmp_path, out=tmp_path / "one", data=rows, **pair)
+    with pytest.warns(UserWarning, match="squares are too large or too small"):
+        other = fitted(tmp_path, out=tmp_path / "other", data=large, **pair)
+    for ours, theirs in zip(other.metrics, one.metrics, strict=True):
+        found = ours["valid"]["elbo"] + 2 * power * math.log(2)
+        assert found == pytest.approx(theirs["valid"]["elbo"], abs=1e-3)
 
 
 def test_a_column_whose_squares_float64_can_not_hold_is_not_measured_in_one_pass(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ lowest:
 	echo '$(LOWEST_TORCH)' > .lowest/torch.txt
 	.lowest/bin/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct --override .lowest/torch.txt --editable '.[test]'
 	.lowest/bin/python -m compileall -q .lowest/lib
-	.lowest/bin/python -m pytest -m 'not slow and not matrix and not faults and not docs and not fuzz' -W ignore::DeprecationWarning --ignore tests/docs
+	.lowest/bin/python -m pytest -n 2 --dist loadfile -m 'not slow and not matrix and not faults and not docs and not fuzz' -W ignore::DeprecationWarning --ignore tests/docs
 
 # Known vulnerabilities of what is installed; it asks osv.dev.
 audit: install

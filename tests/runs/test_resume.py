@@ -72,9 +72,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path,
     np.save(folder / "rows.npy", ROWS)
     at = {int(signum): random.randrange(1, 3 * STEPS) for signum in SIGNALS}
     tasks = [("0", 0, 0, DEFAULTS | PLAIN), *((str(s), s, at[s], DEFAULTS | RESUMABLE) for s in at)]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(tasks)],
-        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
+        cwd=folder, env=os.environ | threads, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     codes = json.loads(done.stdout)
     return {signum: (folder / name, n, code) for (name, signum, n, _), code in zip(tasks, codes, strict=True)}

@@ -53,7 +53,7 @@ def spin(seconds: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.get_num_threads() < 2, reason="torch has one thread here")
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="a worker has one thread: run this file by itself")
 def test_beside_as_many_busy_processes_as_cores_one_thread_is_taken():
     """Most of the time: what other processes do decides, too."""
     spawn, number = multiprocessing.get_context("spawn"), torch.get_num_threads()

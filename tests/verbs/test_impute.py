@@ -88,7 +88,8 @@ def test_several_tables_stand_one_below_the_other(place: Path) -> None:
     assert many["draw"].tolist() == [draw for draw in range(1, 6) for _ in range(40)]
     gone = given.isna().to_numpy()
     tables = many[list(given)].to_numpy().reshape(5, 40, 4)
-    np.testing.assert_allclose(tables[0, ~gone], given.to_numpy()[~gone], rtol=1e-15)  # pandas 2 reads a csv so
+    # pandas before 3.1 reads a csv up to its last bit
+    np.testing.assert_allclose(tables[0, ~gone], given.to_numpy()[~gone], rtol=1e-15)
     assert (tables[:, ~gone] == tables[0, ~gone]).all()
     assert (tables[:, gone].std(0) > 0).mean() > 0.5
     assert "5 completed tables" in str(found)

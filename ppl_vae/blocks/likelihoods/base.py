@@ -47,10 +47,10 @@ def moments(data: Tensor) -> tuple[Tensor, Tensor]:
 
     A column is first divided by a power of two, which rounds nothing, so that no square is too large for its dtype.
     """
-    exponent = data.nan_to_num().abs().amax(0).frexp().exponent - 1
-    unit = torch.ldexp(torch.ones_like(data[0]), exponent)
+    low, high = data.nan_to_num(torch.inf).amin(0), data.nan_to_num(-torch.inf).amax(0)
+    size = torch.maximum(low.abs(), high.abs()).nan_to_num(posinf=1.0)  # a column of nothing is from ∞ to −∞
+    unit = torch.ldexp(torch.ones_like(size), size.frexp().exponent - 1)
     data = data / unit
     center = data.nanmean(0).nan_to_num()
     spread = (data - center).square().nanmean(0).nan_to_num().sqrt()
-    constant = data.nan_to_num(torch.inf).amin(0) >= data.nan_to_num(-torch.inf).amax(0)
-    return center * unit, torch.where(constant, torch.ones_like(spread), spread * unit)
+    return center * unit, torch.where(low >= high, torch.ones_like(spread), spread * unit)
